@@ -1,0 +1,111 @@
+"""Every key there is, declared and commented once. Experiments start from here and change what they need.
+
+A key that is not here is refused; a key that is here does something (tests/test_config_keys.py proves it).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "base"  # name of the run: in logs, in WandB, in results
+    config.seed = 0  # the one root of randomness: initialisation, noise, order of data, augmentation
+
+    # The simulator (or robot) the policy is for, and what it sees there.
+    config.env = ConfigDict()
+    config.env.name = "metaworld"  # metaworld | dummy
+    config.env.tasks = ("drawer-open",)  # tasks trained on and evaluated
+    config.env.cameras = ("top", "zoom")  # views, in this order, in data, network and server
+    config.env.image_size = 64  # pixels, height and width of every view
+    config.env.state_dim = 4  # length of proprioception
+    config.env.frame_skip = 2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip)
+
+    # Demonstrations as a TFDS data set of single time steps.
+    config.data = ConfigDict()
+    config.data.path = "data/metaworld"  # directory written by drifting_vla_jax.data.build
+    config.data.batch_size = 64  # observations per optimiser step, over all devices
+    config.data.max_tokens = 48  # an instruction's longest length, in tokens (bytes); longer ones are refused
+    config.data.num_threads = 2  # threads that decode and augment
+    config.data.prefetch = 2  # batches kept ready on the device
+    config.data.cache_mb = 2048  # memory for decoded images; used if the whole split fits
+    config.data.shift = 4  # augmentation: random shift of each view, pixels at most
+    config.data.brightness = 0.1  # augmentation: added to each view, as a share of full scale, at most
+    config.data.contrast = 0.1  # augmentation: relative change of each view's contrast, at most
+    config.data.state_noise = 0.02  # augmentation: standard deviation added to the normalised state
+
+    config.action = ConfigDict()
+    config.action.horizon = 8  # h: control steps in a chunk
+    config.action.frame = "relative"  # positions in the network: relative (to the present end effector) | absolute
+
+    config.model = ConfigDict()
+    config.model.width = 96  # d of the tokens everywhere after the encoders
+    config.model.noise_dim = 10  # numbers of noise per action step; flow matching needs the network's action width, 10
+    config.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (parameters stay float32)
+    config.model.vision = ConfigDict()
+    config.model.vision.patch = 8  # pixels, side of the square that becomes a token
+    config.model.vision.stem = "conv"  # patch (one linear map, ViT) | conv (a few overlapping convolutions to the same grid)
+    config.model.vision.width = 96
+    config.model.vision.depth = 2
+    config.model.vision.heads = 4
+    config.model.vision.freeze = False  # True: no gradient, no optimiser state for this encoder
+    config.model.text = ConfigDict()
+    config.model.text.width = 64
+    config.model.text.depth = 1
+    config.model.text.heads = 4
+    config.model.text.freeze = False
+    config.model.fusion = ConfigDict()
+    config.model.fusion.depth = 2  # cross-attention layers: action tokens ask the context
+    config.model.fusion.heads = 4
+    config.model.dit = ConfigDict()
+    config.model.dit.depth = 2  # self-attention layers over the h tokens of one sample, adaLN-Zero
+    config.model.dit.heads = 4
+    config.model.mlp_ratio = 3.0  # hidden width of every MLP over its width (SwiGLU takes 2/3 of it)
+
+    config.objective = ConfigDict()
+    config.objective.name = "drifting"  # drifting | flow_matching | regression
+    config.objective.samples = 8  # g: samples per observation in training (drifting, flow_matching)
+    config.objective.temperatures = (0.2, 0.5, 1.0)  # tau of each drifting field, in mean distances
+    config.objective.flow_steps = 10  # Euler steps of flow_matching at inference
+
+    config.train = ConfigDict()
+    config.train.steps = 1000  # optimiser steps
+    config.train.learning_rate = 1e-3  # peak
+    config.train.warmup_steps = 100  # linear from 0
+    config.train.final_lr_fraction = 0.02  # cosine down to this share of the peak
+    config.train.weight_decay = 0.01  # AdamW, on matrices only
+    config.train.b1 = 0.9  # AdamW
+    config.train.b2 = 0.95  # AdamW
+    config.train.clip_norm = 1.0  # global gradient norm
+    config.train.ema_decay = 0.99  # of the weights that act; ramps up as (1 + step) / (10 + step)
+    config.train.log_every = 20  # steps between metric lines
+    config.train.eval_every = 200  # steps between validations on held-out episodes
+    config.train.eval_batches = 4  # batches per validation
+    config.train.save_every = 200  # steps between checkpoints
+    config.train.keep = 2  # newest checkpoints kept, besides the best
+    config.train.wandb = "auto"  # auto (online with a key, else offline if installed) | off
+    config.train.wandb_project = "drifting-vla"
+
+    # Devices: axis sizes of the mesh; -1 takes what is left, the product is the number of devices.
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # batch split, parameters copied
+    config.mesh.fsdp = 1  # batch split, parameters and optimiser state split too
+    config.mesh.fsdp_min_size = 65536  # elements; smaller parameters are copied, not split
+
+    # Closed-loop evaluation: one server, several simulator processes.
+    config.eval = ConfigDict()
+    config.eval.episodes = 20  # per task
+    config.eval.seed = 100000  # of the first episode; far from the demonstrations' seeds, so every goal is unseen
+    config.eval.workers = 2  # simulator processes
+    config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again
+    config.eval.max_steps = 125  # control steps before an episode counts as failed
+    config.eval.hold_steps = 10  # control steps the success condition must hold without a break
+    config.eval.videos = 1  # episodes per task recorded as mp4
+
+    config.serve = ConfigDict()
+    config.serve.host = "127.0.0.1"  # loopback; 0.0.0.0 to answer other machines
+    config.serve.port = 8000
+    config.serve.batch_sizes = (1, 2, 4)  # compiled before listening; the largest is the most requests gathered
+    config.serve.batch_deadline_ms = 2.0  # longest wait for more requests to join a batch
+    config.serve.api_key = ""  # if set, clients must send "Authorization: Api-Key <it>"
+    config.lock()
+    return config

@@ -1,0 +1,175 @@
+"""Episodes -> a TFDS data set: one record per time step, images still encoded, ArrayRecord files.
+
+    OUT/demonstrations/1.0.0/
+        demonstrations-{train,val}.array_record-*   the records (any TFDS user can read them)
+        low_dim-{train,val}.npz                     state, actions, episode, step, last of every record, in record order
+        dataset_info.json, features.json, metadata.json
+
+Records are single steps, so horizon, stride and padding are choices at load time; their order is the episodes' order,
+so row i of ``low_dim`` is record i and a window costs one image decode per view. Writing needs tensorflow (TFDS imports
+it to serialise); reading does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from drifting_vla_jax import __version__
+from drifting_vla_jax.data.episodes import Episode
+from drifting_vla_jax.envs.env import ACTION_NAMES
+
+NAME, VERSION = "demonstrations", "1.0.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a data set says about itself (``metadata.json``).
+
+    Attributes:
+      source: where the episodes come from ("metaworld", "peract", ...).
+      cameras, image_size: views in order; pixels of a square side.
+      state_names: what each entry of the state is; the first three are the end effector's position (m, world).
+      control_hz: steps per second.
+      details: anything the source wants remembered: settings, counts of failed episodes, the replay gate's figures.
+    """
+
+    source: str
+    cameras: tuple[str, ...]
+    image_size: int
+    state_names: tuple[str, ...]
+    control_hz: float
+    details: Mapping
+
+
+class Demonstrations(tfds.core.GeneratorBasedBuilder):
+    """TFDS builder over episode files already on disk."""
+
+    name = NAME
+    VERSION = tfds.core.Version(VERSION)
+    pkg_dir_path = Path(__file__).parent  # TFDS looks here for citation files; there are none
+
+    def __init__(self, *, splits: Mapping[str, Sequence[Path]], about: About, **kwargs):
+        self._splits, self._about = splits, about
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        about, size = self._about, self._about.image_size
+        features = {
+            "images": {camera: tfds.features.Image(shape=(size, size, 3)) for camera in about.cameras},
+            "state": tfds.features.Tensor(shape=(len(about.state_names),), dtype=np.float32),
+            "action": tfds.features.Tensor(shape=(len(ACTION_NAMES),), dtype=np.float32),
+            "episode": np.int64,
+            "step": np.int64,
+            "is_first": np.bool_,
+            "is_last": np.bool_,
+            "task": tfds.features.Text(),
+            "variation": np.int64,
+            "instructions": tfds.features.Sequence(tfds.features.Text()),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Robot demonstrations, one record per time step. `action` is the ABSOLUTE target one step ahead: "
+            + " ".join(ACTION_NAMES),
+            features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(self._metadata()),
+            disable_shuffling=True,
+        )
+
+    def _metadata(self) -> dict:
+        episodes, instructions = {}, {}
+        for split, paths in self._splits.items():
+            rows = []
+            for episode in map(Episode.load, paths):
+                ids = [instructions.setdefault(text, len(instructions)) for text in episode.instructions]
+                about = {"task": episode.task, "variation": episode.variation, "seed": episode.seed}
+                rows.append(about | {"length": len(episode), "instructions": ids})
+            episodes[split] = rows
+        packages = ("tensorflow-datasets", "numpy", "metaworld", "mujoco")
+        datasheet = {
+            "made_by": f"drifting_vla_jax {__version__}",
+            "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "packages": {name: v for name in packages if (v := _version(name))},
+        }
+        return {
+            **dataclasses.asdict(self._about),
+            "action_names": list(ACTION_NAMES),
+            "instructions": list(instructions),
+            "episodes": episodes,
+            "datasheet": datasheet,
+        }
+
+    def _split_generators(self, dl_manager) -> dict:
+        for split, paths in self._splits.items():
+            np.savez(Path(self.data_dir) / f"low_dim-{split}.npz", **_low_dim(map(Episode.load, paths)))
+        return {split: self._generate_examples(paths) for split, paths in self._splits.items()}
+
+    def _generate_examples(self, paths: Sequence[Path]) -> Iterator[tuple[int, dict]]:
+        record = 0
+        for index, episode in enumerate(map(Episode.load, paths)):
+            for step in range(len(episode)):
+                yield (
+                    record,
+                    {
+                        "images": {camera: frames[step] for camera, frames in episode.images.items()},
+                        "state": episode.state[step],
+                        "action": episode.actions[step],
+                        "episode": index,
+                        "step": step,
+                        "is_first": step == 0,
+                        "is_last": step == len(episode) - 1,
+                        "task": episode.task,
+                        "variation": episode.variation,
+                        "instructions": list(episode.instructions),
+                    },
+                )
+                record += 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
+    """The small arrays of every step: state [n, s], actions [n, 8], episode [n], step [n], last [n] (a row number)."""
+    columns: dict[str, list] = {"state": [], "actions": [], "episode": [], "step": [], "last": []}
+    rows = 0
+    for index, episode in enumerate(episodes):
+        steps = len(episode)
+        columns["state"].append(episode.state.astype(np.float32))
+        columns["actions"].append(episode.actions.astype(np.float32))
+        columns["episode"].append(np.full(steps, index))
+        columns["step"].append(np.arange(steps))
+        columns["last"].append(np.full(steps, rows + steps - 1))
+        rows += steps
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path:
+    """Writes the data set under ``out`` (atomically: TFDS renames a finished folder) and returns its folder.
+
+    Raises:
+      ValueError: a split has no episode.
+    """
+    empty = [name for name, paths in splits.items() if not paths]
+    if empty:
+        raise ValueError(f"no episodes for split {', '.join(empty)}; ask for more episodes or a smaller val_fraction")
+    builder = Demonstrations(splits=splits, about=about, data_dir=str(out))
+    builder.download_and_prepare()
+    return folder(out)
+
+
+def folder(out: Path) -> Path:
+    """Where the data set of an output directory lives."""
+    return Path(out) / NAME / VERSION

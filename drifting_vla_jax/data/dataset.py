@@ -1,0 +1,157 @@
+"""A data set on disk, opened for reading without tensorflow: low-dimensional arrays in memory, images on demand.
+
+Row i of every array is record i (see ``builder.py``), so a window is a few rows of memory and one image decode per view.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.data import builder
+from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.episodes import decode_image
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a data set.
+
+    Attributes:
+      state: float32 [n, s].  actions: float32 [n, 8], one step ahead.
+      last: int [n], the row on which row i's episode ends.
+      task: int [n], index into ``DataSet.tasks``.
+      prompts: for each row, the ids of its paraphrases, as (first, count) [n, 2] into ``prompt_ids``.
+      records: random access to the encoded images.
+      cache: decoded images, if all of them fit the memory allowed.
+    """
+
+    state: np.ndarray
+    actions: np.ndarray
+    last: np.ndarray
+    task: np.ndarray
+    prompts: np.ndarray
+    prompt_ids: np.ndarray
+    records: Sequence
+    cameras: tuple[str, ...]
+    cache: Cache | None
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def images(self, row: int) -> np.ndarray:
+        """The views of one time step, uint8 [v, size, size, 3]."""
+        if self.cache is not None and self.cache.filled[row]:
+            return self.cache.frames[row]
+        encoded = self.records[row]["images"]
+        images = np.stack([decode_image(encoded[camera]) for camera in self.cameras])
+        if self.cache is not None:
+            self.cache.frames[row] = images
+            self.cache.filled[row] = True  # after the frames: another thread may be reading
+        return images
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Decoded frames of a split, uint8 [n, v, size, size, 3], filled as they are first asked for."""
+
+    frames: np.ndarray
+    filled: np.ndarray
+
+
+class DataSet:
+    """A folder written by ``drifting_vla_jax.data.build``.
+
+    Attributes:
+      metadata: the datasheet and everything ``builder.About`` holds.
+      tasks: names, in order of first appearance.
+      instructions: every distinct instruction.
+    """
+
+    def __init__(self, path: str | Path, cameras: Sequence[str]):
+        """Opens ``path`` for the given views.
+
+        Raises:
+          FileNotFoundError: there is no data set; the message says how to make one.
+          ValueError: the data set lacks a camera.
+        """
+        self.folder = builder.folder(Path(path))
+        if not (self.folder / "metadata.json").is_file():
+            raise FileNotFoundError(
+                f"no data set at {path}; make one with: "
+                f"python -m drifting_vla_jax.data.build --source=metaworld --tasks=... --episodes=... --out={path}"
+            )
+        self.metadata = json.loads((self.folder / "metadata.json").read_text())
+        for camera in cameras:
+            if camera not in self.metadata["cameras"]:
+                raise ValueError(
+                    f"data set {path} has cameras {', '.join(self.metadata['cameras'])}; config.env.cameras asks for "
+                    f"{camera!r}. Build the data set with that camera or change config.env.cameras"
+                )
+        self.cameras = tuple(cameras)
+        self.instructions: list[str] = self.metadata["instructions"]
+        episodes = [e for split in self.metadata["episodes"].values() for e in split]
+        self.tasks = list(dict.fromkeys(e["task"] for e in episodes))
+        skip = {"images": {camera: tfds.decode.SkipDecoding() for camera in self.metadata["cameras"]}}
+        reader = tfds.builder_from_directory(str(self.folder))
+        self._records = {s: reader.as_data_source(s, decoders=skip) for s in self.metadata["episodes"]}
+
+    def split(self, name: str, cache_mb: int = 0) -> Split:
+        """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``."""
+        with np.load(self.folder / f"low_dim-{name}.npz") as arrays:
+            low = {key: arrays[key] for key in arrays.files}
+        episodes = self.metadata["episodes"][name]
+        counts = np.array([len(e["instructions"]) for e in episodes])
+        spans = np.stack([np.cumsum(counts) - counts, counts], axis=1)
+        size = self.metadata["image_size"]
+        shape = (len(low["state"]), len(self.cameras), size, size, 3)
+        fits = np.prod(shape, dtype=np.int64) <= cache_mb * 2**20
+        return Split(
+            state=low["state"],
+            actions=low["actions"],
+            last=low["last"],
+            task=np.array([self.tasks.index(e["task"]) for e in episodes])[low["episode"]],
+            prompts=spans[low["episode"]],
+            prompt_ids=np.concatenate([np.array(e["instructions"]) for e in episodes]),
+            records=self._records[name],
+            cameras=self.cameras,
+            cache=Cache(np.empty(shape, np.uint8), np.zeros(shape[0], bool)) if fits else None,
+        )
+
+    def action_space(self, config: ConfigDict) -> ActionSpace:
+        """Normalisation statistics of the training split, one pass over low-dimensional data."""
+        train = self.split("train")
+        return ActionSpace.fit(train.state, train.actions, train.last, config.action.horizon, config.action.frame)
+
+    def check(self, config: ConfigDict) -> None:
+        """Compares the data set with the configuration.
+
+        Raises:
+          ValueError: another image size or state length, or a task without demonstrations; says what to change.
+        """
+        found, wanted = self.metadata["image_size"], config.env.image_size
+        if found != wanted:
+            raise ValueError(
+                f"data set {config.data.path} has images of {found} px, config.env.image_size is {wanted}; "
+                f"change the config or build the data set with --image_size={wanted}"
+            )
+        names = self.metadata["state_names"]
+        if len(names) != config.env.state_dim:
+            raise ValueError(
+                f"data set {config.data.path} has a state of {len(names)} ({', '.join(names)}), "
+                f"config.env.state_dim is {config.env.state_dim}"
+            )
+        for task in config.env.tasks:
+            if task not in self.tasks:
+                near = difflib.get_close_matches(task, self.tasks, 1) or self.tasks
+                raise ValueError(
+                    f"data set {config.data.path} has no demonstrations of {task!r}; nearest is {near[0]!r}, "
+                    f"it has {', '.join(self.tasks)}"
+                )

@@ -1,0 +1,303 @@
+"""Demonstrations from a simulator's own scripted experts, checked by replaying them.
+
+For every task and index an episode is recorded from a scene that is a function of (seed, task, index): the hand starts
+displaced, noise is added to the expert's commands, and what was ACHIEVED is written down: ``actions[t]`` is the hand's
+pose one control step after row t, with the gripper command that was held during that step. An episode is kept when
+success has held for ``hold_steps`` control steps; a failed one is counted and the index tried again in another scene.
+
+The gate: every recorded episode is replayed, open loop, through ``MetaWorld.step`` from the same start. If the absolute
+targets do not lead to success again, no policy that predicts them perfectly could succeed, and the build refuses.
+
+    OUT/.episodes/settings.json        what the episodes there were made with
+    OUT/.episodes/<task>/<index>.npz   one data.episodes.Episode each, written as it is finished: a second start skips it
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib.metadata
+import json
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from drifting_vla_jax.data.episodes import Episode, encode_png
+from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
+
+MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
+SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
+SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
+
+
+class ReplayGateError(ValueError):
+    """Replaying the recorded targets did not reproduce success often enough."""
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """What to record. Everything in ``_recorded`` changes the episodes themselves; the rest may change between starts.
+
+    Attributes:
+      tasks: names of Meta-World tasks.
+      episodes: kept episodes per task.
+      cameras, image_size, frame_skip: as for MetaWorld.
+      action_noise: standard deviation added to each of the expert's dx dy dz commands (of -1 .. 1) at every simulator step.
+      hold_steps: control steps for which success must have held before the episode ends.
+      seed: scenes are drawn from ``seed * SEEDS_PER_COLLECTION`` upwards.
+      val_fraction: share of each task's episodes, its last ones, that goes to the validation split.
+      gate: least share of a task's episodes whose replay must succeed.
+      workers: processes, each with a simulator of its own; 1 records in this process.
+    """
+
+    tasks: tuple[str, ...]
+    episodes: int
+    cameras: tuple[str, ...]
+    image_size: int
+    frame_skip: int
+    action_noise: float
+    hold_steps: int
+    seed: int
+    val_fraction: float
+    gate: float
+    workers: int
+
+    def __post_init__(self):
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ValueError(f"tasks must be one or more different names; got {', '.join(self.tasks) or 'none'}")
+        for task in self.tasks:
+            MetaWorld.check_task(task)
+        if not 1 <= self.episodes <= SEEDS_PER_ATTEMPT:
+            raise ValueError(f"episodes must be in 1 .. {SEEDS_PER_ATTEMPT}; got {self.episodes}")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
+        if self.hold_steps < 1 or self.workers < 1 or self.action_noise < 0:
+            raise ValueError(
+                f"hold_steps {self.hold_steps} and workers {self.workers} must be at least 1, "
+                f"action_noise {self.action_noise} at least 0"
+            )
+
+    @property
+    def validation_episodes(self) -> int:
+        """Episodes of each task in the validation split: at least one if a share was asked for and there are two."""
+        wanted = round(self.episodes * self.val_fraction)
+        return max(wanted, int(self.val_fraction > 0 and self.episodes > 1))
+
+    def split(self, index: int) -> str:
+        """Returns "train" or "val" for the episode of this index."""
+        return "val" if index >= self.episodes - self.validation_episodes else "train"
+
+    def recorded(self) -> dict[str, object]:
+        """Returns what an episode's contents depend on, ready for JSON."""
+        keys = ("cameras", "image_size", "frame_skip", "action_noise", "hold_steps", "seed")
+        values = {k: getattr(self, k) for k in keys}
+        versions = {f"{p}_version": importlib.metadata.version(p) for p in ("metaworld", "mujoco")}
+        return json.loads(json.dumps(values | versions))
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task's figures: kept and failed expert episodes, how many replays succeeded, mean length in control steps."""
+
+    task: str
+    kept: int
+    failed: int
+    replayed: int
+    mean_length: float
+
+
+@dataclass(frozen=True)
+class CollectReport:
+    """All tasks' figures, and how long this start took (seconds) for how many newly recorded episodes."""
+
+    tasks: tuple[TaskReport, ...]
+    recorded: int
+    seconds: float
+
+
+def episode_path(out: Path, task: str, index: int) -> Path:
+    return out / ".episodes" / task / f"{index:05d}.npz"
+
+
+def read_episodes(settings: CollectSettings, out: Path, split: str) -> Iterator[Episode]:
+    """Yields the finished episodes of one split, task by task, in order."""
+    for task in settings.tasks:
+        for index in range(settings.episodes):
+            if settings.split(index) == split:
+                yield Episode.load(episode_path(out, task, index))
+
+
+def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int) -> Episode | None:
+    """Lets the expert act once; returns the episode, or None if it failed. ``env`` has the settings' cameras.
+
+    The experts never stop: some push on until they have left success behind. So once success has lasted for a third of
+    ``hold_steps`` the hand is kept where it is, for as long as success lasts.
+    """
+    observation, _ = env.reset_displaced(task, 0, seed)
+    noise = random_generator(seed, "action noise")
+    images: dict[str, list[bytes]] = {camera: [] for camera in settings.cameras}
+    states, actions, held, done, stay = [], [], 0, False, None
+    while held < settings.hold_steps:
+        if done:
+            return None
+        states.append(observation.state)
+        for camera, frames in images.items():
+            frames.append(encode_png(observation.images[camera]))
+        if held < max(1, settings.hold_steps // 3):
+            stay, grip = None, env.expert_command()[3]
+        elif stay is None:
+            stay = env.pose()[:3]
+        for _ in range(settings.frame_skip):
+            if stay is not None:
+                command = env.command_toward(stay, grip)[:3]
+            else:
+                command = env.expert_command()[:3] + noise.normal(0.0, settings.action_noise, 3)
+            success, done = env.advance(np.append(np.clip(command, -1.0, 1.0), grip))
+            if done:
+                break
+        actions.append(np.append(env.pose(), (1.0 - grip) / 2.0))
+        held = held + 1 if success else 0
+        observation = env.observe(render=held < settings.hold_steps)
+    return Episode(
+        task=task,
+        variation=0,
+        seed=seed,
+        instructions=env.instructions(task),
+        images=images,
+        state=np.array(states, np.float32),
+        actions=np.array(actions, np.float32),
+    )
+
+
+def replay(env: MetaWorld, episode: Episode, hold_steps: int) -> bool:
+    """Whether the recorded targets, sent open loop and without rendering, lead to success held for ``hold_steps``.
+
+    The last target is repeated for up to ``hold_steps`` more: a push that arrives a step late is still the same push.
+    """
+    env.reset_displaced(episode.task, episode.variation, episode.seed)
+    held = 0
+    for action in [*episode.actions, *[episode.actions[-1]] * hold_steps]:
+        step = env.step(action, render=False)
+        held = held + 1 if step.success else 0
+        if held == hold_steps or step.done:
+            break
+    return held == hold_steps
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    task: str
+    length: int
+    failed: int
+    replayed: bool
+    new: bool
+
+
+def _finish(env: MetaWorld, settings: CollectSettings, out: Path, task: str, index: int) -> _Outcome:
+    """Records one index unless it is there already, and replays it."""
+    path = episode_path(out, task, index)
+    new = not path.exists()
+    if new:
+        for attempt in range(MAX_ATTEMPTS):
+            seed = settings.seed * SEEDS_PER_COLLECTION + attempt * SEEDS_PER_ATTEMPT + index
+            episode = record(env, settings, task, seed)
+            if episode is not None:
+                break
+        else:
+            raise ValueError(f"the expert of {task} failed in {MAX_ATTEMPTS} scenes in a row; leave this task out")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        episode.save(path)
+    episode = Episode.load(path)
+    failed = episode.seed % SEEDS_PER_COLLECTION // SEEDS_PER_ATTEMPT
+    return _Outcome(task, len(episode), failed, replay(env, episode, settings.hold_steps), new)
+
+
+_WORKER: dict[str, object] = {}
+
+
+def _start_worker(settings: CollectSettings, out: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    env = MetaWorld(settings.cameras, settings.image_size, settings.frame_skip)
+    _WORKER.update(env=env, settings=settings, out=out)
+
+
+def _work(job: tuple[str, int]) -> _Outcome:
+    return _finish(_WORKER["env"], _WORKER["settings"], _WORKER["out"], *job)
+
+
+def _outcomes(settings: CollectSettings, out: Path) -> Iterator[_Outcome]:
+    jobs = [(task, index) for task in settings.tasks for index in range(settings.episodes)]
+    if settings.workers == 1:
+        env = MetaWorld(settings.cameras, settings.image_size, settings.frame_skip)
+        try:
+            for task, index in jobs:
+                yield _finish(env, settings, out, task, index)
+        finally:
+            env.close()
+        return
+    executor = concurrent.futures.ProcessPoolExecutor(
+        settings.workers, multiprocessing.get_context("spawn"), _start_worker, (settings, out)
+    )
+    try:
+        for future in concurrent.futures.as_completed([executor.submit(_work, job) for job in jobs]):
+            yield future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _claim(settings: CollectSettings, out: Path) -> None:
+    """Writes settings.json, or checks that the episodes already there were made with the same."""
+    path, wanted = out / ".episodes" / "settings.json", settings.recorded()
+    if path.exists():
+        found = json.loads(path.read_text())
+        changed = [f"{k} {found.get(k)} -> {wanted.get(k)}" for k in wanted if found.get(k) != wanted.get(k)]
+        if changed:
+            raise ValueError(
+                f"{path.parent} holds episodes made with other settings ({'; '.join(changed)}); "
+                f"choose another --out, or remove that folder to record them again"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(wanted, indent=1))
+    partial.replace(path)
+
+
+def collect(settings: CollectSettings, out: Path) -> CollectReport:
+    """Records what is missing, replays everything, and returns the figures.
+
+    Raises:
+      ValueError: episodes of other settings are there, or an expert never succeeds.
+      ReplayGateError: a task's replays fell short of ``settings.gate``.
+    """
+    out = Path(out)
+    _claim(settings, out)
+    start, done = time.monotonic(), {task: [] for task in settings.tasks}
+    with tqdm(total=len(settings.tasks) * settings.episodes, desc="demonstrations", unit="ep", dynamic_ncols=True) as bar:
+        for outcome in _outcomes(settings, out):
+            done[outcome.task].append(outcome)
+            bar.set_postfix_str(outcome.task, refresh=False)
+            bar.update()
+    reports = tuple(
+        TaskReport(
+            task=task,
+            kept=len(outcomes),
+            failed=sum(o.failed for o in outcomes),
+            replayed=sum(o.replayed for o in outcomes),
+            mean_length=float(np.mean([o.length for o in outcomes])),
+        )
+        for task, outcomes in done.items()
+    )
+    short = [f"{r.task} {r.replayed}/{r.kept}" for r in reports if r.replayed < settings.gate * r.kept]
+    if short:
+        raise ReplayGateError(
+            f"replaying the recorded targets reproduced success too rarely (at least {settings.gate:.0%} is needed): "
+            f"{', '.join(short)}; leave these tasks out, or lower the action noise or the frame skip"
+        )
+    new = sum(o.new for outcomes in done.values() for o in outcomes)
+    return CollectReport(reports, new, time.monotonic() - start)

@@ -1,0 +1,149 @@
+"""What a simulator is to the rest of the project: three methods, one action layout, typed failures.
+
+    action       float32 [8]   x y z (metres, world) | qx qy qz qw (unit, Hamilton, w >= 0) | gripper (0 closed .. 1 open)
+    observation  images {camera: uint8 [H, W, 3]}, state float32 [s]
+
+An action is an ABSOLUTE target of the end effector; how the simulator gets there (delta commands, inverse kinematics,
+planning) is the adapter's business. Every failure that is not the policy's fault, and every one that is, has a name: it
+is counted under that name in the results, never swallowed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Protocol, Sequence
+
+import numpy as np
+
+ACTION_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
+
+# name -> "module:class"; imported only when asked for, so that one simulator's packages are never another's burden.
+ENVIRONMENTS = {
+    "metaworld": "drifting_vla_jax.envs.metaworld:MetaWorld",
+    "dummy": "drifting_vla_jax.envs.dummy:Dummy",
+}
+
+
+class EnvError(RuntimeError):
+    """A step or reset that failed. ``outcome`` is the name it is counted under in the results."""
+
+    outcome = "env_crash"
+
+
+class InvalidActionError(EnvError):
+    """The action is no pose: wrong shape, not finite, or a quaternion that is not unit."""
+
+    outcome = "invalid_action"
+
+
+class IKError(EnvError):
+    """No joint configuration reaches the target."""
+
+    outcome = "ik"
+
+
+class PathError(EnvError):
+    """No collision-free path to the target."""
+
+    outcome = "path"
+
+
+class EnvCrashError(EnvError):
+    """The simulator itself failed; the episode is run again, not counted against the policy."""
+
+    outcome = "env_crash"
+
+
+class EnvTimeoutError(EnvError):
+    """The simulator did not answer in time."""
+
+    outcome = "timeout"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the policy may see. ``images``: {camera: uint8 [H, W, 3]}, empty if not rendered; ``state``: float32 [s]."""
+
+    images: Mapping[str, np.ndarray]
+    state: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one action led to. ``success`` is the task's condition NOW (not latched); ``done`` means the simulator ended."""
+
+    observation: Observation
+    success: bool
+    done: bool
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Env(Protocol):
+    """A simulator. One instance lives in one process and is reused over tasks and episodes."""
+
+    state_names: tuple[str, ...]  # what each entry of the state is
+    control_hz: float  # actions per second of simulated time
+    tasks: tuple[str, ...]  # every task this simulator knows
+
+    def reset(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
+        """Starts an episode whose scene is a function of (task, variation, seed) alone.
+
+        Returns:
+          The first observation and the instruction.
+
+        Raises:
+          ValueError: unknown task (the nearest name is offered) or variation.
+        """
+        ...
+
+    def step(self, action: np.ndarray, render: bool = True) -> Step:
+        """Moves toward an absolute target, float32 [8], for one control period.
+
+        ``render=False`` leaves ``images`` empty: rendering is most of the cost and a chunk needs only its first frame.
+
+        Raises:
+          InvalidActionError, IKError, PathError, EnvCrashError, EnvTimeoutError.
+        """
+        ...
+
+    def render(self, camera: str, size: int) -> np.ndarray:
+        """One picture, uint8 [size, size, 3], for a video; ``camera`` is any name the simulator knows."""
+        ...
+
+    def close(self) -> None:
+        """Frees the simulator; a second call does nothing."""
+        ...
+
+
+def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int) -> Env:
+    """Builds a simulator by name.
+
+    Args:
+      name: one of ``ENVIRONMENTS``.
+      cameras: the views to render into observations, in order.
+      image_size: height and width of every view, pixels.
+      frame_skip: simulator steps per control step.
+
+    Raises:
+      ValueError: unknown name or camera.
+      ModuleNotFoundError: the simulator's package is not installed; the message has the pip line.
+    """
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"unknown environment {name!r}; expected one of {', '.join(sorted(ENVIRONMENTS))}")
+    module_name, class_name = ENVIRONMENTS[name].split(":")
+    cls = getattr(importlib.import_module(module_name), class_name)
+    return cls(cameras=tuple(cameras), image_size=image_size, frame_skip=frame_skip)
+
+
+def check_action(action: np.ndarray) -> np.ndarray:
+    """Returns the action as float64 [8] with an exactly unit quaternion, or raises InvalidActionError saying what came."""
+    action = np.asarray(action, np.float64)
+    if action.shape != (8,):
+        raise InvalidActionError(f"action has shape {action.shape}; expected (8,): {' '.join(ACTION_NAMES)}")
+    if not np.all(np.isfinite(action)):
+        raise InvalidActionError(f"action is not finite: {np.array2string(action, precision=4)}")
+    norm = np.linalg.norm(action[3:7])
+    if abs(norm - 1.0) > 1e-3:
+        raise InvalidActionError(f"quaternion (x y z w) has norm {norm:.4f}; expected 1")
+    return np.concatenate([action[:3], action[3:7] / norm, np.clip(action[7:], 0.0, 1.0)])

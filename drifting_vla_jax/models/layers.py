@@ -1,0 +1,151 @@
+"""The layers every tower is made of: RMSNorm, RoPE, attention with QK-norm, SwiGLU, adaLN-Zero modulation.
+
+Linen modules over plain parameter dicts. ``dtype`` is that of activations and products; parameters stay float32, norms
+and softmax run in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+INIT = nn.initializers.truncated_normal(0.02)
+
+
+class Dense(nn.Module):
+    """x @ kernel (+ bias) over the last axis.
+
+    All leading axes are flattened first: with a single contracted axis the weight gradient takes XLA's fast matmul on
+    CPU (twice as fast as ``nn.Dense`` on [b, n, d]); on accelerators it makes no difference.
+    """
+
+    width: int
+    dtype: jnp.dtype
+    use_bias: bool = True
+    kernel_init: Callable = INIT
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n width"]:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.width))
+        y = x.reshape(-1, x.shape[-1]).astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        return y.reshape(*x.shape[:-1], self.width)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale, computed in float32 (Zhang & Sennrich, arXiv 1910.07467)."""
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        x32 = x.astype(jnp.float32)
+        rms = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        return (x32 * rms * scale).astype(x.dtype)
+
+
+def rope(x: Float[Array, "b n heads k"], positions: Float[Array, " n"]) -> Float[Array, "b n heads k"]:
+    """Rotates pairs of channels by an angle that grows with the position (Su et al., arXiv 2104.09864)."""
+    half = x.shape[-1] // 2
+    frequency = 10_000.0 ** (-jnp.arange(half) / half)
+    angle = positions[:, None] * frequency  # [n, k/2]
+    cos, sin = jnp.cos(angle)[None, :, None], jnp.sin(angle)[None, :, None]
+    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([x1 * cos - x2 * sin, x1 * sin + x2 * cos], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with RMS-normalised queries and keys; self-attention if no context is given.
+
+    ``positions`` turns RoPE on for queries and keys alike (self-attention over an ordered sequence).
+    """
+
+    heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        context: Float[Array, "b m e"] | None = None,
+        mask: Bool[Array, "b m"] | None = None,
+        positions: Float[Array, " n"] | None = None,
+    ) -> Float[Array, "b n d"]:
+        d = x.shape[-1]
+        context = x if context is None else context
+
+        def heads(name, y):
+            y = Dense(d, self.dtype, use_bias=False, name=name)(y)
+            return y.reshape(*y.shape[:-1], self.heads, d // self.heads)
+
+        q = RMSNorm(name="query_norm")(heads("query", x))
+        k = RMSNorm(name="key_norm")(heads("key", context))
+        v = heads("value", context)
+        if positions is not None:
+            q, k = rope(q, positions), rope(k, positions)
+        mask = None if mask is None else mask[:, None, None, :]
+        out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
+        return Dense(d, self.dtype, use_bias=False, name="out")(out.reshape(*out.shape[:-2], d))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer, arXiv 2002.05202); 2/3 of the ratio keeps the parameters of a plain MLP."""
+
+    ratio: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+        hidden = int(self.ratio * x.shape[-1] * 2 / 3) // 8 * 8
+
+        def dense(width, name):
+            return Dense(width, self.dtype, use_bias=False, name=name)
+
+        return dense(x.shape[-1], "down")(nn.silu(dense(hidden, "gate")(x)) * dense(hidden, "up")(x))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block of the encoders: attention, then SwiGLU."""
+
+    heads: int
+    mlp_ratio: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x, mask=None, positions=None):
+        attention = Attention(self.heads, self.dtype, name="attention")
+        x = x + attention(RMSNorm(name="attention_norm")(x), mask=mask, positions=positions)
+        return x + SwiGLU(self.mlp_ratio, self.dtype, name="mlp")(RMSNorm(name="mlp_norm")(x))
+
+
+class Modulation(nn.Module):
+    """adaLN-Zero (Peebles & Xie, arXiv 2212.09748): n vectors of width d from the condition, all zero at the start."""
+
+    count: int
+    width: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, condition: Float[Array, "b g d"]) -> list[Float[Array, "b g 1 d"]]:
+        dense = Dense(self.count * self.width, self.dtype, kernel_init=nn.initializers.zeros, name="dense")
+        out = dense(nn.silu(condition))
+        return jnp.split(out[:, :, None], self.count, axis=-1)
+
+
+def normalise(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """RMSNorm without a scale of its own: the modulation supplies it."""
+    x32 = x.astype(jnp.float32)
+    return (x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
+
+
+def sinusoid(value: Float[Array, "*n"], width: int) -> Float[Array, "*n width"]:
+    """Sines and cosines of a scalar in [0, 1], periods 2 pi down to 2 pi / 1000."""
+    frequency = 1000.0 ** (jnp.arange(width // 2) / (width // 2))
+    angle = value[..., None] * frequency
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -1,0 +1,72 @@
+"""A small vision transformer trained from scratch: uint8 pixels of one view -> a grid of tokens.
+
+Dosovitskiy et al., arXiv 2010.11929, with RMSNorm, QK-norm and SwiGLU. ``stem="conv"`` replaces the one linear patch
+map by convolutions from squares of 4 pixels, halving the grid until it is the same (Xiao et al., arXiv 2106.14881: early convolutions help a
+transformer see).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from drifting_vla_jax.models.layers import INIT, Block, Dense, RMSNorm
+
+
+class ViT(nn.Module):
+    """Image encoder shared by all views.
+
+    Attributes:
+      patch: side of a patch in pixels; with the conv stem 4 times a power of two.
+      width, depth, heads, mlp_ratio: of the transformer.
+      stem: "patch" or "conv".
+    """
+
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    stem: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, images: UInt8[Array, "n size size 3"]) -> Float[Array, "n tokens width"]:
+        x = (images.astype(self.dtype) / 127.5) - 1.0
+        x = self._conv_stem(x) if self.stem == "conv" else self._patch_stem(x)
+        x = x.reshape(x.shape[0], -1, self.width)
+        x = x + self.param("position", INIT, (1, x.shape[1], self.width)).astype(self.dtype)
+        for i in range(self.depth):
+            x = Block(self.heads, self.mlp_ratio, self.dtype, name=f"block_{i}")(x)
+        return RMSNorm(name="norm")(x)
+
+    def _patch_stem(self, x):
+        return Dense(self.width, self.dtype, name="patch")(space_to_depth(x, self.patch))
+
+    def _conv_stem(self, x):
+        levels = (self.patch // 4).bit_length() - 1
+        widths = [max(32, self.width >> (levels - i)) for i in range(levels)] + [self.width]
+        x = Dense(widths[0], self.dtype, name="conv_0")(space_to_depth(x, 4))
+        for i in range(levels):
+            x = nn.silu(RMSNorm(name=f"conv_norm_{i}")(x))
+            x = Dense(widths[i + 1], self.dtype, name=f"conv_{i + 1}")(overlapping(space_to_depth(x, 2)))
+        return x
+
+
+def space_to_depth(x: Float[Array, "n height width c"], k: int) -> Float[Array, "n height/k width/k kkc"]:
+    """Cuts the image into squares of k pixels and lays each square's values along the channels."""
+    n, height, width, c = x.shape
+    x = x.reshape(n, height // k, k, width // k, k, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // k, width // k, k * k * c)
+
+
+def overlapping(x: Float[Array, "n height width c"]) -> Float[Array, "n height width 4c"]:
+    """Each square with its neighbours below and to the right, zeros beyond the edge.
+
+    A matmul on the result is a convolution of kernel 2k and stride k, written so because XLA's own convolution takes
+    thirteen times its forward time for the backward pass on CPU.
+    """
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    return jnp.concatenate([x[:, i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)], axis=-1)

@@ -1,0 +1,9 @@
+"""Episodes in a simulator, driven by a policy behind a socket, in a process of its own.
+
+    worker      python -m drifting_vla_jax.rollout.worker --help     runs its share of an episode list, resumable
+    episode     run_episode                                          one episode: ask, act, judge
+    chunking    RecedingHorizon                                      which action of which chunk is executed now
+    recorder    EpisodeLog, read_episodes, VideoWriter               episodes.jsonl and mp4
+
+Needs numpy, absl, tqdm, pillow, imageio-ffmpeg and one simulator; never jax, flax, tensorflow or torch.
+"""

@@ -1,0 +1,181 @@
+"""One episode: observe, ask, act, judge.
+
+Success is HELD: the task's condition was true for ``hold_steps`` control steps in a row, at which the episode ends.
+``latched`` (true at any step) is recorded beside it. An episode ends in one of these outcomes:
+
+    success                          held
+    time_limit                       max_steps control steps without it
+    ended                            the simulator ended the episode by itself before it was held
+    invalid_action, ik, path         the simulator refused the action: counts against the policy
+    timeout                          the simulator did not answer in time: counts against the policy
+    env_crash, server_lost           says nothing about the policy: success is null, run again, counted apart
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from drifting_vla_jax.envs.env import Env, EnvError, Observation
+from drifting_vla_jax.rollout.chunking import RecedingHorizon
+
+if TYPE_CHECKING:
+    from drifting_vla_jax.rollout.video import Film
+
+UNSCORED = ("env_crash", "server_lost")
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """Which episode: its scene is a function of (task, variation, seed) alone; ``index`` counts within the task."""
+
+    task: str
+    variation: int
+    seed: int
+    index: int
+
+
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """How every episode is run: actions executed of each chunk, control steps at most, control steps of holding."""
+
+    execute: int
+    max_steps: int
+    hold_steps: int
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+
+
+class Asker(Protocol):
+    """The part of PolicyClient that an episode needs."""
+
+    def infer(self, observation: dict) -> dict: ...
+
+
+@dataclass
+class EpisodeResult:
+    """How an episode went. Times in milliseconds: one entry per request, the round trip as the robot sees it."""
+
+    instruction: str = ""
+    outcome: str = "time_limit"
+    latched: bool = False
+    steps: int = 0
+    message: str = ""
+    round_trip_ms: list[float] = field(default_factory=list)
+    infer_ms: list[float] = field(default_factory=list)
+
+    @property
+    def success(self) -> bool | None:
+        """Held; None where the episode says nothing about the policy."""
+        return None if self.outcome in UNSCORED else self.outcome == "success"
+
+    def line(self, spec: EpisodeSpec) -> dict[str, Any]:
+        """The episode as a line of episodes.jsonl."""
+        times = self.round_trip_ms
+        latency = (
+            {"p50": _percentile(times, 50), "p95": _percentile(times, 95), "mean": _mean(times)} if times else None
+        )
+        return {
+            "task": spec.task,
+            "variation": spec.variation,
+            "seed": spec.seed,
+            "success": self.success,
+            "latched": self.latched,
+            "steps": self.steps,
+            "outcome": self.outcome,
+            "instruction": self.instruction,
+            "message": self.message,
+            "latency_ms": latency,
+            "round_trip_ms": [round(t, 3) for t in times],
+            "infer_ms": [round(t, 3) for t in self.infer_ms],
+        }
+
+
+def _percentile(values: list[float], q: float) -> float:
+    return round(float(np.percentile(values, q)), 3)
+
+
+def _mean(values: list[float]) -> float:
+    return round(float(np.mean(values)), 3)
+
+
+def policy_seed(episode_seed: int, step: int) -> int:
+    """The seed of the policy's noise at a control step, 0 <= seed < 2**32: the same for every run of this episode."""
+    return int(np.random.SeedSequence([episode_seed, step]).generate_state(1)[0])
+
+
+def run_episode(
+    env: Env, client: Asker, spec: EpisodeSpec, settings: EpisodeSettings, film: Film | None = None
+) -> EpisodeResult:
+    """Runs one episode to its end; observations are rendered only where the policy is asked.
+
+    Args:
+      film: takes a picture now and then; finished and closed here, or discarded if this raises.
+
+    Raises:
+      EnvError: the simulator crashed (outcome "env_crash"); every other EnvError is an outcome, not an exception.
+      ConnectionError: the server was lost.
+      PolicyServerError: the server refuses the simulator's observations.
+      ValueError: unknown task or variation.
+    """
+    result = EpisodeResult()
+    with film or contextlib.nullcontext():
+        try:
+            _act(env, client, spec, settings, result, film)
+        except EnvError as error:
+            if error.outcome in UNSCORED:
+                raise
+            result.outcome, result.message = error.outcome, str(error)
+        if film:
+            detail, mood = _detail(spec, result), "good" if result.success else "bad"
+            film.finish(result.instruction, detail, result.outcome.replace("_", " "), mood, fresh=not result.message)
+    return result
+
+
+def _act(
+    env: Env, client: Asker, spec: EpisodeSpec, settings: EpisodeSettings, result: EpisodeResult, film: Film | None
+) -> None:
+    """The control loop. Writes into ``result`` as it goes: an episode cut short by an error keeps its numbers."""
+    observation, result.instruction = env.reset(spec.task, spec.variation, spec.seed)
+    chunks = RecedingHorizon(settings.execute)
+    held = 0
+    while result.steps < settings.max_steps:
+        if film:
+            state, mood = (f"held {held} of {settings.hold_steps}", "good") if held else ("acting", "open")
+            film.shoot(result.instruction, _detail(spec, result), state, mood)
+        if chunks.needs_chunk:
+            seed = policy_seed(spec.seed, result.steps)
+            chunks.add(_ask(client, observation, result.instruction, seed, result))
+        action = chunks.next()
+        step = env.step(action, render=chunks.needs_chunk)
+        observation = step.observation
+        result.steps += 1
+        result.latched |= bool(step.success)
+        held = held + 1 if step.success else 0
+        if held == settings.hold_steps:
+            result.outcome = "success"
+            return
+        if step.done:
+            result.outcome = "ended"
+            return
+
+
+def _detail(spec: EpisodeSpec, result: EpisodeResult) -> str:
+    return f"{spec.task} · seed {spec.seed} · step {result.steps}"
+
+
+def _ask(client: Asker, observation: Observation, prompt: str, seed: int, result: EpisodeResult) -> np.ndarray:
+    """One question to the policy, timed from observation in hand to actions in hand."""
+    request = {"images": dict(observation.images), "state": observation.state, "prompt": prompt, "seed": seed}
+    began = time.perf_counter()
+    answer = client.infer(request)
+    result.round_trip_ms.append(1000 * (time.perf_counter() - began))
+    result.infer_ms.append(answer["server_timing"]["infer_ms"])
+    return answer["actions"]

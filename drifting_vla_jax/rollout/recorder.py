@@ -1,0 +1,130 @@
+"""What an evaluation leaves on disk while it runs: its settings and one JSON line per episode.
+
+    OUT/settings.json        what was evaluated and how; episodes of other settings are never mixed in
+    OUT/episodes*.jsonl      {"task", "variation", "seed", "success", "latched", "steps", "outcome", ...} per line
+
+``success`` is true or false where the episode says something about the policy, null where it does not (the simulator
+crashed, the server was lost): those are counted apart and run again by the next start.
+
+A process may be killed at any moment: a line is on disk entirely (fsync) or is cut off at the end of the file, where
+readers ignore it and the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Key = tuple  # (task, variation, seed): what identifies an episode
+
+
+def episode_key(episode: Mapping[str, Any]) -> Key:
+    """(task, variation, seed) of a line."""
+    return episode["task"], episode["variation"], episode["seed"]
+
+
+class EpisodeLog:
+    """Appends episodes to one .jsonl file: ``with EpisodeLog(path) as log: log.append(line)``.
+
+    Raises (on opening):
+      ValueError: another process is writing this file.
+    """
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._file)
+            raise ValueError(f"another worker is writing {path}; give this one another --out") from error
+        _drop_torn_line(path)
+
+    def append(self, episode: Mapping[str, Any]) -> None:
+        """Writes one line, on disk when this returns."""
+        line = json.dumps(episode, allow_nan=False).encode() + b"\n"
+        written = os.write(self._file, line)
+        if written != len(line):
+            raise OSError(f"only {written} of {len(line)} bytes of an episode were written; is the disk full?")
+        os.fsync(self._file)
+
+    def __enter__(self) -> EpisodeLog:
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self._file)
+
+
+def _drop_torn_line(path: Path) -> None:
+    data = path.read_bytes()
+    complete = data.rfind(b"\n") + 1
+    if complete < len(data):
+        os.truncate(path, complete)
+
+
+def read_episodes(path: Path) -> list[dict]:
+    """Every complete line of a .jsonl file, in order; no file is no episodes; a cut-off last line is ignored.
+
+    Raises:
+      ValueError: a line inside the file is damaged.
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    episodes = []
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            episodes.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path} is damaged ({error}); delete that line to go on") from error
+    return episodes
+
+
+def read_all_episodes(out: Path) -> dict[Key, dict]:
+    """Episodes of every .jsonl file in a folder by key: a scored one wins over one to run again, then the later one."""
+    episodes: dict[Key, dict] = {}
+    for path in sorted(out.glob("episodes*.jsonl")):
+        for episode in read_episodes(path):
+            before = episodes.get(episode_key(episode))
+            if before is None or before["success"] is None or episode["success"] is not None:
+                episodes[episode_key(episode)] = episode
+    return episodes
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_episodes(path: Path, episodes: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a whole .jsonl file atomically."""
+    write_atomically(path, "".join(json.dumps(e, allow_nan=False) + "\n" for e in episodes))
+
+
+def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
+    """Makes the folder this evaluation's, or checks that it already is; one without episodes is free to take.
+
+    Raises:
+      ValueError: it holds episodes of another policy or other settings; the first difference is named.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "settings.json"
+    if not path.exists() or not read_all_episodes(out):
+        write_atomically(path, json.dumps(settings, indent=2) + "\n")
+        return
+    there = json.loads(path.read_text())
+    for name in sorted({*there, *settings}):
+        if there.get(name) != settings.get(name):
+            raise ValueError(
+                f"{out} holds an evaluation with {name} {there.get(name)!r}, this one has {settings.get(name)!r}; "
+                "choose another folder or delete that one"
+            )

@@ -1,0 +1,125 @@
+"""Runs episodes in a simulator against a policy server, and leaves a line per episode.
+
+    python -m drifting_vla_jax.rollout.worker --server=ws://127.0.0.1:8000 --env=metaworld \\
+        --tasks=door-open,drawer-close --episodes=20 --seed=1000 --out=runs/door
+
+OUT/episodes.jsonl gets a line per episode, OUT/videos the first --videos of every task. The i-th episode of a task has
+seed S + i, whatever the policy. Finished episodes are skipped on the next start. Several workers share a list with
+--worker=I --num_workers=N, each in its own process with its own file in OUT. Success is held: true for --hold_steps
+control steps in a row.
+
+The process imports none of jax, flax, tensorflow and torch: a simulator's own Python will do.
+Exit code: 0 all episodes are recorded; 1 the server, the simulator or the disk failed; 2 bad input. One line says why.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from drifting_vla_jax.envs.env import EnvError
+from drifting_vla_jax.rollout.runner import WorkerSettings, run
+from drifting_vla_jax.wire.client import PolicyServerError
+
+API_KEY_VARIABLE = "DRIFTING_VLA_API_KEY"
+
+_SERVER = flags.DEFINE_string("server", None, "Address of the policy server, ws://HOST:PORT.")
+_ENV = flags.DEFINE_string("env", None, "The simulator: metaworld, rlbench or dummy.")
+_TASKS = flags.DEFINE_list("tasks", None, "Tasks, separated by commas.")
+_EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of every task's first episode; choose one that no demonstration used.")
+_OUT = flags.DEFINE_string("out", None, "Folder for episodes.jsonl and videos.")
+_EXECUTE = flags.DEFINE_integer("execute", 8, "Actions executed of each chunk before the policy is asked again.")
+_MAX_STEPS = flags.DEFINE_integer("max_steps", 200, "Control steps after which an episode has failed.")
+_HOLD_STEPS = flags.DEFINE_integer("hold_steps", 10, "Control steps in a row that the task must stay solved.")
+_FRAME_SKIP = flags.DEFINE_integer("frame_skip", 0, "Simulator steps per action; 0 as the policy was trained.")
+_VARIATIONS = flags.DEFINE_list("variations", ["0"], "Task variations that the episodes take in turn.")
+_VIDEOS = flags.DEFINE_integer("videos", 0, "Record the first N episodes of every task.", lower_bound=0)
+_VIDEO_CAMERA = flags.DEFINE_string("video_camera", "", "The view of the videos; the policy's first camera if empty.")
+_VIDEO_SIZE = flags.DEFINE_integer(
+    "video_size", 384, "Height and width of the videos' picture, pixels.", lower_bound=32
+)
+_WORKER = flags.DEFINE_integer("worker", 0, "Which share of the episodes this process runs.", lower_bound=0)
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "How many processes share the episodes.", lower_bound=1)
+_SERVER_WAIT = flags.DEFINE_float("server_wait", 10.0, "Seconds to wait for a server that is starting.", lower_bound=0)
+_API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment variable that holds the API key.")
+
+
+def settings_from_flags() -> WorkerSettings:
+    """What the command line says.
+
+    Raises:
+      ValueError: a flag is missing or cannot be.
+    """
+    for flag in (_SERVER, _ENV, _TASKS, _OUT):
+        if not flag.value:
+            raise ValueError(f"--{flag.name} is missing (--help explains it)")
+    if _WORKER.value >= _NUM_WORKERS.value:
+        raise ValueError(f"--worker is {_WORKER.value}; expected less than --num_workers ({_NUM_WORKERS.value})")
+    if _SEED.value < 0:
+        raise ValueError(f"--seed is {_SEED.value}; expected 0 or more")
+    if not all(v.isdecimal() for v in _VARIATIONS.value) or not _VARIATIONS.value:
+        raise ValueError(
+            f"--variations is {','.join(_VARIATIONS.value)!r}; expected whole numbers, separated by commas"
+        )
+    return WorkerSettings(
+        server=_SERVER.value,
+        env=_ENV.value,
+        tasks=tuple(dict.fromkeys(_TASKS.value)),
+        episodes=_EPISODES.value,
+        seed=_SEED.value,
+        out=Path(_OUT.value),
+        execute=_EXECUTE.value,
+        max_steps=_MAX_STEPS.value,
+        hold_steps=_HOLD_STEPS.value,
+        frame_skip=_FRAME_SKIP.value,
+        variations=tuple(int(v) for v in _VARIATIONS.value),
+        videos=_VIDEOS.value,
+        video_camera=_VIDEO_CAMERA.value,
+        video_size=_VIDEO_SIZE.value,
+        worker=_WORKER.value,
+        num_workers=_NUM_WORKERS.value,
+        server_wait=_SERVER_WAIT.value,
+        api_key=os.environ.get(_API_KEY_ENV.value),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """The process boundary: every foreseen failure becomes one line and an exit code."""
+    logging.set_verbosity(logging.INFO)
+    try:
+        if len(argv) > 1:
+            raise ValueError(f"unexpected argument {argv[1]!r}; every option is --NAME=VALUE")
+        unscored = run(settings_from_flags())
+    except ValueError as error:
+        return _fail(error, 2)
+    except (PolicyServerError, OSError, ImportError, EnvError) as error:  # ConnectionError is an OSError
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    if unscored:
+        logging.warning("%d episodes stay unscored (env_crash); the same command tries them again", unscored)
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> Sequence[str]:
+    """absl's parser, but its errors are one line as well, and to have asked for help is no failure."""
+    try:
+        return flags.FLAGS(argv)
+    except SystemExit:  # only --help and its sisters end here, with 1
+        sys.exit(0)
+    except flags.Error as error:
+        sys.exit(_fail(error, 2))
+
+
+def _fail(reason: object, code: int) -> int:
+    sys.stderr.write(f"error: {' '.join(str(reason).split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

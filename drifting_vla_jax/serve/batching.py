@@ -1,0 +1,144 @@
+"""Requests of many connections become one batch; one thread computes it, and the event loop never waits for it.
+
+A batch starts when the inference thread is free and one of these holds:
+
+    full      as many requests wait as the largest batch holds
+    complete  every open connection has a request waiting: nobody else can come, so waiting would be for nothing
+    due       the oldest request has waited ``deadline_s``
+
+One client alone is therefore answered at once, and requests that arrive during an inference form the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+
+class InferenceError(RuntimeError):
+    """The policy failed on a batch whose observations it had accepted."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One request's share of a batch: actions float32 [h, 8], and its wall-clock milliseconds waiting and computing."""
+
+    actions: np.ndarray
+    queue_ms: float
+    infer_ms: float
+
+
+@dataclass(frozen=True)
+class _Request:
+    observation: dict
+    arrived: float  # loop time, seconds
+    answer: asyncio.Future
+
+
+class Batcher:
+    """Gathers requests and hands them to the inference thread. Lives on one event loop.
+
+    Attributes:
+      batches: {size: how many batches of that size ran}.
+      failures: batches on which the policy failed.
+    """
+
+    def __init__(
+        self, infer: Callable[[Sequence[dict]], np.ndarray], *, max_batch: int, deadline_s: float, executor: Executor
+    ):
+        """Args:
+        infer: observations (at most ``max_batch``) -> actions [n, h, 8]; blocks until the result is ready.
+        max_batch: the largest batch.
+        deadline_s: seconds a request waits at most for others while the inference thread is free.
+        executor: where ``infer`` runs; one thread.
+        """
+        self._infer = infer
+        self._max_batch = max_batch
+        self._deadline_s = deadline_s
+        self._executor = executor
+        self._waiting: collections.deque[_Request] = collections.deque()
+        self._running: asyncio.Task | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._clients = 0
+        self.batches: collections.Counter[int] = collections.Counter()
+        self.failures = 0
+
+    def join(self) -> None:
+        """A connection opened."""
+        self._clients += 1
+
+    def leave(self) -> None:
+        """A connection closed: those that remain may now be complete."""
+        self._clients -= 1
+        self._consider()
+
+    async def submit(self, observation: dict) -> Result:
+        """Waits for a place in a batch and for its result.
+
+        Raises:
+          InferenceError: the policy failed; the message names its error.
+        """
+        loop = asyncio.get_running_loop()
+        request = _Request(observation, loop.time(), loop.create_future())
+        self._waiting.append(request)
+        self._consider()
+        return await request.answer
+
+    def _consider(self) -> None:
+        """Starts a batch if it is time, else makes sure that someone asks again when it is."""
+        if self._running or not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._waiting[0].arrived + self._deadline_s
+        if len(self._waiting) >= min(self._max_batch, self._clients) or loop.time() >= due:
+            self._start()
+        elif self._timer is None:
+            self._timer = loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._consider()
+
+    def _start(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+        self._running = asyncio.create_task(self._run(batch))
+
+    async def _run(self, batch: list[_Request]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            started, actions, infer_ms = await loop.run_in_executor(self._executor, self._timed, batch)
+        except Exception as error:  # the policy is another party: whatever it raises is logged, counted and answered
+            self.failures += 1
+            logger.exception("inference failed on a batch of %d (failure %d)", len(batch), self.failures)
+            for request in batch:
+                if not request.answer.done():
+                    request.answer.set_exception(InferenceError(f"{type(error).__name__}: {error}"))
+        else:
+            self.batches[len(batch)] += 1
+            for request, chunk in zip(batch, actions):
+                if not request.answer.done():  # cancelled when its connection went away
+                    request.answer.set_result(Result(chunk, 1000 * (started - request.arrived), infer_ms))
+        finally:
+            self._running = None
+            self._consider()
+
+    def _timed(self, batch: list[_Request]) -> tuple[float, np.ndarray, float]:
+        """In the inference thread: (when it started, actions [n, h, 8], milliseconds it took)."""
+        started = time.monotonic()  # the event loop's own clock
+        actions = np.asarray(self._infer([request.observation for request in batch]), np.float32)
+        infer_ms = 1000 * (time.monotonic() - started)
+        if actions.ndim != 3 or len(actions) != len(batch):
+            raise RuntimeError(f"the policy answered {list(actions.shape)} to {len(batch)} observations")
+        return started, actions, infer_ms

@@ -1,0 +1,225 @@
+"""Checkpoints: Orbax CheckpointManager, one item per thing a reader may want alone.
+
+    DIR/checkpoints/<step>/
+        params, ema_params      nested dicts; frozen encoders are not saved, their identity is in ``assets``
+        opt_state               optimiser moments, step, rng
+        data_state              the data iterator of every process, so the next batch is the next batch
+        assets                  JSON: config, action statistics, cameras, encoders, prompts, code version
+
+A checkpoint is written beside its final name and renamed, so a killed process leaves the previous one whole. Restores
+are always targeted: the shapes and shardings come from the configuration, whatever number of devices wrote the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from drifting_vla_jax import __version__
+from drifting_vla_jax.config import config_hash, from_json, to_json
+from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.train.state import TrainState, abstract_state
+
+BEST_METRIC = "val/position_error_cm"
+_DATA_STATE_BYTES = 1 << 16
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged, or cannot be written; the message says which and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Assets:
+    """What a checkpoint knows besides arrays: enough to act without any other file.
+
+    Attributes:
+      config: of the run.
+      actions: normalisation statistics.
+      prompts: training instructions.
+      control_hz: control steps per second in the data.
+      state_names: what each entry of proprioception is.
+      encoders: identity of each encoder: "scratch", or hub id and weight hash.
+    """
+
+    config: ConfigDict
+    actions: ActionSpace
+    prompts: tuple[str, ...]
+    control_hz: float
+    state_names: tuple[str, ...]
+    encoders: dict[str, str]
+
+    def to_json(self) -> dict:
+        return {
+            "config": to_json(self.config),
+            "config_hash": config_hash(self.config),
+            "actions": self.actions.to_json(),
+            "prompts": list(self.prompts),
+            "control_hz": self.control_hz,
+            "state_names": list(self.state_names),
+            "encoders": self.encoders,
+            "code_version": __version__,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict) -> Assets:
+        return cls(
+            config=from_json(data["config"]),
+            actions=ActionSpace.from_json(data["actions"]),
+            prompts=tuple(data["prompts"]),
+            control_hz=data["control_hz"],
+            state_names=tuple(data["state_names"]),
+            encoders=data["encoders"],
+        )
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, workdir: str | Path, keep: int = 1):
+        """Opens DIR/checkpoints, making it if needed; keeps the newest ``keep`` and the best by validation."""
+        self.folder = Path(workdir).absolute() / "checkpoints"
+        policies = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=policies, cleanup_tmp_directories=True)
+        arrays = ("params", "ema_params", "opt_state")
+        handlers = {name: ocp.StandardCheckpointHandler() for name in arrays}
+        handlers |= {name: ocp.JsonCheckpointHandler() for name in ("data_state", "assets")}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step whose validation error was smallest; the latest if none was validated."""
+        validated = [info for info in self._steps() if info.metrics is not None]
+        return min(validated, key=lambda info: _error(info.metrics)).step if validated else self.latest()
+
+    def _steps(self):
+        return self._manager._checkpoints  # noqa: SLF001  (the public API names the best step only without a policy)
+
+    def save(self, state: TrainState, data_state: Any, assets: Assets, metrics: dict[str, float] | None) -> None:
+        """Starts writing a checkpoint in the background.
+
+        Raises:
+          CheckpointError: this or the previous background write failed, e.g. the disk is full; older ones are intact.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < 1.1 * needed:
+            raise CheckpointError(
+                f"checkpoint {step} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free in {self.folder}; "
+                f"free some space and start again: step {self.latest()} is intact"
+            )
+        optimiser = {"opt_state": state.opt_state, "step": state.step, "rng": state.rng}
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    ema_params=ocp.args.StandardSave(state.ema_params),
+                    opt_state=ocp.args.StandardSave(optimiser),
+                    data_state=ocp.args.JsonSave(_gather(data_state)),
+                    assets=ocp.args.JsonSave(assets.to_json()),
+                ),
+                metrics=metrics,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(step, error) from error
+
+    def wait(self) -> None:
+        """Blocks until the last save is on disk; raises CheckpointError if it failed."""
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed("the last", error) from error
+
+    def _failed(self, step, error: Exception) -> CheckpointError:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return CheckpointError(
+            f"checkpoint {step} could not be written to {self.folder}: {reason}; "
+            f"check the disk and start again: step {self.latest()} is intact"
+        )
+
+    def restore_state(self, step: int, config: ConfigDict, mesh: Mesh) -> tuple[TrainState, Any]:
+        """The whole train state on this mesh, and this process's data iterator state."""
+        target = abstract_state(config, mesh)
+        optimiser = {"opt_state": target.opt_state, "step": target.step, "rng": target.rng}
+        items = self._restore(
+            step,
+            params=ocp.args.StandardRestore(target.params),
+            ema_params=ocp.args.StandardRestore(target.ema_params),
+            opt_state=ocp.args.StandardRestore(optimiser),
+            data_state=ocp.args.JsonRestore(),
+        )
+        done = items["opt_state"]
+        state = TrainState(
+            step=done["step"],
+            rng=done["rng"],
+            params=items["params"],
+            ema_params=items["ema_params"],
+            opt_state=done["opt_state"],
+        )
+        states = items["data_state"]["processes"]
+        if len(states) != jax.process_count():
+            raise CheckpointError(
+                f"checkpoint {step} was written by {len(states)} processes, now there are {jax.process_count()}; "
+                "the data position cannot be carried over: use the same number, or start a new workdir"
+            )
+        return state, states[jax.process_index()]
+
+    def restore_assets(self, step: int) -> Assets:
+        return Assets.from_json(self._restore(step, assets=ocp.args.JsonRestore())["assets"])
+
+    def restore_ema(self, step: int, config: ConfigDict, mesh: Mesh) -> dict:
+        """The weights that act, on this mesh."""
+        target = abstract_state(config, mesh).ema_params
+        return self._restore(step, ema_params=ocp.args.StandardRestore(target))["ema_params"]
+
+    def _restore(self, step: int, **args):
+        if step not in self._manager.all_steps():
+            known = ", ".join(map(str, self._manager.all_steps())) or "none"
+            raise CheckpointError(f"no checkpoint of step {step} in {self.folder}; there are: {known}")
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise CheckpointError(
+                f"checkpoint {step} in {self.folder} is damaged or of another configuration: {reason}; "
+                f"delete {self.folder / str(step)} to fall back on an older one"
+            ) from error
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _error(metrics: dict[str, float]) -> float:
+    return metrics[BEST_METRIC]
+
+
+def _gather(data_state: Any) -> dict:
+    """The iterator states of all processes, in process order, as JSON-able data."""
+    if jax.process_count() == 1:
+        return {"processes": [data_state]}
+    text = json.dumps(data_state).encode()
+    padded = np.zeros(_DATA_STATE_BYTES, np.uint8)
+    padded[: len(text)] = np.frombuffer(text, np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    return {"processes": [json.loads(bytes(row).rstrip(b"\0")) for row in rows]}

@@ -1,0 +1,180 @@
+"""The training loop: batches in, steps done, metrics and checkpoints out. All I/O of training is here.
+
+A start resumes by itself if the workdir holds a checkpoint. Ctrl-C and SIGTERM finish the step, save, and return, so the
+process exits 0 and the next start goes on with the next batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from drifting_vla_jax import config as config_lib
+from drifting_vla_jax.data import pipeline
+from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.train import metrics, sharding
+from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
+from drifting_vla_jax.train.state import create_state
+from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
+
+log = logging.getLogger(__name__)
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or gradient became NaN or infinite; the message has the step and the last good checkpoint."""
+
+
+def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device] | None = None) -> None:
+    """Trains until ``config.train.steps`` or a signal, on the given devices (all of them by default).
+
+    Raises:
+      FileNotFoundError, ValueError: data set missing, or of other cameras, image size or tasks than the config's.
+      CheckpointError: a checkpoint cannot be read or written.
+      NonFiniteError: the loss or the gradient is not finite.
+    """
+    config_lib.validate(config)
+    workdir = Path(workdir)
+    dataset = DataSet(config.data.path, config.env.cameras)
+    dataset.check(config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = sharding.make_mesh(config, devices)
+    checkpoints = Checkpoints(workdir, config.train.keep)
+    run = _Run(config, workdir, dataset, mesh, checkpoints)
+    with interruptible() as interrupted:
+        run.loop(interrupted)
+
+
+class _Run:
+    """One run: what the loop holds on to."""
+
+    def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet, mesh, checkpoints: Checkpoints):
+        self.config, self.workdir, self.mesh, self.checkpoints = config, workdir, mesh, checkpoints
+        latest = checkpoints.latest()
+        if latest is None:
+            self.assets = _assets(config, dataset, dataset.action_space(config))
+            self.state = create_state(config, mesh)
+        else:
+            self.assets = checkpoints.restore_assets(latest)
+            for change in config_lib.differences(self.assets.config, config):
+                log.warning("resuming step %d with another configuration: %s", latest, change)
+            self.state, data_state = checkpoints.restore_state(latest, config, mesh)
+            self.assets = _assets(config, dataset, self.assets.actions)
+        on_devices = sharding.batch_sharding(mesh)
+        self.batches = pipeline.batches(
+            dataset, "train", self.assets.actions, config, train=True, sharding=on_devices
+        )
+        if latest is not None:
+            self.batches.set_state(data_state)
+            log.info("resumed at step %d", latest)
+        self.validation = _validation_batches(dataset, self.assets.actions, config)
+        self.train_step = compile_train_step(config, mesh)
+        self.eval_step = compile_eval_step(config, mesh)
+        config_lib.save(config, workdir)
+
+    def loop(self, interrupted) -> None:
+        t, first = self.config.train, int(self.state.step)
+        sinks = metrics.make_sinks(self.workdir, self.config, first)
+        bar, clock, window, validation = metrics.progress_bar(t.steps, first), metrics.Clock(), [], None
+        for step in range(first + 1, t.steps + 1):
+            if len(window) > 1:
+                jax.block_until_ready(window[-2])  # one step runs, one is queued: a wait for input below is a real one
+            start = time.perf_counter()
+            batch = next(self.batches)
+            clock.waited(time.perf_counter() - start)
+            with jax.transfer_guard("disallow"):
+                self.state, info = self.train_step(self.state, batch)
+            window.append(info)
+            bar.update()
+            last = step == t.steps or interrupted()
+            if step % t.log_every == 0 or last:
+                line = self._finish_window(step, window, clock)
+                bar.set_postfix_str(_summary(line))
+                sinks.write(step, line)
+                window = []
+            if step % t.eval_every == 0 or step == t.steps:
+                validation = self.validate()
+                sinks.write(step, validation)
+            if step % t.save_every == 0 or last:
+                self.checkpoints.save(self.state, self.batches.get_state(), self.assets, validation)
+                validation = None
+            if last:
+                break
+        bar.close()
+        self.checkpoints.wait()
+        sinks.close()
+        log.info("stopped at step %d of %d; checkpoint in %s", int(self.state.step), t.steps, self.checkpoints.folder)
+
+    def _finish_window(self, step: int, window: list, clock: metrics.Clock) -> dict[str, float]:
+        """Means of the window's metrics, on the host; stops the run if a step was not finite."""
+        rows = jax.device_get(window)
+        bad = [step - len(rows) + 1 + i for i, row in enumerate(rows) if not row["finite"]]
+        if bad:
+            self.checkpoints.wait()
+            raise NonFiniteError(
+                f"loss or gradient is not finite at step {bad[0]}; the last good checkpoint is step "
+                f"{self.checkpoints.latest()} in {self.checkpoints.folder}. Lower config.train.learning_rate and start again"
+            )
+        names = [name for name in rows[0] if name != "finite"]
+        means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in names}
+        return means | {f"train/{k}": v for k, v in clock.window(self.config.data.batch_size).items()}
+
+    def validate(self) -> dict[str, float]:
+        """Errors of the EMA weights on held-out episodes, in physical units."""
+        rng = sharding.put(jax.random.key_data(jax.random.key(self.config.seed)), self.mesh)
+        rows = []
+        for batch in self.validation:
+            on_device = pipeline.to_device(batch, sharding.batch_sharding(self.mesh))
+            samples = np.asarray(self.eval_step(self.state.ema_params, on_device, rng))
+            state = batch.observation.state
+            rows.append(metrics.action_errors(samples, batch.target, batch.mask, state, self.assets.actions))
+        return {f"val/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace) -> Assets:
+    return Assets(
+        config=config,
+        actions=actions,
+        prompts=tuple(dataset.instructions),
+        control_hz=dataset.metadata["control_hz"],
+        state_names=tuple(dataset.metadata["state_names"]),
+        encoders={"vision": "scratch", "text": "scratch"},
+    )
+
+
+def _validation_batches(dataset: DataSet, actions: ActionSpace, config: ConfigDict) -> list:
+    """The same few held-out batches every time."""
+    iterator = pipeline.batches(dataset, "val", actions, config, train=False)
+    return [batch for batch, _ in zip(iterator, range(config.train.eval_batches))]
+
+
+def _summary(line: dict[str, float]) -> str:
+    shown = {"centroid": "train/centroid_error", "spread": "train/sample_spread", "loss": "train/loss"}
+    parts = [f"{label} {line[key]:.3f}" for label, key in shown.items() if key in line]
+    return ", ".join([*parts, f"{line['train/samples_per_second']:.0f} samples/s"])
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator:
+    """Turns SIGINT and SIGTERM into a question: ``interrupted()``. A second signal ends the process at once."""
+    asked = []
+
+    def handler(number, frame):
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        log.info("%s: finishing the step and saving", signal.Signals(number).name)
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,185 @@
+"""What is logged, and where it goes: a progress bar, metrics.jsonl always, WandB when it can.
+
+A sink that fails says so once and never stops training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Mapping, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from drifting_vla_jax.config import to_json
+from drifting_vla_jax.data.actions import ActionSpace, rotation_error_degrees
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Somewhere that metrics of a step go."""
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonlSink:
+    """DIR/metrics.jsonl, one line per step; on a resume the lines after the checkpoint are dropped, as they come again."""
+
+    def __init__(self, workdir: Path, step: int):
+        path = Path(workdir) / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            path.write_text("".join(line + "\n" for line in kept))
+        self._file = path.open("a")
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step} | {k: round(float(v), 8) for k, v in metrics.items()}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:  # the line a killed process was writing
+        return math.inf
+
+
+class WandbSink:
+    """One WandB run per workdir: online with an API key, else offline (``wandb sync`` later)."""
+
+    def __init__(self, workdir: Path, config: ConfigDict):
+        import wandb
+
+        run_file = Path(workdir) / "wandb_run_id"
+        if not run_file.exists():
+            run_file.write_text(wandb.util.generate_id())
+        self._run = wandb.init(
+            project=config.train.wandb_project,
+            name=config.name,
+            id=run_file.read_text().strip(),
+            resume="allow",
+            dir=str(workdir),
+            mode="online" if os.environ.get("WANDB_API_KEY") else "offline",
+            config=to_json(config),
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Sinks:
+    """All sinks as one. ``write`` and ``close`` never raise: a failing sink is named once and dropped."""
+
+    def __init__(self, sinks: list[Sink]):
+        self._sinks = sinks
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._each("write", step, metrics)
+
+    def close(self) -> None:
+        self._each("close")
+
+    def _each(self, method: str, *args) -> None:
+        for sink in list(self._sinks):
+            try:
+                getattr(sink, method)(*args)
+            except Exception as error:  # a process boundary: third parties' network, disk and services
+                log.warning("%s failed and is off from now on: %s", type(sink).__name__, error)
+                self._sinks.remove(sink)
+
+
+def make_sinks(workdir: Path, config: ConfigDict, step: int) -> Sinks:
+    """The sinks of a run that starts or goes on at ``step``."""
+    sinks: list[Sink] = [JsonlSink(workdir, step)]
+    if config.train.wandb == "auto":
+        try:
+            sinks.append(WandbSink(workdir, config))
+        except ImportError:
+            log.info("wandb is not installed; metrics go to %s/metrics.jsonl alone", workdir)
+        except Exception as error:  # a process boundary: account, network, service
+            log.warning("WandB could not start (%s); metrics go to %s/metrics.jsonl alone", error, workdir)
+    return Sinks(sinks)
+
+
+class Clock:
+    """Where the time of a logging window went: samples per second, and the share spent waiting for input."""
+
+    def __init__(self):
+        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+    def waited(self, seconds: float) -> None:
+        self._waited += seconds
+        self._steps += 1
+
+    def window(self, batch_size: int) -> dict[str, float]:
+        """Figures since the last call; call it after ``block_until_ready``."""
+        elapsed = time.perf_counter() - self._start
+        out = {
+            "samples_per_second": self._steps * batch_size / elapsed,
+            "step_ms": 1e3 * elapsed / max(self._steps, 1),
+            "input_wait_share": self._waited / elapsed,
+        }
+        self.__init__()
+        return out
+
+
+def action_errors(
+    samples: np.ndarray, target: np.ndarray, mask: np.ndarray, state: np.ndarray, actions: ActionSpace
+) -> dict[str, float]:
+    """Errors of drawn chunks in physical units, against held-out expert chunks.
+
+    Args:
+      samples: [b, g, h, a] network units. target, mask: [b, h, a]. state: [b, s] normalised.
+
+    Returns:
+      position_error_cm and rotation_error_deg of single samples (what the robot would do), gripper_accuracy (opening
+      on the right side of one half), centroid_error and sample_spread (RMS, network units).
+    """
+    real = mask.max(-1) > 0  # [b, h]
+    position = actions.position(state)
+    wanted = actions.denormalise(target, position)[:, None]
+    drawn = actions.denormalise(samples, position[:, None])
+    steps = np.broadcast_to(real[:, None], drawn.shape[:3])
+    distance = np.linalg.norm(drawn[..., :3] - wanted[..., :3], axis=-1)
+    angle = rotation_error_degrees(drawn[..., 3:7], wanted[..., 3:7])
+    gripper = (drawn[..., 7] > 0.5) == (wanted[..., 7] > 0.5)
+    centroid = samples.mean(1)
+    count = max(mask.sum(), 1.0)
+    return {
+        "position_error_cm": 100 * float(distance[steps].mean()),
+        "rotation_error_deg": float(angle[steps].mean()),
+        "gripper_accuracy": float(gripper[steps].mean()),
+        "centroid_error": float(np.sqrt((np.square(centroid - target) * mask).sum() / count)),
+        "sample_spread": float(np.sqrt((np.square(samples - centroid[:, None]).mean(1) * mask).sum() / count)),
+    }
+
+
+def progress_bar(total: int, done: int) -> tqdm:
+    """The console's one line; on a file or pipe it prints seldom, so that logs stay short."""
+    interactive = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc="train",
+        unit="step",
+        dynamic_ncols=interactive,
+        mininterval=0.5 if interactive else 15.0,
+        smoothing=0.05,
+    )

@@ -1,0 +1,67 @@
+"""The train state: one pytree, created already split over the mesh."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, UInt32
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.models.vla import DriftingVLA
+from drifting_vla_jax.train import sharding
+from drifting_vla_jax.train.optimizer import make_optimizer
+from drifting_vla_jax.types import fake_batch
+
+
+@struct.dataclass
+class TrainState:
+    """Everything a training step changes.
+
+    Attributes:
+      step: optimiser steps done.
+      rng: root key data; step k uses fold_in(rng, k), so nothing else need be remembered.
+      params, ema_params: of the network; the EMA acts.
+      opt_state: of ``make_optimizer``.
+    """
+
+    step: Int[Array, ""]
+    rng: UInt32[Array, " k"]
+    params: dict
+    ema_params: dict
+    opt_state: optax.OptState
+
+
+def init_params(config: ConfigDict, key) -> dict:
+    """Fresh parameters of the network: nested dicts of float32."""
+    observation = fake_batch(config, batch_size=1, prompts=1).observation
+    noise = jnp.zeros((1, 1, config.action.horizon, config.model.noise_dim))
+    return DriftingVLA(config).init(key, observation, noise, jnp.zeros((1, 1)))["params"]
+
+
+def init_state(config: ConfigDict) -> TrainState:
+    """A fresh state, a function of ``config.seed`` alone."""
+    key_params, key_steps = jax.random.split(jax.random.key(config.seed))
+    params = init_params(config, key_params)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        rng=jax.random.key_data(key_steps),
+        params=params,
+        ema_params=jax.tree.map(jnp.copy, params),
+        opt_state=make_optimizer(config).init(params),
+    )
+
+
+def abstract_state(config: ConfigDict, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state on this mesh: the target of a restore."""
+    shapes = jax.eval_shape(lambda: init_state(config))
+    shardings = sharding.state_sharding(shapes, mesh, config)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def create_state(config: ConfigDict, mesh: Mesh) -> TrainState:
+    """A fresh state, born split: no device ever holds more than its share."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+    return jax.jit(lambda: init_state(config), out_shardings=shardings)()

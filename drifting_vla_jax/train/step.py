@@ -1,0 +1,113 @@
+"""One optimiser step and one validation step: pure functions, no I/O.
+
+Randomness is ``fold_in(state.rng, state.step)``, so a step is a function of the state and the batch. Over a mesh the
+means inside the objective are global means: the result does not depend on how many devices share the work.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.models.vla import DriftingVLA
+from drifting_vla_jax.objectives.objective import NoiseShape, Objective, make_objective
+from drifting_vla_jax.train import sharding
+from drifting_vla_jax.train.optimizer import make_optimizer, schedule, trainable
+from drifting_vla_jax.train.state import TrainState, abstract_state
+from drifting_vla_jax.types import Batch, Observation
+
+Metrics = dict[str, Array]
+
+
+def objective_loss(params: dict, batch: Batch, key, config: ConfigDict, objective: Objective):
+    """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it."""
+    model = DriftingVLA(config)
+    context = model.apply({"params": params}, batch.observation, method=model.encode)
+
+    def generate(noise, time):
+        return model.apply({"params": params}, context, noise, time, method=model.generate)
+
+    shape = NoiseShape(config.action.horizon, config.model.noise_dim)
+    loss, info = objective.loss(generate, batch.target, batch.mask, shape, key)
+    return jnp.mean(loss), info
+
+
+def sample_chunks(
+    params: dict, observation: Observation, noise: Float[Array, "b g h z"], config: ConfigDict
+) -> Float[Array, "b g h a"]:
+    """Acts: g chunks per observation in network units, by the configured objective's own sampler."""
+    model = DriftingVLA(config)
+    context = model.apply({"params": params}, observation, method=model.encode)
+
+    def generate(noise, time):
+        return model.apply({"params": params}, context, noise, time, method=model.generate)
+
+    return make_objective(config).sample(generate, noise)
+
+
+def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[TrainState, Metrics]:
+    """One update. A step whose loss or gradient is not finite changes nothing but says so in ``finite``."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    objective = make_objective(config)
+    mask = trainable(state.params, config)
+
+    def loss_fn(params):
+        return objective_loss(params, batch, key, config, objective)
+
+    (loss, info), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    grads = jax.tree.map(lambda g, yes: g if yes else jnp.zeros_like(g), grads, mask)
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+
+    updates, opt_state = make_optimizer(config).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    t = state.step.astype(jnp.float32)
+    decay = jnp.minimum(config.train.ema_decay, (1 + t) / (10 + t))
+    ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
+
+    def keep(new, old):
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+    new_state = state.replace(
+        step=state.step + finite,
+        params=keep(params, state.params),
+        ema_params=keep(ema_params, state.ema_params),
+        opt_state=keep(opt_state, state.opt_state),
+    )
+    metrics = {"loss": loss, "grad_norm": grad_norm, "learning_rate": schedule(config)(state.step), "finite": finite}
+    return new_state, metrics | info
+
+
+def eval_step(ema_params: dict, batch: Batch, rng: Array, *, config: ConfigDict) -> Float[Array, "b g h a"]:
+    """g samples per held-out observation from the EMA weights, network units."""
+    b, h, _ = batch.target.shape
+    shape = (b, config.objective.samples, h, config.model.noise_dim)
+    noise = jax.random.normal(jax.random.wrap_key_data(rng), shape)
+    return sample_chunks(ema_params, batch.observation, noise, config)
+
+
+def compile_train_step(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """``train_step`` jitted over the mesh; the state is donated, so its memory is reused."""
+    state = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+    return jax.jit(
+        lambda state, batch: train_step(state, batch, config=config),
+        in_shardings=(state, sharding.batch_sharding(mesh)),
+        out_shardings=(state, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array], Array]:
+    """``eval_step`` jitted over the mesh."""
+    params = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh).ema_params)
+    return jax.jit(
+        lambda params, batch, rng: eval_step(params, batch, rng, config=config),
+        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh)),
+        out_shardings=sharding.replicated(mesh),
+    )

@@ -1,0 +1,49 @@
+"""Install targets: the base is what a rollout worker or a robot client needs; extras add the learner and simulators."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+LEARNER = [
+    "flax>=0.12.8,<0.13",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "grain>=0.2.18,<0.3",
+    "tensorflow-datasets>=4.9.10,<4.10",
+    "importlib_resources",  # imported by tensorflow-datasets, not declared by it
+    "jaxtyping>=0.3.11,<0.4",
+    "scipy>=1.15,<2",
+]
+METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
+DATA = ["tensorflow-cpu>=2.21,<2.22"]
+
+setup(
+    name="drifting-vla-jax",
+    version="0.1.0",
+    description="A robot policy that answers images and an instruction with a chunk of actions in one forward pass.",
+    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["drifting_vla_jax", "drifting_vla_jax.*"]),
+    python_requires=">=3.11",
+    install_requires=[
+        "numpy>=2.0,<3",
+        "absl-py>=2.1,<3",
+        "ml_collections>=1.1,<2",
+        "msgpack>=1.1,<2",
+        "websockets>=15,<18",
+        "opencv-python-headless>=4.11,<6",
+        "imageio>=2.37,<3",
+        "imageio-ffmpeg>=0.6,<0.7",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "cpu": ["jax>=0.10.2,<0.11", *LEARNER],
+        "cuda": ["jax[cuda12]>=0.10.2,<0.11", *LEARNER],
+        "tpu": ["jax[tpu]>=0.10.2,<0.11", *LEARNER],
+        "metaworld": METAWORLD,
+        "data": DATA,
+        "wandb": ["wandb>=0.19"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "beartype>=0.20", "ruff>=0.12"],
+    },
+)

@@ -1,0 +1,38 @@
+"""Shared by all tests: eight virtual CPU devices, shapes checked in signatures, one small data set and one small policy."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # configs/ is not installed
+
+install_import_hook(
+    ["drifting_vla_jax.objectives", "drifting_vla_jax.models", "drifting_vla_jax.train", "drifting_vla_jax.data"],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture(scope="session")
+def dataset_path(tmp_path_factory) -> Path:
+    """Demonstrations of the dummy simulator's tasks as a TFDS data set (see ``small.py``)."""
+    from tests.small import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture
+def config(dataset_path):
+    """The smallest configuration that has every part, on the small data set."""
+    from tests.small import small_config
+
+    config = small_config()
+    config.data.path = str(dataset_path)
+    return config

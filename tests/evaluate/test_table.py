@@ -1,0 +1,50 @@
+"""The table a person reads: every task, the interval, and a word about what is not in the rate."""
+
+from drifting_vla_jax.evaluate.statistics import summarize
+from drifting_vla_jax.evaluate.table import format_results
+
+SETTINGS = {
+    "checkpoint_step": 800,
+    "config_hash": "abc",
+    "objective": "drifting",
+    "evaluations_per_chunk": 1,
+    "hold_steps": 10,
+}
+
+
+def episode(task, success, outcome) -> dict:
+    common = {"latched": bool(success), "steps": 31, "round_trip_ms": [4.0], "infer_ms": [2.5]}
+    return {"task": task, "success": success, "outcome": outcome, **common}
+
+
+def row(text: str, name: str) -> str:
+    """What stands behind a name, spaces made single."""
+    (line,) = [line for line in text.splitlines() if line.startswith(name)]
+    return " ".join(line.removeprefix(name).split())
+
+
+def test_every_task_has_its_row():
+    episodes = [episode("drawer-close", True, "success")] * 20 + [episode("door-open", False, "time_limit")] * 10
+    text = format_results(summarize(episodes, SETTINGS))
+    assert row(text, "drawer-close") == "20 / 20 100.0 % 83.9 – 100.0 % 100.0 % 31"
+    assert row(text, "door-open") == "0 / 10 0.0 % 0.0 – 27.8 % 0.0 % 31"
+    assert row(text, "all episodes").startswith("20 / 30 66.7 %")
+    assert "mean over tasks 50.0 %" in text and "held for 10 steps" in text
+    assert "round trip p50 4.0 ms" in text and "in the network p50 2.5 ms" in text
+    assert "drifting at step 800" in text
+    assert "other outcomes" not in text and "not counted" not in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_what_is_not_in_the_rate_is_said():
+    episodes = [episode("a", True, "success"), episode("a", False, "ik"), episode("bb", None, "env_crash")]
+    text = format_results(summarize(episodes, SETTINGS))
+    assert row(text, "bb").startswith("0 / 0")
+    assert "1 x ik in a, 1 x env crash in bb" in text
+    assert "not counted above: 1 " in text
+
+
+def test_nothing_measured_is_still_a_table():
+    nothing = episode("a", None, "server_lost") | {"round_trip_ms": [], "infer_ms": []}
+    text = format_results(summarize([nothing], SETTINGS))
+    assert "mean over tasks –" in text and "round trip" not in text

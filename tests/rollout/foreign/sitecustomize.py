@@ -1,0 +1,24 @@
+"""A simulator's own Python, for tests: run by every interpreter whose PYTHONPATH has this folder.
+
+The learner's packages cannot be imported, and the simulator "fake" (fake_simulator.py) is known.
+"""
+
+import sys
+
+BLOCKED = ("jax", "jaxlib", "flax", "optax", "tensorflow", "torch", "grain", "orbax")
+
+
+class Blocked:
+    """Refuses to find what a rollout process must not need."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ImportError(f"{name} is blocked in this process")
+
+
+sys.meta_path.insert(0, Blocked)
+
+from drifting_vla_jax.envs import env  # noqa: E402
+
+env.ENVIRONMENTS["fake"] = "fake_simulator:FakeSimulator"

@@ -1,0 +1,149 @@
+"""One episode against a simulator that follows a script: what counts as success, what is rendered, what is asked."""
+
+import numpy as np
+import pytest
+
+from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, policy_seed, run_episode
+
+SPEC = EpisodeSpec(task="reach", variation=0, seed=5, index=0)
+HORIZON = 4
+
+
+class ScriptedEnv:
+    """Success at step n is ``script[n]``, an exception there is raised; it ends itself after step ``done``."""
+
+    control_hz = 20.0
+
+    def __init__(self, script, done=None):
+        self.script, self.done = list(script), done
+        self.actions, self.renders = [], []
+
+    def reset(self, task, variation, seed):
+        return self._observe(True), f"{task} {variation} {seed}"
+
+    def step(self, action, render=True):
+        outcome = self.script[len(self.actions)]
+        self.actions.append(action)
+        self.renders.append(render)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return envs.Step(self._observe(render), success=outcome, done=len(self.actions) == self.done)
+
+    def _observe(self, render):
+        images = {"top": np.full((4, 4, 3), len(self.actions), np.uint8)} if render else {}
+        return envs.Observation(images, np.full(2, len(self.actions), np.float32))
+
+
+class CountingClient:
+    """Answers chunks that name the step they were asked at and their own index; keeps the requests."""
+
+    def __init__(self):
+        self.requests = []
+
+    def infer(self, observation):
+        self.requests.append(observation)
+        actions = np.zeros((HORIZON, 8), np.float32)
+        actions[:, 0], actions[:, 1] = observation["state"][0], np.arange(HORIZON)
+        return {"actions": actions, "server_timing": {"infer_ms": 2.0}}
+
+
+def play(script, *, execute=2, hold_steps=2, done=None):
+    env, client = ScriptedEnv(script, done), CountingClient()
+    settings = EpisodeSettings(execute=execute, max_steps=len(script), hold_steps=hold_steps)
+    return run_episode(env, client, SPEC, settings), env, client
+
+
+@pytest.mark.parametrize(
+    ("script", "hold", "outcome", "latched", "steps"),
+    [
+        ([0, 1, 1, 0], 2, "success", True, 3),
+        ([0, 1, 0, 1, 1], 2, "success", True, 5),
+        ([0, 1, 0, 1, 0], 2, "time_limit", True, 5),
+        ([0, 0, 0], 2, "time_limit", False, 3),
+        ([0, 0, 0, 1], 1, "success", True, 4),
+        ([1, 1, 1, 1], 4, "success", True, 4),
+        ([1, 1, 1, 1], 5, "time_limit", True, 4),
+    ],
+)
+def test_success_is_held_in_a_row(script, hold, outcome, latched, steps):
+    result, env, _ = play([bool(s) for s in script], hold_steps=hold)
+    assert (result.outcome, result.latched, result.steps) == (outcome, latched, steps)
+    assert result.success is (outcome == "success")
+    assert len(env.actions) == steps
+
+
+def test_the_simulator_may_end_an_episode():
+    result, _, _ = play([False, True, False, False], done=2)
+    assert (result.outcome, result.success, result.latched, result.steps) == ("ended", False, True, 2)
+    assert play([True, True, False], done=2)[0].outcome == "success"  # held at the very step it ended
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (envs.InvalidActionError("no pose"), "invalid_action"),
+        (envs.IKError("too far"), "ik"),
+        (envs.PathError("wall"), "path"),
+        (envs.EnvTimeoutError("silence"), "timeout"),
+    ],
+)
+def test_a_refused_action_ends_the_episode_under_its_name(error, outcome):
+    result, _, _ = play([False, True, error, False])
+    assert (result.outcome, result.success, result.latched, result.steps) == (outcome, False, True, 2)
+    line = result.line(SPEC)
+    assert line["message"] == str(error) and len(line["round_trip_ms"]) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [envs.EnvCrashError("signal 11"), envs.EnvError("?"), ConnectionError("gone"), KeyError(1)]
+)
+def test_what_says_nothing_about_the_policy_is_not_an_outcome(error):
+    with pytest.raises(type(error)):
+        play([False, error])
+
+
+def test_images_are_rendered_only_where_the_policy_is_asked():
+    _, env, client = play([False] * 7, execute=3)
+    assert env.renders == [False, False, True, False, False, True, False]
+    assert [r["images"]["top"][0, 0, 0] for r in client.requests] == [0, 3, 6]
+    assert [r["state"][0] for r in client.requests] == [0, 3, 6]
+
+
+def test_actions_are_executed_in_the_chunks_order():
+    _, env, _ = play([False] * 5, execute=2)
+    assert [(a[0], a[1]) for a in env.actions] == [(0, 0), (0, 1), (2, 0), (2, 1), (4, 0)]
+
+
+def test_requests_carry_instruction_and_a_seed_of_their_own():
+    _, _, client = play([False] * 4, execute=1)
+    assert {r["prompt"] for r in client.requests} == {"reach 0 5"}
+    seeds = [r["seed"] for r in client.requests]
+    assert seeds == [policy_seed(5, step) for step in range(4)] and len(set(seeds)) == 4
+    assert all(type(s) is int and 0 <= s < 2**32 for s in seeds)
+    assert policy_seed(5, 1) != policy_seed(6, 1) and policy_seed(0, 1) != policy_seed(1, 0)
+
+
+def test_the_line_says_everything():
+    result, _, _ = play([False, True, True])
+    line = result.line(SPEC)
+    latency, round_trips = line.pop("latency_ms"), line.pop("round_trip_ms")
+    assert set(latency) == {"p50", "p95", "mean"} and len(round_trips) == 2
+    assert min(round_trips) <= latency["p50"] <= latency["p95"] <= max(round_trips)
+    assert line == {
+        "task": "reach",
+        "variation": 0,
+        "seed": 5,
+        "success": True,
+        "latched": True,
+        "steps": 3,
+        "outcome": "success",
+        "instruction": "reach 0 5",
+        "message": "",
+        "infer_ms": [2.0, 2.0],
+    }
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="hold_steps is 0; expected at least 1"):
+        EpisodeSettings(execute=1, max_steps=5, hold_steps=0)

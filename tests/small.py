@@ -1,0 +1,72 @@
+"""A configuration of a few thousand parameters, and a data set of a few dozen steps, with every part of the real ones."""
+
+from pathlib import Path
+
+import numpy as np
+
+from configs import base
+from drifting_vla_jax.data import builder
+from drifting_vla_jax.data.episodes import Episode, encode_png
+
+TASKS = ("reach-red", "reach-blue")
+CAMERAS = ("front", "side")
+SIZE = 16
+
+
+def small_config():
+    """16 px images, 8-token chunks of 4 steps, one layer everywhere, no WandB."""
+    config = base.get_config()
+    config.name = "small"
+    config.env.name, config.env.tasks, config.env.cameras = "dummy", TASKS, CAMERAS
+    config.env.image_size = SIZE
+    config.data.batch_size, config.data.num_threads, config.data.shift = 8, 1, 1
+    config.data.max_tokens = 32
+    config.action.horizon, config.eval.execute = 4, 2
+    m = config.model
+    m.width = m.vision.width = m.text.width = 16
+    m.vision.patch, m.vision.depth, m.text.depth, m.fusion.depth, m.dit.depth = 8, 1, 1, 1, 1
+    m.vision.heads = m.text.heads = m.fusion.heads = m.dit.heads = 2
+    config.objective.samples = 4
+    t = config.train
+    t.steps, t.warmup_steps, t.log_every, t.eval_every, t.eval_batches, t.save_every = 6, 2, 1, 3, 1, 3
+    t.wandb = "off"
+    return config
+
+
+def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
+    """A straight walk to a point whose place is painted into the images; quaternion constant, gripper closes half way."""
+    rng = np.random.default_rng((seed, index))
+    start, goal = rng.uniform(-0.3, 0.3, (2, 3)) + [0, 0.6, 0.2]
+    path = start + np.linspace(0, 1, steps + 1)[:, None] * (goal - start)
+    state = np.concatenate([path[:-1], np.linspace(1, 0, steps)[:, None]], axis=1).astype(np.float32)
+    quaternion = np.tile([0.0, 0.5**0.5, 0.0, 0.5**0.5], (steps, 1))
+    gripper = (np.arange(steps) < steps // 2)[:, None]
+    actions = np.concatenate([path[1:], quaternion, gripper], axis=1).astype(np.float32)
+
+    def frame(position):
+        image = np.full((SIZE, SIZE, 3), 40, np.uint8)
+        x, y = ((position[:2] - [-0.3, 0.3]) / 0.6 * (SIZE - 1)).astype(int)
+        image[y, x] = 255
+        return encode_png(image)
+
+    task = TASKS[index % 2]
+    return Episode(
+        task=task,
+        variation=0,
+        seed=index,
+        instructions=(f"go to the {task.split('-')[1]} ball", f"reach {task.split('-')[1]}"),
+        images={camera: [frame(p) for p in path[:-1]] for camera in CAMERAS},
+        state=state,
+        actions=actions,
+    )
+
+
+def write_dataset(out: Path, episodes: int = 8) -> Path:
+    """Six episodes to train on and two to validate on."""
+    paths = []
+    for index in range(episodes):
+        paths.append(out / f"{index}.npz")
+        episode(index).save(paths[-1])
+    about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
+    builder.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
+    return out
