@@ -38,13 +38,14 @@ def get_config() -> ConfigDict:
     config.action.frame = "relative"  # positions in the network: relative (to the present end effector) | absolute
 
     config.model = ConfigDict()
-    config.model.width = 96  # d of the tokens everywhere after the encoders
+    config.model.width = 64  # d of the tokens everywhere after the encoders
+    config.model.readout = 8  # numbers per image token laid side by side for adaLN: where things are, linearly readable
     config.model.noise_dim = 10  # numbers of noise per action step; flow matching needs the network's action width, 10
     config.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (parameters stay float32)
     config.model.vision = ConfigDict()
-    config.model.vision.patch = 8  # pixels, side of the square that becomes a token
-    config.model.vision.stem = "conv"  # patch (one linear map, ViT) | conv (a few overlapping convolutions to the same grid)
-    config.model.vision.width = 96
+    config.model.vision.patch = 16  # pixels, side of the square that becomes a token
+    config.model.vision.stem = "conv"  # patch (one linear map, ViT) | conv (small convolutions down to the same grid)
+    config.model.vision.width = 128
     config.model.vision.depth = 2
     config.model.vision.heads = 4
     config.model.vision.freeze = False  # True: no gradient, no optimiser state for this encoder
@@ -97,7 +98,7 @@ def get_config() -> ConfigDict:
     config.eval.seed = 100000  # of the first episode; far from the demonstrations' seeds, so every goal is unseen
     config.eval.workers = 2  # simulator processes
     config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again
-    config.eval.max_steps = 125  # control steps before an episode counts as failed
+    config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break
     config.eval.videos = 1  # episodes per task recorded as mp4
 

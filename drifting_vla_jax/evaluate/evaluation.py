@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -30,13 +31,15 @@ from drifting_vla_jax.rollout.episode import EpisodeSettings
 from drifting_vla_jax.rollout.runner import episode_list, evaluation_identity
 from drifting_vla_jax.serve.server import Policy, PolicyServer
 
+logger = logging.getLogger(__name__)
+
 WORKER_COMMAND = (sys.executable, "-m", "drifting_vla_jax.rollout.worker")
 _POLL_SECONDS = 0.5
 _BAD_INPUT = 2  # the worker's exit code for it
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended without finishing its share; the message has the end of its log."""
+    """A worker process ended without finishing its share: its last words, in one line; the end of its log is logged."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def evaluate(
         "videos": videos,
         "video_camera": video_camera,
         "num_workers": max(1, min(workers, len(specs))),
+        "server_wait": 2,  # it listens before they start; once gone, it has gone with this process
     }
     if len(_scored(out, keys)) < len(keys):
         with PolicyServer(policy, host=host, port=port, batch_deadline_ms=batch_deadline_ms) as server:
@@ -171,10 +175,11 @@ def _died(worker: _Running, code: int) -> Exception:
     reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if code == _BAD_INPUT and reasons:
         return ValueError(reasons[-1])
-    tail = "\n".join(lines[-15:]) or "(it said nothing)"
+    logger.error("the end of %s:\n%s", worker.log, "\n".join(lines[-20:]))
+    said = lines[-1].removeprefix("error: ") if lines else "(it said nothing)"
     return WorkerDiedError(
-        f"rollout worker {worker.number} ended with exit code {code}; the same command goes on where it was. "
-        f"The end of {worker.log}:\n{tail}"
+        f"rollout worker {worker.number} ended with exit code {code}, saying last: {said}; see {worker.log}. "
+        "The same command goes on where it was"
     )
 
 

@@ -1,7 +1,7 @@
 """Results as a table for a terminal, a log or a README.
 
 task           success       rate   95% interval   latched   steps
-drawer-close    20 / 20   100.0 %    83.9 – 100 %   100.0 %      31
+drawer-close    20 / 20   100.0 %    83.9 - 100 %   100.0 %      31
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
 def _cells(group: Mapping[str, Any]) -> list[str]:
     n = group["n"]
     if not n:
-        return ["0 / 0", *["–"] * (len(_COLUMNS) - 1)]
+        return ["0 / 0", *["-"] * (len(_COLUMNS) - 1)]
     return [
         f"{group['successes']} / {n}",
         _percent(group["success_rate"]),
-        f"{100 * group['low']:.1f} – {100 * group['high']:.1f} %",
+        f"{100 * group['low']:.1f} - {100 * group['high']:.1f} %",
         _percent(group["latched_rate"]),
         f"{group['mean_steps']:.0f}",
     ]
 
 
 def _percent(rate: float | None) -> str:
-    return "–" if rate is None else f"{100 * rate:.1f} %"
+    return "-" if rate is None else f"{100 * rate:.1f} %"

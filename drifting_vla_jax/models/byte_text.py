@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from drifting_vla_jax.data.text import VOCABULARY
-from drifting_vla_jax.models.layers import INIT, Block, RMSNorm
+from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, RMSNorm
 
 
 class ByteText(nn.Module):
@@ -29,7 +29,7 @@ class ByteText(nn.Module):
     ) -> tuple[Float[Array, "u l width"], Float[Array, "u width"], Bool[Array, "u l"]]:
         """Returns a feature per token, one per instruction, and which tokens are real."""
         mask = tokens > 0
-        x = nn.Embed(VOCABULARY, self.width, embedding_init=INIT, dtype=self.dtype, name="embed")(tokens)
+        x = nn.Embed(VOCABULARY, self.width, embedding_init=EMBEDDING_INIT, dtype=self.dtype, name="embed")(tokens)
         positions = jnp.arange(tokens.shape[1], dtype=jnp.float32)
         for i in range(self.depth):
             x = Block(self.heads, self.mlp_ratio, self.dtype, name=f"block_{i}")(x, mask=mask, positions=positions)

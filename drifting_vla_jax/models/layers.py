@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-INIT = nn.initializers.truncated_normal(0.02)
+INIT = nn.initializers.xavier_uniform()
+EMBEDDING_INIT = nn.initializers.normal(0.02)
 
 
 class Dense(nn.Module):

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.models.byte_text import ByteText
 from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.fusion import Fusion
-from drifting_vla_jax.models.layers import INIT, Dense, sinusoid
+from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid
 from drifting_vla_jax.models.vit import ViT
 from drifting_vla_jax.types import Observation
 
@@ -68,10 +68,11 @@ class DriftingVLA(nn.Module):
         self.vision_projection = Dense(m.width, dtype)
         self.text_projection = Dense(m.width, dtype)
         self.state_projection = Dense(m.width, dtype)
-        self.view_embedding = self.param("view_embedding", INIT, (len(self.config.env.cameras), m.width))
-        self.step_embedding = self.param("step_embedding", INIT, (self.config.action.horizon, m.width))
+        self.view_embedding = self.param("view_embedding", EMBEDDING_INIT, (len(self.config.env.cameras), m.width))
+        self.step_embedding = self.param("step_embedding", EMBEDDING_INIT, (self.config.action.horizon, m.width))
         self.condition_text = Dense(m.width, dtype)
         self.condition_state = Dense(m.width, dtype)
+        self.readout = Dense(m.readout, dtype)
         self.condition_image = Dense(m.width, dtype)
         self.condition_time = Dense(m.width, dtype)
         self.noise_projection = Dense(m.width, dtype)
@@ -91,13 +92,15 @@ class DriftingVLA(nn.Module):
 
         views = self.vision_projection(image).reshape(b, v, -1, m.width)
         views = (views + self.view_embedding[:, None].astype(views.dtype)).reshape(b, -1, m.width)
-        words = self.text_projection(words)[observation.prompt]
+        # A product with a one-hot matrix rather than a gather: its gradient is a product too, not a scatter.
+        asked = jax.nn.one_hot(observation.prompt, len(observation.tokens), dtype=views.dtype)
+        words = jnp.einsum("bu,uld->bld", asked, self.text_projection(words))
         state = observation.state.astype(views.dtype)
         tokens = jnp.concatenate([views, words, self.state_projection(state)[:, None]], axis=1)
         seen = jnp.ones((b, views.shape[1]), bool)
         mask = jnp.concatenate([seen, word_mask[observation.prompt], jnp.ones((b, 1), bool)], axis=1)
-        condition = self.condition_text(summary)[observation.prompt] + self.condition_state(state)
-        condition = condition + self.condition_image(jnp.mean(image.reshape(b, -1, image.shape[-1]), axis=1))
+        condition = asked @ self.condition_text(summary) + self.condition_state(state)
+        condition = condition + self.condition_image(self.readout(image).reshape(b, -1))
         return Context(tokens, mask, condition)
 
     def generate(

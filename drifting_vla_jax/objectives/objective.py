@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
-Generate = Callable[[Float[Array, "b g h n"], Float[Array, "b #g"]], Float[Array, "b g h a"]]
+Generate = Callable[[Float[Array, "b g h z"], Float[Array, "b #g"]], Float[Array, "b g h a"]]
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Objective(Protocol):
         """The loss of every observation, and scalars worth watching."""
         ...
 
-    def sample(self, generate: Generate, noise: Float[Array, "b g h n"]) -> Float[Array, "b g h a"]:
+    def sample(self, generate: Generate, noise: Float[Array, "b g h z"]) -> Float[Array, "b g h a"]:
         """g chunks per observation, a function of the noise alone."""
         ...
 
 
-def masked_mean(values: Float[Array, "*b h a"], mask: Float[Array, "*b h a"], axes: tuple[int, ...]) -> Array:
-    """Mean over ``axes`` of the entries the mask keeps; 0 where it keeps none."""
+def masked_mean(values: Float[Array, "..."], mask: Float[Array, "..."], axes: tuple[int, ...]) -> Array:
+    """Mean over ``axes`` of the entries that the mask (broadcast to the values) keeps; 0 where it keeps none."""
     mask = jnp.broadcast_to(mask, values.shape)
     return jnp.sum(values * mask, axis=axes) / jnp.maximum(jnp.sum(mask, axis=axes), 1.0)
 

@@ -87,7 +87,7 @@ class PolicyServer:
         host: the interface to listen on; loopback unless told otherwise.
         port: 0 takes a free one.
         batch_deadline_ms: how long a request waits for others to share its batch.
-        api_key: what clients must present; None lets everyone in who reaches the port.
+        api_key: what clients must present; without one everybody who reaches the port is let in.
         """
         protocol.check_metadata(policy.metadata)
         self._policy = policy
@@ -212,7 +212,7 @@ class PolicyServer:
         """Before the handshake: health, then the key; None lets the websocket open."""
         if request.path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "OK")
-        if self._api_key is not None:
+        if self._api_key:
             given = request.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(), f"Api-Key {self._api_key}".encode()):
                 self.counts["unauthorized"] += 1

@@ -73,10 +73,9 @@ class PolicyClient:
                     "'python -m drifting_vla_jax.main --mode=serve ...' or correct the address"
                 )
             time.sleep(_RETRY_SECONDS)
-        self.metadata = self._read_metadata()
 
     def _try_connect(self, headers: dict | None) -> str | None:
-        """Opens the connection; returns why not if trying again may help, raises if it will not."""
+        """Connects and reads the metadata; returns why not if trying again may help, raises if it will not."""
         local = urllib.parse.urlsplit(self.uri).hostname in ("localhost", "127.0.0.1", "::1")
         try:
             connection = connect(
@@ -94,11 +93,17 @@ class PolicyClient:
             if status == 401:
                 raise ServerUnreachableError(f"the policy server at {self.uri} refuses the API key") from error
             raise ServerUnreachableError(f"{self.uri} answers with HTTP {status}; it is no policy server") from error
-        except (InvalidHandshake, EOFError) as error:
+        except InvalidHandshake as error:
+            if isinstance(error.__cause__, EOFError):  # hung up half-way, as a server does that is being killed
+                return str(error)
             raise ServerUnreachableError(f"what answers at {self.uri} is no policy server: {error}") from error
-        except (OSError, TimeoutError) as error:
+        except (OSError, ConnectionClosed) as error:  # TimeoutError is an OSError
             return str(error) or type(error).__name__
         self._connection: ClientConnection = self._stack.enter_context(connection)
+        try:
+            self.metadata = self._read_metadata()
+        except ServerLostError as error:
+            return str(error)
         return None
 
     def _read_metadata(self) -> dict:

@@ -16,7 +16,6 @@ have the machine's byte order.
 from __future__ import annotations
 
 import math
-import numbers
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -178,9 +177,7 @@ def check_observation(observation: Any, metadata: Mapping[str, Any]) -> None:
     if not isinstance(prompt, str) or not prompt.strip():
         raise ProtocolError(f"prompt is {_short(prompt)}; expected an instruction, a non-empty str")
     seed = observation.get("seed", 0)
-    if seed is not None and (
-        not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT
-    ):
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
         raise ProtocolError(f"seed is {_short(seed)}; expected an integer, 0 <= seed < 2**32")
 
 

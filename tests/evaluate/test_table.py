@@ -26,8 +26,8 @@ def row(text: str, name: str) -> str:
 def test_every_task_has_its_row():
     episodes = [episode("drawer-close", True, "success")] * 20 + [episode("door-open", False, "time_limit")] * 10
     text = format_results(summarize(episodes, SETTINGS))
-    assert row(text, "drawer-close") == "20 / 20 100.0 % 83.9 – 100.0 % 100.0 % 31"
-    assert row(text, "door-open") == "0 / 10 0.0 % 0.0 – 27.8 % 0.0 % 31"
+    assert row(text, "drawer-close") == "20 / 20 100.0 % 83.9 - 100.0 % 100.0 % 31"
+    assert row(text, "door-open") == "0 / 10 0.0 % 0.0 - 27.8 % 0.0 % 31"
     assert row(text, "all episodes").startswith("20 / 30 66.7 %")
     assert "mean over tasks 50.0 %" in text and "held for 10 steps" in text
     assert "round trip p50 4.0 ms" in text and "in the network p50 2.5 ms" in text
@@ -47,4 +47,4 @@ def test_what_is_not_in_the_rate_is_said():
 def test_nothing_measured_is_still_a_table():
     nothing = episode("a", None, "server_lost") | {"round_trip_ms": [], "infer_ms": []}
     text = format_results(summarize([nothing], SETTINGS))
-    assert "mean over tasks –" in text and "round trip" not in text
+    assert "mean over tasks -" in text and "round trip" not in text

@@ -197,6 +197,8 @@ def test_the_key_is_asked_for():
         with PolicyClient(uri, api_key="secret") as client:
             assert client.infer(observation(1))["actions"][0, 0] == 1
         assert server.counts["unauthorized"] == 3
+    with serving(api_key="") as server:
+        PolicyClient(f"ws://127.0.0.1:{server.port}", wait=0).close()
 
 
 def test_a_port_in_use_is_one_clear_line_before_anything_is_compiled():
@@ -228,7 +230,7 @@ def test_a_port_lost_while_compiling_is_the_same_clear_line():
 
 
 def test_an_unknown_host_and_a_policy_of_another_shape_are_refused():
-    with pytest.raises(OSError, match="host 'no.such.host.invalid' has no address"):
+    with pytest.raises(OSError, match=r"host 'no\.such\.host\.invalid' has no address"):
         serving(host="no.such.host.invalid").start()
     policy = StubPolicy()
     policy.infer = lambda observations: np.zeros((len(observations), 2, 8))

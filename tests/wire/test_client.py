@@ -3,6 +3,7 @@
 import contextlib
 import http
 import socket
+import struct
 import threading
 import time
 
@@ -63,7 +64,7 @@ def test_metadata_and_actions_arrive():
 
 def test_a_text_frame_is_an_error_and_the_connection_goes_on():
     with fake_server("state is missing", ANSWER) as uri, wire_client.PolicyClient(uri) as client:
-        with pytest.raises(wire_client.PolicyServerError, match="^state is missing$"):
+        with pytest.raises(wire_client.PolicyServerError, match=r"^state is missing$"):
             client.infer(OBSERVATION)
         assert client.infer(OBSERVATION)["actions"].shape == (2, 8)
 
@@ -124,10 +125,47 @@ def test_another_kind_of_server_is_recognised(greeting):
         wire_client.PolicyClient(uri)
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 101"])
+def test_a_server_that_dies_in_the_handshake_is_tried_again(said):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        tried = []
+
+        def hang_up():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    tried.append(connection.recv(20))
+                    connection.sendall(said)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+                    connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(wire_client.ServerUnreachableError, match="no policy server answers"):
+            wire_client.PolicyClient(f"ws://127.0.0.1:{port}", wait=0.6)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert len(tried) >= 2
+
+
+def test_a_server_of_something_else_is_not_tried_again():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def answer():
+            connection, _ = listener.accept()
+            connection.recv(4096)
+            connection.sendall(b"500 unrecognised command\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(wire_client.ServerUnreachableError, match="is no policy server"):
+            wire_client.PolicyClient(f"ws://127.0.0.1:{port}", wait=30)
+
+
 def test_a_lost_connection_is_said_to_be_lost():
-    with fake_server() as uri, wire_client.PolicyClient(uri) as client:
-        with pytest.raises(wire_client.ServerLostError, match=uri):
-            client.infer(OBSERVATION)
+    lost = pytest.raises(wire_client.ServerLostError, match=r"connection to ws://127\.0\.0\.1:\d+ lost")
+    with fake_server() as uri, wire_client.PolicyClient(uri) as client, lost:
+        client.infer(OBSERVATION)
 
 
 def test_a_late_answer_is_never_taken_for_the_next_one():
@@ -148,9 +186,9 @@ def test_a_late_answer_is_never_taken_for_the_next_one():
 
 @pytest.mark.parametrize("answer", [protocol.pack({"actions": np.ones((3, 8))}), protocol.pack({}), protocol.pack(3)])
 def test_a_malformed_answer_is_an_error(answer):
-    with fake_server(answer) as uri, wire_client.PolicyClient(uri) as client:
-        with pytest.raises(protocol.ProtocolError, match=r"expected \(2, 8\)"):
-            client.infer(OBSERVATION)
+    malformed = pytest.raises(protocol.ProtocolError, match=r"expected \(2, 8\)")
+    with fake_server(answer) as uri, wire_client.PolicyClient(uri) as client, malformed:
+        client.infer(OBSERVATION)
 
 
 @pytest.mark.parametrize("uri", ["127.0.0.1:8000", "http://host:1", "ws://", "ws://host:port", ""])
