@@ -54,7 +54,7 @@ class ViT(nn.Module):
         return x
 
 
-def space_to_depth(x: Float[Array, "n height width c"], k: int) -> Float[Array, "n height/k width/k kkc"]:
+def space_to_depth(x: Float[Array, "n height width c"], k: int) -> Float[Array, "n height//{k} width//{k} {k}*{k}*c"]:
     """Cuts the image into squares of k pixels and lays each square's values along the channels."""
     n, height, width, c = x.shape
     x = x.reshape(n, height // k, k, width // k, k, c).transpose(0, 1, 3, 2, 4, 5)

@@ -36,7 +36,7 @@ class TrainState:
 
 def init_params(config: ConfigDict, key) -> dict:
     """Fresh parameters of the network: nested dicts of float32."""
-    observation = fake_batch(config, batch_size=1, prompts=1).observation
+    observation = jax.tree.map(jnp.asarray, fake_batch(config, batch_size=1, prompts=1).observation)
     noise = jnp.zeros((1, 1, config.action.horizon, config.model.noise_dim))
     return DriftingVLA(config).init(key, observation, noise, jnp.zeros((1, 1)))["params"]
 
