@@ -13,6 +13,8 @@ LEARNER = [
     "importlib_resources",  # imported by tensorflow-datasets, not declared by it
     "jaxtyping>=0.3.11,<0.4",
     "scipy>=1.15,<2",
+    "rich>=13,<16",
+    "wandb>=0.22,<1",
 ]
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
 DATA = ["tensorflow-cpu>=2.21,<2.22"]
@@ -33,8 +35,8 @@ setup(
         "msgpack>=1.1,<2",
         "websockets>=15,<18",
         "opencv-python-headless>=4.11,<6",
-        "imageio>=2.37,<3",
-        "imageio-ffmpeg>=0.6,<0.7",
+        "imageio-ffmpeg>=0.6,<0.9",
+        "pillow>=10.1,<14",
         "tqdm>=4.66,<5",
     ],
     extras_require={
@@ -43,7 +45,6 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.11", *LEARNER],
         "metaworld": METAWORLD,
         "data": DATA,
-        "wandb": ["wandb>=0.19"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "beartype>=0.20", "ruff>=0.12"],
+        "test": ["pytest>=8", "beartype>=0.20", "ruff>=0.12"],
     },
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
-from typing import Callable, NoReturn, Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags
 
@@ -32,6 +34,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             fail(error)
 
     def guarded(argv):
+        _quiet_logging()
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; every option is written --name=value, see --help")
         try:
@@ -44,6 +47,13 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             fail(error, 1)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _quiet_logging() -> None:
+    """Our own messages, one plain line each on stderr; of the libraries only what went wrong."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for name in ("absl", "jax", "orbax", "grain", "websockets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _unknown_key(error: Exception) -> str:

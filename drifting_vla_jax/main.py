@@ -13,8 +13,6 @@ eval and serve take the network from the checkpoint; from --config they take onl
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -105,14 +103,6 @@ def _serve(config, workdir: Path) -> None:
     server.serve_forever()
 
 
-def start() -> None:
-    """The console entry point."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("absl", "orbax", "jax", "websockets"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+if __name__ == "__main__":
     define_flags()
     cli.run(main)
-
-
-if __name__ == "__main__":
-    start()

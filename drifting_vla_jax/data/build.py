@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import shutil
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -81,10 +79,9 @@ def main(_) -> None:
     folder = out / "demonstrations" / "1.0.0"
     if not (folder / "metadata.json").is_file():
         folder = build(settings, out, FLAGS.keep_episodes)
-    print(summary(folder), file=sys.stdout)
+    print(summary(folder))
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     define_flags()
     cli.run(main)

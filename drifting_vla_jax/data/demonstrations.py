@@ -30,6 +30,8 @@ from tqdm import tqdm
 from drifting_vla_jax.data.episodes import Episode, encode_png
 from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 
+SETTLE=1
+STAY=lambda env: env.keep_pushing()
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
@@ -148,10 +150,10 @@ def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int) -> E
         states.append(observation.state)
         for camera, frames in images.items():
             frames.append(encode_png(observation.images[camera]))
-        if held < max(1, settings.hold_steps // 3):
+        if held < SETTLE:
             stay, grip = None, env.expert_command()[3]
         elif stay is None:
-            stay = env.pose()[:3]
+            stay = STAY(env)
         for _ in range(settings.frame_skip):
             if stay is not None:
                 command = env.command_toward(stay, grip)[:3]

@@ -31,17 +31,25 @@ def test_learns_one_target(objective):
 
     optimiser = optax.adam(optax.cosine_decay_schedule(0.05, 400))
 
-    @jax.jit
-    def step(p, state, key):
+    def step(carry, key):
+        p, state = carry
         grads = jax.grad(lambda p: objective.loss(generate(p), target, jnp.ones_like(target), SHAPE, key)[0].mean())(p)
         updates, state = optimiser.update(grads, state)
-        return optax.apply_updates(p, updates), state
+        return (optax.apply_updates(p, updates), state), None
 
-    state = optimiser.init(params)
-    for i in range(400):
-        params, state = step(params, state, jax.random.fold_in(jax.random.key(0), i))
-    samples = objective.sample(generate(params), jax.random.normal(jax.random.key(1), (1, 64, 2, 3)))
-    assert sample_statistics(samples, target, jnp.ones_like(target))["centroid_error"] < 0.25
+    @jax.jit
+    def learn(p):
+        keys = jax.random.split(jax.random.key(0), 400)
+        return jax.lax.scan(step, (p, optimiser.init(p)), keys)[0][0]
+
+    params = learn(params)
+
+    @jax.jit
+    def centroid_error(p):
+        samples = objective.sample(generate(p), jax.random.normal(jax.random.key(1), (1, 64, 2, 3)))
+        return sample_statistics(samples, target, jnp.ones_like(target))["centroid_error"]
+
+    assert centroid_error(params) < 0.25
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
@@ -52,7 +60,7 @@ def test_sampling_costs_what_it_says(objective):
         jax.debug.callback(lambda _: calls.append(1), noise[0, 0, 0, 0])
         return noise
 
-    jax.block_until_ready(objective.sample(generate, jnp.ones((1, 1, 2, 3))))
+    jax.block_until_ready(jax.jit(lambda x: objective.sample(generate, x))(jnp.ones((1, 1, 2, 3))))
     jax.effects_barrier()
     assert len(calls) == objective.evaluations_per_chunk
 
@@ -62,20 +70,23 @@ def test_masked_entries_do_not_count(objective):
     """What the target says where the mask is 0 changes neither the loss nor its gradient."""
     mask = jnp.ones((2, 2, 3)).at[:, 1].set(0.0)
 
-    def loss(bias, target):
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_grad(bias, target):
         def generate(noise, time):
             return jnp.tanh(noise) + bias
 
         return objective.loss(generate, target, mask, SHAPE, jax.random.key(0))[0].sum()
 
     target = jax.random.normal(jax.random.key(3), (2, 2, 3))
-    other = target.at[:, 1].add(5.0)
     bias = jnp.zeros((2, 3))
+    loss, grad = loss_and_grad(bias, target)
     if isinstance(objective, FlowMatching):  # x_t shows the network the padded target, so only its loss must ignore it
-        assert jax.grad(loss)(bias, target)[1] == pytest.approx(0.0)
+        assert grad[1] == pytest.approx(0.0)
         return
-    np.testing.assert_allclose(loss(bias, target), loss(bias, other), rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(loss)(bias, target), jax.grad(loss)(bias, other), atol=1e-6)
+    other_loss, other_grad = loss_and_grad(bias, target.at[:, 1].add(5.0))
+    np.testing.assert_allclose(loss, other_loss, rtol=1e-6)
+    np.testing.assert_allclose(grad, other_grad, atol=1e-6)
 
 
 def test_masked_mean_by_hand():
