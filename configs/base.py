@@ -101,6 +101,7 @@ def get_config() -> ConfigDict:
     config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break
     config.eval.videos = 1  # episodes per task recorded as mp4
+    config.eval.video_camera = "zoom"  # the view of the videos, any camera of the simulator; "" = the policy's first
 
     config.serve = ConfigDict()
     config.serve.host = "127.0.0.1"  # loopback; 0.0.0.0 to answer other machines

@@ -1,6 +1,6 @@
 """Five Meta-World tasks, one network, from 64-pixel images and instructions, on two CPU cores.
 
-    bash launch/quickstart.sh
+bash launch/quickstart.sh
 """
 
 from configs import base

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.types import FRAMES
+
+
+_AT_LEAST_ONE = (
+    *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
+    *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
+    *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
+)
 
 
 class ConfigError(ValueError):
@@ -68,9 +75,7 @@ def validate(config: ConfigDict) -> None:
         if not ok:
             problems.append(message)
 
-    for key in ("data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim", "train.steps", "train.log_every",
-                "train.eval_every", "train.eval_batches", "train.save_every", "train.keep", "eval.episodes", "eval.workers",
-                "eval.execute", "eval.max_steps", "eval.hold_steps", "env.image_size", "env.frame_skip"):  # fmt: skip
+    for key in _AT_LEAST_ONE:
         value = _get(config, key)
         expect(value >= 1, f"config.{key} is {value}; expected at least 1")
     expect(

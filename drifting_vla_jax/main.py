@@ -1,7 +1,7 @@
 """The one command line.
 
-    python -m drifting_vla_jax.main --config=configs/quickstart.py --workdir=runs/mine [--mode=train|eval|serve|describe] \\
-        [--config.train.learning_rate=3e-4 ...]
+    python -m drifting_vla_jax.main --config=configs/quickstart.py --workdir=runs/mine \\
+        [--mode=train|eval|serve|describe] [--config.train.learning_rate=3e-4 ...]
 
     train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C and SIGTERM save and exit 0
     eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos
@@ -83,6 +83,7 @@ def _evaluate(config, workdir: Path) -> None:
         hold_steps=e.hold_steps,
         frame_skip=policy.metadata["frame_skip"],
         videos=e.videos,
+        video_camera=e.video_camera,
         batch_deadline_ms=config.serve.batch_deadline_ms,
     )
     print(format_results(results))

@@ -1,8 +1,8 @@
 """The axis legend, and the typed pytrees that cross boundaries.
 
-    b batch of observations   v camera views        c channels          n context tokens   l text tokens
-    u distinct instructions   h action horizon      a action dims       s state dims       d width
-    g samples per observation p positives           q negatives         t temperatures     z noise dims
+b batch of observations   v camera views        c channels          n context tokens   l text tokens
+u distinct instructions   h action horizon      a action dims       s state dims       d width
+g samples per observation p positives           q negatives         t temperatures     z noise dims
 """
 
 from __future__ import annotations

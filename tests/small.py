@@ -1,12 +1,16 @@
-"""A configuration of a few thousand parameters, and a data set of a few dozen steps, with every part of the real ones."""
+"""A configuration of a few thousand parameters and a data set of a few dozen steps, with every part of the real ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from configs import base
 from drifting_vla_jax.data import builder
 from drifting_vla_jax.data.episodes import Episode, encode_png
+from drifting_vla_jax.train.state import init_params
 
 TASKS = ("reach-red", "reach-blue")
 CAMERAS = ("front", "side")
@@ -34,7 +38,7 @@ def small_config():
 
 
 def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
-    """A straight walk to a point whose place is painted into the images; quaternion constant, gripper closes half way."""
+    """A straight walk, painted into the images; the wrist never turns, the gripper closes half way."""
     rng = np.random.default_rng((seed, index))
     start, goal = rng.uniform(-0.3, 0.3, (2, 3)) + [0, 0.6, 0.2]
     path = start + np.linspace(0, 1, steps + 1)[:, None] * (goal - start)
@@ -43,8 +47,8 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
     gripper = (np.arange(steps) < steps // 2)[:, None]
     actions = np.concatenate([path[1:], quaternion, gripper], axis=1).astype(np.float32)
 
-    def frame(position):
-        image = np.full((SIZE, SIZE, 3), 40, np.uint8)
+    def frame(position, camera):
+        image = np.full((SIZE, SIZE, 3), 40 + 20 * CAMERAS.index(camera), np.uint8)
         x, y = ((position[:2] - [-0.3, 0.3]) / 0.6 * (SIZE - 1)).astype(int)
         image[y, x] = 255
         return encode_png(image)
@@ -55,7 +59,7 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
         variation=0,
         seed=index,
         instructions=(f"go to the {task.split('-')[1]} ball", f"reach {task.split('-')[1]}"),
-        images={camera: [frame(p) for p in path[:-1]] for camera in CAMERAS},
+        images={camera: [frame(p, camera) for p in path[:-1]] for camera in CAMERAS},
         state=state,
         actions=actions,
     )
@@ -70,3 +74,27 @@ def write_dataset(out: Path, episodes: int = 8) -> Path:
     about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
     builder.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
     return out
+
+
+def random_params(config, seed: int = 0) -> dict:
+    """Parameters of the right shapes, all of them at work (no zero modulation), without compiling an initialisation."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        values = rng.standard_normal(leaf.shape, np.float32)
+        if path[-1].key == "scale":
+            return jnp.asarray(1 + 0.1 * values)
+        return jnp.asarray(values * leaf.shape[0] ** -0.5 if leaf.ndim > 1 else 0.1 * values)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
+
+
+def equations(closed_jaxpr):
+    """Every equation of a jaxpr, those of inner jaxprs included."""
+    for equation in closed_jaxpr.jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(value, "jaxpr"):
+                yield from equations(value)
+            elif hasattr(value, "eqns"):
+                yield from equations(SimpleNamespace(jaxpr=value))

@@ -15,15 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.types import FRAMES, NETWORK_ACTION_DIM
 
 # Below these an entry counts as constant: metres, matrix entries, gripper opening.
 CONSTANT_BELOW = np.array([1e-4] * 3 + [1e-3] * 6 + [1e-3])
-
-NumpyFloat = Float[np.ndarray, "..."]
 
 
 def rotation_6d(quaternion: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 6"]:
@@ -61,7 +59,7 @@ def from_network(
 
 def chunk_indices(
     start: np.ndarray, last: np.ndarray, horizon: int
-) -> tuple[Float[np.ndarray, "n h"], Bool[np.ndarray, "n h"]]:
+) -> tuple[Int[np.ndarray, "n h"], Bool[np.ndarray, "n h"]]:
     """Rows of the chunks that start at rows ``start`` of episodes that end at rows ``last``, and which are not padding.
 
     Steps past the end repeat the last row and are masked.

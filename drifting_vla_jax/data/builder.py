@@ -16,8 +16,8 @@ import dataclasses
 import datetime
 import importlib.metadata
 import platform
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -76,8 +76,8 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Robot demonstrations, one record per time step. `action` is the ABSOLUTE target one step ahead: "
-            + " ".join(ACTION_NAMES),
+            description="Robot demonstrations, one record per time step. `action` is the ABSOLUTE target one step "
+            f"ahead: {' '.join(ACTION_NAMES)}",
             features=tfds.features.FeaturesDict(features),
             metadata=tfds.core.MetadataDict(self._metadata()),
             disable_shuffling=True,
@@ -95,7 +95,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         packages = ("tensorflow-datasets", "numpy", "metaworld", "mujoco")
         datasheet = {
             "made_by": f"drifting_vla_jax {__version__}",
-            "made_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
             "packages": {name: v for name in packages if (v := _version(name))},
         }

@@ -1,15 +1,16 @@
 """A data set on disk, opened for reading without tensorflow: low-dimensional arrays in memory, images on demand.
 
-Row i of every array is record i (see ``builder.py``), so a window is a few rows of memory and one image decode per view.
+Row i of every array is record i (see ``builder.py``), so a window is a few rows of memory and one image decode per
+view.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds

@@ -30,8 +30,9 @@ from tqdm import tqdm
 from drifting_vla_jax.data.episodes import Episode, encode_png
 from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 
-SETTLE=1
-STAY=lambda env: env.keep_pushing()
+# Control steps of success before the hand stops. Two make it safe; a success that is passed through in a moment
+# (pressing a handle) is only caught by stopping at once, so every second attempt at an episode does that.
+SETTLE_STEPS = (2, 1)
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
@@ -134,11 +135,11 @@ def read_episodes(settings: CollectSettings, out: Path, split: str) -> Iterator[
                 yield Episode.load(episode_path(out, task, index))
 
 
-def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int) -> Episode | None:
+def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int, settle: int) -> Episode | None:
     """Lets the expert act once; returns the episode, or None if it failed. ``env`` has the settings' cameras.
 
-    The experts never stop: some push on until they have left success behind. So once success has lasted for a third of
-    ``hold_steps`` the hand is kept where it is, for as long as success lasts.
+    The experts never stop: many push on until they have left success behind. So once success has lasted for ``settle``
+    control steps the hand is kept where it is, pressing as it did, for as long as success lasts.
     """
     observation, _ = env.reset_displaced(task, 0, seed)
     noise = random_generator(seed, "action noise")
@@ -150,10 +151,10 @@ def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int) -> E
         states.append(observation.state)
         for camera, frames in images.items():
             frames.append(encode_png(observation.images[camera]))
-        if held < SETTLE:
+        if held < settle:
             stay, grip = None, env.expert_command()[3]
         elif stay is None:
-            stay = STAY(env)
+            stay = env.holding_target()
         for _ in range(settings.frame_skip):
             if stay is not None:
                 command = env.command_toward(stay, grip)[:3]
@@ -207,7 +208,7 @@ def _finish(env: MetaWorld, settings: CollectSettings, out: Path, task: str, ind
     if new:
         for attempt in range(MAX_ATTEMPTS):
             seed = settings.seed * SEEDS_PER_COLLECTION + attempt * SEEDS_PER_ATTEMPT + index
-            episode = record(env, settings, task, seed)
+            episode = record(env, settings, task, seed, SETTLE_STEPS[attempt % len(SETTLE_STEPS)])
             if episode is not None:
                 break
         else:

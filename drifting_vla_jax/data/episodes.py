@@ -7,9 +7,9 @@ that starts at t is ``actions[t : t + h]``: its entry k is the target for k + 1 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -26,7 +26,8 @@ class Episode:
       instructions: every paraphrase of what was asked, the plainest first.
       images: {camera: T encoded PNG or JPEG files}.
       state: float32 [T, s] proprioception.
-      actions: float32 [T, 8] targets one step ahead: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1 open).
+      actions: float32 [T, 8] targets one step ahead: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1
+        open).
     """
 
     task: str

@@ -39,7 +39,7 @@ class _Sample(grain.RandomMapTransform):
     def __init__(self, split: Split, config: ConfigDict, augment: bool):
         self._split, self._data, self._augment = split, config.data, augment
 
-    def random_map(self, row: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def random_map(self, row: int, rng: np.random.Generator) -> dict:
         images, (first, count) = self._split.images(row), self._split.prompts[row]
         noise = np.zeros(self._split.state.shape[1], np.float32)
         if self._augment:
@@ -65,8 +65,8 @@ def augment_view(image: np.ndarray, data: ConfigDict, rng: np.random.Generator) 
 class _Collate(grain.MapTransform):
     """Samples -> ``Batch``: windows of the low-dimensional arrays, and each distinct instruction once.
 
-    The table of instructions has a fixed size and is split over devices like the batch, so a process's own prompts start
-    at its own offset of the global table.
+    The table of instructions has a fixed size and is split over devices like the batch, so a process's own prompts
+    start at its own offset of the global table.
     """
 
     def __init__(self, split: Split, actions: ActionSpace, token_table: np.ndarray, prompts: int):
@@ -104,11 +104,11 @@ def batches(
     train: bool,
     sharding: NamedSharding | None = None,
 ) -> grain.DatasetIterator:
-    """An iterator of ``Batch`` whose ``get_state`` is that of the last batch handed out, and ``set_state`` goes back to it.
+    """An iterator of ``Batch``; ``get_state`` is that of the last batch handed out, ``set_state`` goes back to it.
 
     With a sharding the batches are on the devices, ``config.data.prefetch`` of them ahead of time; without, they are
-    numpy. Training shuffles globally, repeats for ever and augments; otherwise the order is shuffled once by the seed (so a
-    few batches see every task), each row comes once, and nothing is augmented.
+    numpy. Training shuffles globally, repeats for ever and augments; otherwise the order is shuffled once by the seed
+    (so a few batches see every task), each row comes once, and nothing is augmented.
 
     Raises:
       ValueError: fewer rows than one batch.

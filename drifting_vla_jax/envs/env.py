@@ -1,6 +1,6 @@
 """What a simulator is to the rest of the project: three methods, one action layout, typed failures.
 
-    action       float32 [8]   x y z (metres, world) | qx qy qz qw (unit, Hamilton, w >= 0) | gripper (0 closed .. 1 open)
+    action       float32 [8]: x y z (metres, world) | qx qy qz qw (unit, Hamilton, w >= 0) | gripper (0 closed .. 1 open)
     observation  images {camera: uint8 [H, W, 3]}, state float32 [s]
 
 An action is an ABSOLUTE target of the end effector; how the simulator gets there (delta commands, inverse kinematics,
@@ -11,8 +11,9 @@ is counted under that name in the results, never swallowed.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Protocol, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Step:
-    """What one action led to. ``success`` is the task's condition NOW (not latched); ``done`` means the simulator ended."""
+    """What one action led to. ``success`` is the task's condition NOW, not latched; ``done``: the simulator ended."""
 
     observation: Observation
     success: bool
@@ -137,7 +138,7 @@ def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int)
 
 
 def check_action(action: np.ndarray) -> np.ndarray:
-    """Returns the action as float64 [8] with an exactly unit quaternion, or raises InvalidActionError saying what came."""
+    """Returns the action as float64 [8], its quaternion exactly unit; raises InvalidActionError saying what came."""
     action = np.asarray(action, np.float64)
     if action.shape != (8,):
         raise InvalidActionError(f"action has shape {action.shape}; expected (8,): {' '.join(ACTION_NAMES)}")

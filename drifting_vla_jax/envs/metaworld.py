@@ -32,7 +32,9 @@ from drifting_vla_jax.envs.mujoco_rendering import SceneRenderer, choose_backend
 
 SIMULATOR_HZ = 80
 METRES_PER_COMMAND = 0.01  # what a command of 1 moves the mocap body by, in one simulator step
-LEAD, PUSH_GAIN, PUSH_METRES = 3.0, 0.05, 0.1  # of the adapter's controller; the push is at most PUSH_METRES per axis
+# Of the adapter's controller, found by replaying demonstrations and by closed-loop success. It has no memory on purpose: an
+# integral term replays better still, but winds up when a policy's targets move along with the hand.
+LEAD = 5.0
 
 
 class View(NamedTuple):
@@ -161,17 +163,15 @@ class MetaWorld:
 
     def command_toward(self, target: np.ndarray, grip: float) -> np.ndarray:
         """Returns the command, float64 [4], that moves the hand toward ``target`` (x y z) in the next simulator step;
-        ``grip`` is -1 .. 1 (closed). To be called once per simulator step: the push grows by it."""
+        ``grip`` is -1 .. 1 (closed). The mocap body is put ``LEAD`` times the error ahead of the hand that it drags."""
         hand, mocap = self._hand(), self._running().data.mocap_pos[0]
-        error = target - hand
-        self._push = np.clip(self._push + PUSH_GAIN * error, -PUSH_METRES, PUSH_METRES)
-        return np.append(np.clip((hand + LEAD * error + self._push - mocap) / METRES_PER_COMMAND, -1.0, 1.0), grip)
+        ahead = hand + LEAD * (target - hand)
+        return np.append(np.clip((ahead - mocap) / METRES_PER_COMMAND, -1.0, 1.0), grip)
 
-    def keep_pushing(self) -> np.ndarray:
-        """Privileged. Returns where the hand is, float64 [3]; sent there, it goes on pressing as the expert did."""
+    def holding_target(self) -> np.ndarray:
+        """Privileged. Returns the target, float64 [3], toward which the hand goes on pressing as it does now."""
         hand = self._hand()
-        self._push = self._sim.data.mocap_pos[0] - hand - LEAD * (hand - self._before)
-        return hand
+        return hand + (self._running().data.mocap_pos[0] - hand) / LEAD
 
     def advance(self, command: np.ndarray) -> tuple[bool, bool]:
         """Privileged. One simulator step with Meta-World's own command, float [4]; returns (success, done)."""
@@ -180,7 +180,6 @@ class MetaWorld:
         sim = self._running()
         if sim.curr_path_length >= sim.max_path_length:
             raise ValueError(f"the episode ended after {sim.max_path_length} simulator steps; reset before stepping on")
-        self._before = self._hand()
         try:
             self._privileged, _, _, done, info = sim.step(command)
         except mujoco.FatalError as error:
@@ -243,7 +242,6 @@ class MetaWorld:
         self._privileged, _ = sim.reset()
         mujoco.mj_forward(sim.model, sim.data)  # resetting moves bodies and sites last; nothing has been computed since
         self._expert = self._expert_class()
-        self._push = np.zeros(3)
 
     def _load(self, task: str) -> None:
         from metaworld.env_dict import ENV_CLS_MAP

@@ -6,7 +6,7 @@ and softmax run in float32.
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax

@@ -1,8 +1,8 @@
 """A small vision transformer trained from scratch: uint8 pixels of one view -> a grid of tokens.
 
 Dosovitskiy et al., arXiv 2010.11929, with RMSNorm, QK-norm and SwiGLU. ``stem="conv"`` replaces the one linear patch
-map by squares of 4 pixels and 3x3 convolutions that halve the grid until it is the same (Xiao et al., arXiv 2106.14881: early convolutions help a
-transformer see).
+map by squares of 4 pixels and 3x3 convolutions that halve the grid until it is the same (Xiao et al., arXiv 2106.14881:
+early convolutions help a transformer see).
 """
 
 from __future__ import annotations

@@ -120,5 +120,3 @@ class DriftingVLA(nn.Module):
 
     def __call__(self, observation: Observation, noise, time):
         return self.generate(self.encode(observation), noise, time)
-
-

@@ -5,19 +5,20 @@ normalisation). For one observation the network draws g samples x; the expert ch
 samples themselves are the negatives y- (and q extra ones, if any). Each sample drifts toward positives and away from
 negatives, and the network is asked to be where the drift ends:
 
-    A   = sqrt( softmax_y(-d / tau) * softmax_x(-d / tau) )           d: distance of every x to every y, in mean distances
-    W+  = A+ * sum(A-) ;  W- = A- * sum(A+)                           positives and negatives weigh the same
-    V   = W+ @ y+  -  W- @ y-                                         the drifting field, one per temperature tau
+    A   = sqrt( softmax_y(-d / tau) * softmax_x(-d / tau) )     d: distance of every x to every y, in mean distances
+    W+  = A+ * sum(A-) ;  W- = A- * sum(A+)                     positives and negatives weigh the same
+    V   = W+ @ y+  -  W- @ y-                                   the drifting field, one per temperature tau
     loss = || x - stop_gradient(x + sum_tau V_tau / rms(V_tau)) ||^2
 
-The softmaxes run within an observation, never across: pooling observations would fit p(a) and not p(a|o). The ruler (mean
-distance) and the rms of each field are single numbers over the whole batch. Each field has unit size by construction,
-so the loss VALUE stays flat while the policy learns: watch the centroid error, the spread and ``drift_sq`` instead.
+The softmaxes run within an observation, never across: pooling observations would fit p(a) and not p(a|o). The ruler
+(mean distance) and the rms of each field are single numbers over the whole batch. Each field has unit size by
+construction, so the loss VALUE stays flat while the policy learns: watch the centroid error, the spread and
+``drift_sq`` instead.
 """
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp

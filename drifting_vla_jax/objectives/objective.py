@@ -1,8 +1,8 @@
 """What a training objective is: how samples are drawn while learning, and how many evaluations an answer costs.
 
-The network is handed over as ``generate(noise[b g h n], time[b g or b 1]) -> chunk[b g h a]``: the observation is encoded once
-and closed over. Chunks are in network units (normalised); ``mask`` marks the entries that count (padded steps and
-constant dimensions do not).
+The network is handed over as ``generate(noise[b g h z], time[b g or b 1]) -> chunk[b g h a]``: the observation is
+encoded once and closed over. Chunks are in network units (normalised); ``mask`` marks the entries that count (padded
+steps and constant dimensions do not).
 
     drifting       one evaluation   x = generate(noise, 0), trained to sit where the drifting field carries it
     flow_matching  k evaluations    generate is a velocity, integrated from noise to action in k Euler steps
@@ -11,8 +11,8 @@ constant dimensions do not).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp

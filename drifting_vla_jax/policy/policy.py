@@ -1,14 +1,15 @@
 """A trained policy: restore -> jit once per batch size -> infer.
 
-Everything needed comes from the checkpoint: configuration, action statistics, cameras, weights. An answer is one call of a
-compiled function: encode, draw one chunk per request from its own seed, and on the host turn network units back into
-poses. What a request gets does not depend on what else is in the batch.
+Everything needed comes from the checkpoint: configuration, action statistics, cameras, weights. An answer is one call
+of a compiled function: encode, draw one chunk per request from its own seed, and on the host turn network units back
+into poses. What a request gets does not depend on what else is in the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import jax
 import numpy as np

@@ -86,16 +86,24 @@ class Assets:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, workdir: str | Path, keep: int = 1):
-        """Opens DIR/checkpoints, making it if needed; keeps the newest ``keep`` and the best by validation."""
+    def __init__(self, workdir: str | Path, keep: int | None = None):
+        """Opens DIR/checkpoints, making it if needed; keeps the newest ``keep`` and the best by validation.
+
+        Without ``keep`` it is opened for reading only: a checkpoint that a training process is writing is left alone.
+        """
         self.folder = Path(workdir).absolute() / "checkpoints"
-        policies = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False),
-            ]
+        newest = checkpoint_managers.LatestN(keep)
+        best = checkpoint_managers.BestN(
+            get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policies, cleanup_tmp_directories=True)
+        policies = checkpoint_managers.AnyPreservationPolicy([newest, best])
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies,
+            best_fn=_error,
+            best_mode="min",
+            cleanup_tmp_directories=keep is not None,
+            read_only=keep is None,
+        )
         arrays = ("params", "ema_params", "opt_state")
         handlers = {name: ocp.StandardCheckpointHandler() for name in arrays}
         handlers |= {name: ocp.JsonCheckpointHandler() for name in ("data_state", "assets")}
@@ -106,11 +114,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step whose validation error was smallest; the latest if none was validated."""
-        validated = [info for info in self._steps() if info.metrics is not None]
-        return min(validated, key=lambda info: _error(info.metrics)).step if validated else self.latest()
-
-    def _steps(self):
-        return self._manager._checkpoints  # noqa: SLF001  (the public API names the best step only without a policy)
+        return self._manager.best_step() or self.latest()
 
     def save(self, state: TrainState, data_state: Any, assets: Assets, metrics: dict[str, float] | None) -> None:
         """Starts writing a checkpoint in the background.
@@ -199,7 +203,7 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoint of step {step} in {self.folder}; there are: {known}")
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except Exception as error:  # Orbax raises a bare Exception where a file of an array is damaged
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise CheckpointError(
                 f"checkpoint {step} in {self.folder} is damaged or of another configuration: {reason}; "

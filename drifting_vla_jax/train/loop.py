@@ -1,7 +1,7 @@
 """The training loop: batches in, steps done, metrics and checkpoints out. All I/O of training is here.
 
-A start resumes by itself if the workdir holds a checkpoint. Ctrl-C and SIGTERM finish the step, save, and return, so the
-process exits 0 and the next start goes on with the next batch.
+A start resumes by itself if the workdir holds a checkpoint. Ctrl-C and SIGTERM finish the step, save, and return, so
+the process exits 0 and the next start goes on with the next batch.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class _Run:
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
             self.assets = _assets(config, dataset, self.assets.actions)
         on_devices = sharding.batch_sharding(mesh)
-        self.batches = pipeline.batches(
-            dataset, "train", self.assets.actions, config, train=True, sharding=on_devices
-        )
+        self.batches = pipeline.batches(dataset, "train", self.assets.actions, config, train=True, sharding=on_devices)
         if latest is not None:
             self.batches.set_state(data_state)
             log.info("resumed at step %d", latest)
@@ -121,7 +119,7 @@ class _Run:
             self.checkpoints.wait()
             raise NonFiniteError(
                 f"loss or gradient is not finite at step {bad[0]}; the last good checkpoint is step "
-                f"{self.checkpoints.latest()} in {self.checkpoints.folder}. Lower config.train.learning_rate and start again"
+                f"{self.checkpoints.latest()} in {self.checkpoints.folder}. Lower config.train.learning_rate and go on"
             )
         names = [name for name in rows[0] if name != "finite"]
         means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in names}

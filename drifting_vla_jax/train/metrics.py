@@ -11,8 +11,9 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping, Protocol
+from typing import Protocol
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -33,7 +34,7 @@ class Sink(Protocol):
 
 
 class JsonlSink:
-    """DIR/metrics.jsonl, one line per step; on a resume the lines after the checkpoint are dropped, as they come again."""
+    """DIR/metrics.jsonl, one line per step; on a resume the lines after the checkpoint go, as they come again."""
 
     def __init__(self, workdir: Path, step: int):
         path = Path(workdir) / "metrics.jsonl"

@@ -53,7 +53,7 @@ def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -
 
 
 def path_name(path: tuple) -> str:
-    """"params/vision/block_0/mlp/up/kernel" from a pytree path."""
+    """ "params/vision/block_0/mlp/up/kernel" from a pytree path."""
     return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
 
 

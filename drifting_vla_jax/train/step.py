@@ -6,7 +6,7 @@ means inside the objective are global means: the result does not depend on how m
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp

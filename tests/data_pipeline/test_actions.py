@@ -1,0 +1,169 @@
+"""Rotations there and back, chunks, and what normalisation must never lose."""
+
+import json
+
+import numpy as np
+import pytest
+
+from drifting_vla_jax.data.actions import (
+    ActionSpace,
+    chunk_indices,
+    from_network,
+    quaternion_from_6d,
+    rotation_6d,
+    rotation_error_degrees,
+    to_network,
+)
+from tests.small import episode
+
+HALF = 0.5**0.5
+
+
+def quaternions(n=200, seed=0):
+    q = np.random.default_rng(seed).standard_normal((n, 4))
+    q /= np.linalg.norm(q, axis=-1, keepdims=True)
+    return q * np.where(q[:, 3:] < 0, -1, 1)
+
+
+def test_quaternion_to_6d_and_back():
+    q = quaternions()
+    np.testing.assert_allclose(quaternion_from_6d(rotation_6d(q)), q, atol=1e-6)
+
+
+def test_q_and_minus_q_are_one_rotation():
+    q = quaternions()
+    np.testing.assert_allclose(rotation_6d(-q), rotation_6d(q), atol=1e-12)
+    assert (quaternion_from_6d(rotation_6d(-q))[:, 3] >= 0).all()
+
+
+@pytest.mark.parametrize("axis", [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [HALF, HALF, 0, 0], [0, -0.6, 0.8, 0]])
+def test_half_turns_survive(axis):
+    """At 180 degrees w is 0 and the sign of q is free: only the rotation is compared."""
+    q = np.array([axis], np.float64)
+    back = quaternion_from_6d(rotation_6d(q))
+    assert back[0, 3] >= 0
+    assert rotation_error_degrees(back, q)[0] < 1e-3
+
+
+def test_6d_are_the_first_two_columns_of_the_matrix():
+    """A quarter turn about z carries x to y and y to -x."""
+    quarter = np.array([[0, 0, HALF, HALF]])
+    np.testing.assert_allclose(rotation_6d(quarter), [[0, 1, 0, -1, 0, 0]], atol=1e-12)
+
+
+def test_what_a_network_says_becomes_a_unit_quaternion():
+    columns = 3 * np.random.default_rng(0).standard_normal((500, 6))
+    q = quaternion_from_6d(columns)
+    np.testing.assert_allclose(np.linalg.norm(q, axis=-1), 1.0, atol=1e-9)
+    assert (q[:, 3] >= 0).all()
+
+
+def actions_and_position(n=5, h=3):
+    rng = np.random.default_rng(1)
+    xyz, gripper = rng.uniform(-1, 1, (n, h, 3)), rng.uniform(0, 1, (n, h, 1))
+    actions = np.concatenate([xyz, quaternions(n * h).reshape(n, h, 4), gripper], axis=-1)
+    return actions.astype(np.float32), rng.uniform(-1, 1, (n, 3))
+
+
+@pytest.mark.parametrize("frame", ["relative", "absolute"])
+def test_from_network_undoes_to_network(frame):
+    actions, position = actions_and_position()
+    back = from_network(to_network(actions, position, frame), position, frame)
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, actions, atol=1e-6)
+
+
+def test_relative_positions_start_from_the_present_end_effector():
+    actions, position = actions_and_position()
+    network = to_network(actions, position, "relative")
+    np.testing.assert_allclose(network[..., :3], actions[..., :3] - position[:, None], atol=1e-12)
+    np.testing.assert_array_equal(to_network(actions, position, "absolute")[..., :3], actions[..., :3])
+
+
+def test_gripper_is_clipped_to_what_a_gripper_can_do():
+    values = to_network(*actions_and_position(1, 2), "absolute")
+    values[0, :, 9] = [-0.3, 1.7]
+    assert from_network(values, np.zeros((1, 3)), "absolute")[0, :, 7].tolist() == [0.0, 1.0]
+
+
+def test_chunks_start_one_step_ahead_and_stop_at_the_episodes_end():
+    rows, real = chunk_indices(np.array([0, 2]), np.array([3, 3]), 3)
+    assert rows.tolist() == [[0, 1, 2], [2, 3, 3]]
+    assert real.tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_entry_k_is_the_pose_k_plus_1_steps_later():
+    """In the small episodes the end effector reaches every target, so the target of row t + k is the state at t + k + 1."""
+    demo = episode(0)
+    rows, real = chunk_indices(np.array([4]), np.array([len(demo) - 1]), 3)
+    assert real.all()
+    np.testing.assert_array_equal(demo.actions[rows[0], :3], demo.state[[5, 6, 7], :3])
+
+
+def walks(steps=6):
+    """Two episodes: 1 cm per step along +x and along -x; rotation and gripper never change."""
+    state, actions = [], []
+    for direction in (0.01, -0.01):
+        x = direction * np.arange(steps + 1)
+        state.append(np.stack([x[:-1], 0 * x[:-1], 0 * x[:-1], 1 + 0 * x[:-1]], axis=1))
+        pose = np.tile([0.0, 0.0, 0.0, 0.0, HALF, 0.0, HALF, 0.25], (steps, 1))
+        pose[:, 0] = x[1:]
+        actions.append(pose)
+    last = np.repeat([steps - 1, 2 * steps - 1], steps)
+    return np.concatenate(state).astype(np.float32), np.concatenate(actions).astype(np.float32), last
+
+
+def test_each_step_of_the_chunk_has_its_own_scale():
+    """k + 1 steps of 1 cm to either side: mean 0, standard deviation k + 1 cm, padding left out."""
+    space = ActionSpace.fit(*walks(), horizon=4, frame="relative")
+    np.testing.assert_allclose(space.mean[:, 0], 0.0, atol=1e-8)
+    np.testing.assert_allclose(space.std[:, 0], [0.01, 0.02, 0.03, 0.04], rtol=1e-5)
+
+
+def test_denormalise_undoes_normalise():
+    state, actions, last = walks()
+    space = ActionSpace.fit(state, actions, last, horizon=3, frame="relative")
+    rows, _ = chunk_indices(np.arange(len(state)), last, 3)
+    values = space.normalise(actions[rows], state[:, :3])
+    assert values.dtype == np.float32 and values.shape == (12, 3, 10)
+    np.testing.assert_allclose(space.denormalise(values, state[:, :3]), actions[rows], atol=1e-6)
+
+
+def test_what_never_changes_is_masked_and_comes_back_whatever_the_network_says():
+    state, actions, last = walks()
+    space = ActionSpace.fit(state, actions, last, horizon=3, frame="relative")
+    assert space.active[:, 0].all() and not space.active[:, 1:].any()
+    said = 100 * np.random.default_rng(0).standard_normal((2, 3, 10))
+    out = space.denormalise(said, state[:2, :3])
+    np.testing.assert_allclose(out[..., 1:], np.broadcast_to(actions[0, 1:], (2, 3, 7)), atol=1e-7)
+
+
+def test_state_is_centred_and_the_position_comes_back():
+    state, actions, last = walks()
+    space = ActionSpace.fit(state, actions, last, horizon=2, frame="relative")
+    normalised = space.normalise_state(state)
+    np.testing.assert_allclose(normalised[:, 0].std(), 1.0, rtol=1e-4)
+    np.testing.assert_allclose(normalised[:, 3], 0.0)  # the gripper never moved: finite, not 0 / 0
+    np.testing.assert_allclose(space.position(normalised), state[:, :3], atol=1e-6)
+
+
+def test_statistics_survive_json():
+    space = ActionSpace.fit(*walks(), horizon=3, frame="absolute")
+    back = ActionSpace.from_json(json.loads(json.dumps(space.to_json())))
+    assert back.frame == "absolute" and back.horizon == 3
+    for name in ("mean", "std", "state_mean", "state_std"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(space, name))
+
+
+def test_unknown_frame_is_refused():
+    with pytest.raises(ValueError, match=r"config.action.frame is 'wrist'; expected one of relative, absolute"):
+        ActionSpace.fit(*walks(), horizon=3, frame="wrist")
+
+
+@pytest.mark.parametrize(
+    ("other", "degrees"),
+    [([0, 0, 0, 1], 0), ([0, 0, 0, -1], 0), ([0, 0, HALF, HALF], 90), ([1, 0, 0, 0], 180), ([0, 0.5, 0, 0.75**0.5], 60)],
+)
+def test_rotation_error_by_hand(other, degrees):
+    error = rotation_error_degrees(np.array([[0.0, 0.0, 0.0, 1.0]]), np.array([other], np.float64))
+    np.testing.assert_allclose(error, degrees, atol=1e-5)

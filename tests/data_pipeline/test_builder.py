@@ -1,0 +1,64 @@
+"""What the builder writes: records any TFDS user can read, in the order of the small arrays, and a datasheet."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from drifting_vla_jax.data import builder
+from drifting_vla_jax.data.episodes import decode_image
+from tests.small import CAMERAS, SIZE, TASKS, episode
+
+
+@pytest.fixture(scope="module")
+def folder(dataset_path):
+    return builder.folder(dataset_path)
+
+
+def test_record_i_is_row_i_is_a_step_of_an_episode(folder):
+    low = np.load(folder / "low_dim-train.npz")
+    skip = {"images": {camera: tfds.decode.SkipDecoding() for camera in CAMERAS}}
+    records = tfds.builder_from_directory(str(folder)).as_data_source("train", decoders=skip)
+    assert len(records) == len(low["state"]) == 6 * 12
+    for row in range(len(records)):
+        record, number, step = records[row], row // 12, row % 12
+        demo = episode(number)
+        assert (record["episode"], record["step"]) == (low["episode"][row], low["step"][row]) == (number, step)
+        assert low["last"][row] == 12 * number + 11
+        assert (record["is_first"], record["is_last"]) == (step == 0, step == 11)
+        assert record["task"].decode() == demo.task
+        assert [text.decode() for text in record["instructions"]] == list(demo.instructions)
+        np.testing.assert_array_equal(record["state"], demo.state[step])
+        np.testing.assert_array_equal(low["state"][row], demo.state[step])
+        np.testing.assert_array_equal(record["action"], demo.actions[step])
+        np.testing.assert_array_equal(low["actions"][row], demo.actions[step])
+        for camera in CAMERAS:
+            assert record["images"][camera] == demo.images[camera][step]
+
+
+def test_any_tfds_user_gets_pictures(folder):
+    record = tfds.builder_from_directory(str(folder)).as_data_source("val")[0]
+    assert record["images"]["side"].shape == (SIZE, SIZE, 3)
+    np.testing.assert_array_equal(record["images"]["side"], decode_image(episode(6).images["side"][0]))
+
+
+def test_metadata_is_a_datasheet(folder):
+    about = json.loads((folder / "metadata.json").read_text())
+    assert about["source"] == "test" and about["image_size"] == SIZE and about["control_hz"] == 20.0
+    assert about["cameras"] == list(CAMERAS) and about["state_names"] == ["x", "y", "z", "gripper"]
+    assert about["action_names"] == ["x", "y", "z", "qx", "qy", "qz", "qw", "gripper"]
+    assert [e["seed"] for e in about["episodes"]["train"]] == [0, 1, 2, 3, 4, 5]
+    assert [e["task"] for e in about["episodes"]["val"]] == list(TASKS)
+    first = about["episodes"]["train"][0]
+    assert [about["instructions"][i] for i in first["instructions"]] == ["go to the red ball", "reach red"]
+    assert first["length"] == 12
+    assert about["datasheet"]["made_by"].startswith("drifting_vla_jax ")
+    assert {"made_at", "python"} < set(about["datasheet"])
+    assert {"numpy", "tensorflow-datasets"} < set(about["datasheet"]["packages"])
+
+
+def test_a_split_without_episodes_is_refused(tmp_path):
+    about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
+    with pytest.raises(ValueError, match="no episodes for split val; ask for more episodes or a smaller val_fraction"):
+        builder.write(tmp_path, {"train": [tmp_path / "0.npz"], "val": []}, about)

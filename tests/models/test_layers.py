@@ -1,0 +1,92 @@
+"""Each layer against its definition, in numbers small enough to check."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drifting_vla_jax.models.dit import DiT, DiTBlock
+from drifting_vla_jax.models.layers import Attention, Dense, RMSNorm, normalise, rope, sinusoid
+from drifting_vla_jax.models.vit import space_to_depth
+
+F32 = jnp.float32
+
+
+def draw(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def initialised(module, *args):
+    """Fresh parameters and a compiled ``apply``."""
+    return jax.jit(module.init)(jax.random.key(0), *args), jax.jit(module.apply)
+
+
+def test_dense_is_linens_dense():
+    x, params = draw(0, 2, 3, 4), {"params": {"kernel": draw(1, 4, 5), "bias": draw(2, 5)}}
+    np.testing.assert_allclose(Dense(5, F32).apply(params, x), nn.Dense(5).apply(params, x), rtol=1e-5)
+
+
+def test_rms_norm_by_hand():
+    """rms of (3, 4) is sqrt(12.5)."""
+    x = jnp.array([[3.0, 4.0]])
+    np.testing.assert_allclose(normalise(x), x / 12.5**0.5, rtol=1e-6)
+    out = RMSNorm().apply({"params": {"scale": jnp.array([1.0, 2.0])}}, 10 * x)
+    np.testing.assert_allclose(out, x / 12.5**0.5 * jnp.array([1.0, 2.0]), rtol=1e-6)
+
+
+def test_rope_makes_the_product_depend_on_the_distance_alone():
+    q, k = draw(0, 1, 1, 1, 8), draw(1, 1, 1, 1, 8)
+
+    @jax.jit
+    def product(i, j):
+        return jnp.sum(rope(q, jnp.array([i])) * rope(k, jnp.array([j])))
+
+    np.testing.assert_allclose(product(7.0, 4.0), product(103.0, 100.0), rtol=1e-4)
+    assert abs(product(7.0, 4.0) - product(7.0, 5.0)) > 1e-3
+    np.testing.assert_allclose(product(5.0, 5.0), jnp.sum(q * k), rtol=1e-5)
+
+
+def test_queries_and_keys_are_normalised():
+    """Making the query and key maps a thousand times larger changes nothing."""
+    x = draw(0, 2, 5, 8)
+    variables, apply = initialised(Attention(2, F32), x)
+    larger = jax.tree_util.tree_map_with_path(
+        lambda path, w: w * 1000 if path[-2].key in ("query", "key") else w, variables
+    )
+    np.testing.assert_allclose(apply(larger, x), apply(variables, x), rtol=1e-3, atol=1e-5)
+
+
+def test_masked_context_is_not_seen():
+    x, context, mask = draw(0, 1, 3, 8), draw(1, 1, 4, 8), jnp.array([[True, True, False, False]])
+    variables, apply = initialised(Attention(2, F32), x, context, mask)
+    out = apply(variables, x, context, mask)
+    np.testing.assert_allclose(out, apply(variables, x, context.at[:, 2:].add(100.0), mask), rtol=1e-5)
+    assert np.abs(out - apply(variables, x, context.at[:, 0].add(1.0), mask)).max() > 1e-3
+
+
+def test_a_block_is_the_identity_at_initialisation():
+    """adaLN-Zero: the gates are zero, whatever the condition says."""
+    x, condition = draw(0, 2, 3, 4, 8), draw(1, 2, 1, 8)
+    variables, apply = initialised(DiTBlock(2, 3.0, F32), x, condition)
+    assert not np.any(variables["params"]["modulation"]["dense"]["kernel"])
+    np.testing.assert_array_equal(apply(variables, x, condition), x)
+    variables["params"]["modulation"] = jax.tree.map(lambda w: w + 0.1, variables["params"]["modulation"])
+    assert np.abs(apply(variables, x, condition) - x).max() > 0.01
+
+
+def test_one_condition_per_observation_is_the_same_as_one_per_sample():
+    x, condition = draw(0, 2, 3, 4, 8), draw(1, 2, 1, 8)
+    variables, apply = initialised(DiT(1, 2, 3.0, F32), x, condition)
+    variables = jax.tree.map(lambda w: w + 0.1 * draw(2, *w.shape), variables)
+    np.testing.assert_allclose(
+        apply(variables, x, condition), apply(variables, x, jnp.repeat(condition, 3, axis=1)), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_sinusoid_of_zero():
+    assert sinusoid(jnp.zeros(()), 6).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_space_to_depth_keeps_each_square_together():
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    assert space_to_depth(image, 2)[0].tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7]], [[8, 9, 12, 13], [10, 11, 14, 15]]]

@@ -1,0 +1,196 @@
+"""The whole network: what it computes once, what it must not see, what it must."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart
+from drifting_vla_jax.models.vla import DriftingVLA
+from drifting_vla_jax.objectives.objective import make_objective
+from drifting_vla_jax.train.state import init_params
+from drifting_vla_jax.train.step import objective_loss, sample_chunks
+from drifting_vla_jax.types import fake_batch
+from tests.small import equations, random_params, small_config
+
+CONFIG = small_config()
+B, H, Z, TIME = 2, CONFIG.action.horizon, CONFIG.model.noise_dim, jnp.zeros((2, 1))
+
+
+def encode(params, observation, config=CONFIG):
+    context = DriftingVLA(config).apply({"params": params}, observation, method="encode")
+    return context.tokens, context.mask, context.condition
+
+
+@jax.jit
+def answer(params, observation, noise):
+    return DriftingVLA(CONFIG).apply({"params": params}, observation, noise, TIME)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return random_params(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two observations, each asked something else, the second half of each instruction padding."""
+    batch = jax.tree.map(jnp.asarray, fake_batch(CONFIG, B, prompts=2))
+    tokens = batch.observation.tokens.at[:, 16:].set(0)
+    return batch.replace(observation=batch.observation.replace(tokens=tokens, prompt=jnp.array([0, 1])))
+
+
+@pytest.fixture(scope="module")
+def observation(batch):
+    return batch.observation
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return jnp.asarray(np.random.default_rng(0).standard_normal((B, 3, H, Z), np.float32))
+
+
+@pytest.fixture(scope="module")
+def chunks(params, observation, noise):
+    return answer(params, observation, noise)
+
+
+def test_shapes(params, observation, chunks):
+    tokens, mask, condition = jax.eval_shape(encode, params, observation)
+    n = 2 * (16 // 8) ** 2 + CONFIG.data.max_tokens + 1  # two views of four patches, the instruction, proprioception
+    assert tokens.shape == (B, n, 16) and mask.shape == (B, n) and condition.shape == (B, 16)
+    assert chunks.shape == (B, 3, H, 10) and chunks.dtype == jnp.float32
+
+
+def test_folded_samples_are_those_of_one_by_one(params, observation, noise, chunks):
+    for i in range(3):
+        alone = answer(params, observation, noise[:, i : i + 1])
+        np.testing.assert_allclose(chunks[:, i], alone[:, 0], rtol=1e-4, atol=1e-5)
+
+
+def convolutions(function, *args):
+    """Output shapes of the image encoder's convolutions in a traced function."""
+    traced = jax.make_jaxpr(function)(*args)
+    return [e.outvars[0].aval.shape for e in equations(traced) if e.primitive.name == "conv_general_dilated"]
+
+
+def test_the_observation_is_encoded_once_whatever_g_is(params, batch, observation):
+    """More samples cost what ``generate`` costs, and not one operation of the encoders."""
+
+    def flops(function, g):
+        noise = jnp.zeros((B, g, H, Z))
+        return jax.jit(function).lower(params, noise).cost_analysis()["flops"]
+
+    context = jax.eval_shape(encode, params, observation)
+
+    def generate(params, noise):
+        from drifting_vla_jax.models.vla import Context
+
+        known = Context(*(jnp.ones(x.shape, x.dtype) for x in context))
+        return DriftingVLA(CONFIG).apply({"params": params}, known, noise, TIME, method="generate")
+
+    def act(params, noise):
+        return sample_chunks(params, observation, noise, CONFIG)
+
+    more = flops(generate, 12) - flops(generate, 4)
+    assert flops(act, 12) - flops(act, 4) == pytest.approx(more, rel=1e-3)
+    assert flops(act, 4) - flops(generate, 4) > more / 8  # encoding is not free: it would have shown
+
+    def loss(params, samples):
+        config = small_config()
+        config.objective.samples = samples
+        return objective_loss(params, batch, jax.random.key(0), config, make_objective(config))[0]
+
+    once = convolutions(encode, params, observation)
+    assert once and once == convolutions(lambda p: loss(p, 2), params) == convolutions(lambda p: loss(p, 8), params)
+
+
+def test_padding_of_the_instruction_is_not_seen(params, observation, noise, chunks):
+    changed = jax.tree.map(jnp.copy, params)
+    changed["text"]["embed"]["embedding"] = changed["text"]["embed"]["embedding"].at[0].set(100.0)
+    np.testing.assert_allclose(answer(changed, observation, noise), chunks, rtol=1e-5, atol=1e-6)
+
+
+def differs(a, b):
+    """Per observation."""
+    return (np.abs(a - b) > 1e-4).any(axis=(1, 2, 3)).tolist()
+
+
+def test_each_part_of_the_observation_matters_to_its_own_answer(params, observation, noise, chunks):
+    """Changing it for the second observation changes the second answer and leaves the first."""
+
+    def change(**parts):
+        return differs(answer(params, observation.replace(**parts), noise), chunks)
+
+    assert change(prompt=jnp.array([0, 0])) == [False, True]
+    assert change(tokens=observation.tokens.at[1, 3].set(7)) == [False, True]
+    assert change(state=observation.state.at[1, 0].add(1.0)) == [False, True]
+    assert change(images=observation.images.at[1].set(0)) == [False, True]
+    assert change(images=observation.images.at[1].set(observation.images[1, ::-1])) == [False, True]  # views swapped
+    assert differs(answer(params, observation, noise.at[1].add(1.0)), chunks) == [False, True]
+
+
+def test_time_matters(params, observation, noise):
+    """Flow matching tells the network where on the path it is."""
+
+    def at(time):
+        return jax.make_jaxpr(lambda t: DriftingVLA(CONFIG).apply({"params": params}, observation, noise, t))(time)
+
+    assert any(e.primitive.name == "sin" for e in equations(at(TIME)))
+    assert at(jnp.zeros((B, 3))).out_avals == at(TIME).out_avals
+
+
+def test_modulation_of_the_network_starts_at_zero():
+    @jax.jit
+    def modulations(key):
+        leaves = jax.tree_util.tree_leaves_with_path(init_params(CONFIG, key))
+        return [leaf for path, leaf in leaves if "modulation" in jax.tree_util.keystr(path)]
+
+    leaves = modulations(jax.random.key(0))
+    assert len(leaves) == 4  # a kernel and a bias, of the one block and of the final norm
+    assert not any(np.any(leaf) for leaf in leaves)
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_outside(params, observation, noise, chunks):
+    config = small_config()
+    config.model.dtype = "bfloat16"
+    abstract = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    assert {x.dtype for x in jax.tree.leaves(abstract)} == {jnp.dtype("float32")}
+    function = jax.jit(lambda p, o, n: DriftingVLA(config).apply({"params": p}, o, n, TIME))
+    products = [e for e in equations(jax.make_jaxpr(function)(params, observation, noise)) if "dot" in e.primitive.name]
+    assert sum(e.invars[0].aval.dtype == jnp.bfloat16 for e in products) > len(products) / 2
+    out = function(params, observation, noise)
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out, chunks, atol=0.1 * np.abs(chunks).max())
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_a_frozen_encoder_gets_no_gradient(params, batch, tower):
+    config = small_config()
+    config.model[tower].freeze = True
+
+    def grads(params):
+        objective = make_objective(config)
+        return jax.grad(lambda p: objective_loss(p, batch, jax.random.key(0), config, objective)[0])(params)
+
+    traced = jax.make_jaxpr(grads)(params).jaxpr
+    towers = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    constant = [not depends_on_input(traced, gradient) for gradient in traced.outvars]
+    assert [name for name, zero in zip(towers, constant) if zero] == [name for name in towers if name == tower]
+
+
+def depends_on_input(jaxpr, value) -> bool:
+    """Whether anything that a traced function was given can reach one of its outputs."""
+    wanted = {value} if isinstance(value, type(jaxpr.invars[0])) else set()
+    for equation in reversed(jaxpr.eqns):
+        if wanted & set(equation.outvars):
+            wanted |= {v for v in equation.invars if isinstance(v, type(jaxpr.invars[0]))}
+    return bool(wanted & set(jaxpr.invars))
+
+
+def test_parameters_of_the_quickstart():
+    """A change here changes every number in the README: make it on purpose."""
+    shapes = jax.eval_shape(lambda: init_params(quickstart.get_config(), jax.random.key(0)))
+    count = {name: sum(x.size for x in jax.tree.leaves(shapes[name])) for name in ("vision", "text", "fusion", "dit")}
+    assert count == {"vision": 260_256, "text": 57_632, "fusion": 41_184, "dit": 140_224}
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 0
