@@ -15,6 +15,7 @@ from drifting_vla_jax.train.state import init_params
 TASKS = ("reach-red", "reach-blue")
 CAMERAS = ("front", "side")
 SIZE = 16
+PARAPHRASES = ("go to the {} ball", "reach {}", "touch the {} one", "find {}")
 
 
 def small_config():
@@ -54,11 +55,12 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
         return encode_png(image)
 
     task = TASKS[index % 2]
+    colour = task.split("-")[1]
     return Episode(
         task=task,
         variation=0,
         seed=index,
-        instructions=(f"go to the {task.split('-')[1]} ball", f"reach {task.split('-')[1]}"),
+        instructions=tuple(text.format(colour) for text in PARAPHRASES),
         images={camera: [frame(p, camera) for p in path[:-1]] for camera in CAMERAS},
         state=state,
         actions=actions,

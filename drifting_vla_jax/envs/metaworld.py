@@ -5,15 +5,13 @@
 
 Meta-World itself is driven by displacements of a mocap body, at most 1 cm per simulator step and axis, that drags the
 hand on a soft weld: the hand follows a moving mocap three steps late. The adapter turns an absolute target into such
-displacements. It sends the mocap body ``LEAD`` times the hand's error ahead of the hand, which makes up for that delay,
-plus a slowly growing push while the error lasts, which makes up for weight and for whatever is in the way:
+displacements: it puts the mocap body ``LEAD`` times the hand's error ahead of the hand, which makes up for that delay
+and presses in proportion against whatever is in the way,
 
-    error = target - hand;   push += PUSH_GAIN * error;   mocap -> hand + LEAD * error + push
+    mocap -> hand + LEAD * (target - hand)
 
-(Moving the mocap BY the error instead, a pure integrator, overshoots: it tracks demonstrations to 1.5 cm on average
-where this does to 0.7 cm, and replays a third fewer of the hard tasks to success.) The hand never turns: an orientation
-target must be a unit quaternion, and cannot be followed. The orientation that is reported is the constant one the hand
-is welded to; contact and motion bend it a few degrees away.
+The hand never turns: an orientation target must be a unit quaternion, and cannot be followed. The orientation that is
+reported is the constant one the hand is welded to; contact and motion bend it a few degrees away.
 
 The scene is a function of (task, seed) alone, whatever ran before. Meta-World offers 50 fixed goals per task; here any
 integer seed is its own goal.

@@ -51,7 +51,9 @@ def test_metadata_is_a_datasheet(folder):
     assert [e["seed"] for e in about["episodes"]["train"]] == [0, 1, 2, 3, 4, 5]
     assert [e["task"] for e in about["episodes"]["val"]] == list(TASKS)
     first = about["episodes"]["train"][0]
-    assert [about["instructions"][i] for i in first["instructions"]] == ["go to the red ball", "reach red"]
+    assert [about["instructions"][i] for i in first["instructions"]] == [
+        "go to the red ball", "reach red", "touch the red one", "find red"
+    ]  # fmt: skip
     assert first["length"] == 12
     assert about["datasheet"]["made_by"].startswith("drifting_vla_jax ")
     assert {"made_at", "python"} < set(about["datasheet"])

@@ -11,6 +11,7 @@ from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.types import fake_batch
+from tests.small import PARAPHRASES
 
 TRAIN_BATCHES, VAL_BATCHES = 9, 3  # 72 and 24 steps in batches of 8
 
@@ -52,7 +53,7 @@ def text_of(batch):
 
 
 def test_batches_are_what_the_network_is_told_to_expect(make, config):
-    expected = fake_batch(config, 8, prompts=4)
+    expected = fake_batch(config, 8, prompts=8)
     batch = next(make())
     assert jax.tree.structure(batch) == jax.tree.structure(expected)
     jax.tree.map(lambda x, y: np.testing.assert_equal((x.shape, x.dtype), (y.shape, y.dtype)), batch, expected)
@@ -125,9 +126,9 @@ def test_prompts_belong_to_the_row_and_every_paraphrase_is_used(make, config):
     for batch in take(make(), TRAIN_BATCHES):
         for row, text in zip(rows_of(make, batch), text_of(batch)):
             colour = make.dataset.tasks[split.task[row]].split("-")[1]
-            assert text in (f"go to the {colour} ball", f"reach {colour}")
+            assert text in [words.format(colour) for words in PARAPHRASES]
             asked.add(text)
-    assert asked == {"go to the red ball", "reach red", "go to the blue ball", "reach blue"}
+    assert asked == {words.format(colour) for words in PARAPHRASES for colour in ("red", "blue")}
 
 
 def test_only_the_wanted_tasks_are_shown(make, config):

@@ -1,0 +1,115 @@
+"""Which module may import which: the floors of the house, read from the import graph."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "drifting_vla_jax"
+PACKAGE = "drifting_vla_jax"
+GROUND = {"types", "config", "cli"}  # importable from everywhere
+MAY_IMPORT = {
+    "": set(),
+    "types": set(),
+    "config": {"types"},
+    "cli": set(),
+    "envs": set(),
+    "wire": set(),
+    "objectives": GROUND,
+    "data": GROUND | {"envs"},
+    "models": GROUND | {"data"},
+    "train": GROUND | {"data", "models", "objectives"},
+    "policy": GROUND | {"data", "objectives", "train", "wire"},
+    "serve": {"wire"},
+    "rollout": {"envs", "wire"},
+    "evaluate": {"envs", "rollout", "serve", "wire"},
+    "main": GROUND | {"train", "policy", "serve", "evaluate"},
+}
+LIGHT = ("envs", "wire", "rollout", "")
+HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow", "torch", "tensorflow_datasets", "grain"}
+
+
+def _modules():
+    return sorted(ROOT.rglob("*.py"))
+
+
+def _floor(path: Path) -> str:
+    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    return "" if part == "__init__" else part
+
+
+def _imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_folder_has_a_floor():
+    assert {_floor(path) for path in _modules()} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path):
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == PACKAGE and len(parts) > 1 and (ROOT / parts[1]).with_suffix("").exists() | (
+            ROOT / f"{parts[1]}.py"
+        ).exists():
+            allowed = MAY_IMPORT[_floor(path)] | {_floor(path)}
+            assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {name}, which is not below it"
+
+
+def test_modules_import_each_other_in_no_circle():
+    graph = {}
+    for path in _modules():
+        name = ".".join((PACKAGE, *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        graph[name] = {i for i in _top_level_imports(path) if i.startswith(PACKAGE + ".")}
+    seen, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, f"import circle: {' -> '.join([*open_[open_.index(name) :], name])}"
+        if name in seen or name not in graph:
+            return
+        open_.append(name)
+        for other in sorted(graph[name]):
+            visit(other)
+        seen.add(open_.pop())
+
+    for name in sorted(graph):
+        visit(name)
+
+
+def _top_level_imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", [p for p in _modules() if _floor(p) in LIGHT], ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_rollout_side_names_no_learner_package(path):
+    assert not {name.split(".")[0] for name in _imports(path)} & HEAVY
+
+
+def test_torch_is_imported_nowhere():
+    assert not [path for path in _modules() if "torch" in {name.split(".")[0] for name in _imports(path)}]
+
+
+def test_a_worker_and_a_client_load_nothing_heavy():
+    """Transitively too: what the light modules import must not pull the learner in."""
+    code = (
+        "import sys, drifting_vla_jax.rollout.worker, drifting_vla_jax.wire.client, drifting_vla_jax.envs.dummy\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
+    assert out.stdout.strip() == "[]"
