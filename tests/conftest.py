@@ -20,8 +20,8 @@ from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # configs/ is not installed
 
-# Not train.state: its TrainState also holds shapes and shardings, where a signature says arrays.
-CHECKED = ("objectives", "models", "data", "train.step", "train.optimizer", "train.sharding", "train.metrics", "train.loop")
+# Where shapes are: not the loop, the sinks or TrainState, whose fields hold shapes and shardings as often as arrays.
+CHECKED = ("objectives", "models", "data.actions", "data.text", "train.step", "train.optimizer")
 install_import_hook([f"drifting_vla_jax.{name}" for name in CHECKED], "beartype.beartype")
 
 

@@ -1,0 +1,316 @@
+"""Every key of configs/base.py does something: for each one, another value must change what is named beside it.
+
+The probes are cheap and real: the traced program of a training step, of the initial state or of an answer (no compilation),
+the first batch of the pipeline, the mesh, the arguments that the command line hands to the evaluation and the server.
+"""
+
+import functools
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from drifting_vla_jax import config as config_lib
+from drifting_vla_jax import main
+from drifting_vla_jax.data import pipeline
+from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
+from drifting_vla_jax.train.state import abstract_state, init_state
+from drifting_vla_jax.train.step import sample_chunks, train_step
+from drifting_vla_jax.types import abstract, fake_batch
+from tests.small import write_dataset
+
+
+def _digest(*values) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()
+
+
+def program(config) -> str:
+    """The traced initialisation and training step: shapes, constants and operations."""
+    state = jax.eval_shape(lambda: init_state(config))
+    batch = abstract(fake_batch(config, config.data.batch_size, prompts=4))
+    step = jax.make_jaxpr(functools.partial(train_step, config=config))(state, batch)
+    return _digest(str(jax.make_jaxpr(lambda: init_state(config))()), str(step))
+
+
+def answer(config) -> str:
+    """The traced policy call."""
+    observation = abstract(fake_batch(config, 2, prompts=2).observation)
+    noise = jax.ShapeDtypeStruct((2, 1, config.action.horizon, config.model.noise_dim), jnp.float32)
+    params = jax.eval_shape(lambda: init_state(config)).params
+    return _digest(str(jax.make_jaxpr(lambda p, o, n: sample_chunks(p, o, n, config))(params, observation, noise)))
+
+
+def flow_answer(config) -> str:
+    config = ConfigDict(config).unlock()
+    config.objective.name = "flow_matching"
+    return answer(config)
+
+
+def batch(config) -> str:
+    """The second training batch: after the first, order and augmentation have had their say."""
+    dataset = DataSet(config.data.path, config.env.cameras)
+    dataset.check(config)
+    iterator = pipeline.batches(dataset, "train", dataset.action_space(config), config, train=True)
+    next(iterator)
+    return _digest([np.asarray(x).tolist() for x in jax.tree.leaves(next(iterator))])
+
+
+def reading(config) -> str:
+    """How the pipeline is set up: what the order and content of batches do not show."""
+    seen = []
+
+    def noting(original):
+        return lambda *args, **options: seen.append(options) or original(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((pipeline.grain, "ReadOptions"), (pipeline.grain_experimental, "ThreadPrefetchIterDataset")):
+            patch.setattr(module, name, noting(getattr(module, name)))
+        dataset = DataSet(config.data.path, config.env.cameras)
+        on = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        pipeline.batches(dataset, "train", dataset.action_space(config), config, train=True, sharding=on)
+        cached = dataset.split("train", config.data.cache_mb).cache is not None
+    assert len(seen) == 2
+    return _digest(seen, cached)
+
+
+def layout(config) -> str:
+    """The mesh and where the parameters live on eight devices."""
+    try:
+        mesh = sharding.make_mesh(config)
+    except ValueError as error:  # -1 means "what is left", so any other size either changes the mesh or does not fit
+        return str(error)
+    return _digest(mesh.shape, [str(x.sharding.spec) for x in jax.tree.leaves(abstract_state(config, mesh))])
+
+
+def evaluation(config) -> str:
+    """What ``--mode=eval`` hands to the evaluation."""
+    from drifting_vla_jax.evaluate import evaluation, table
+
+    seen = {}
+    policy = SimpleNamespace(metadata={"checkpoint_step": 1, "frame_skip": config.env.frame_skip})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", lambda policy, **options: seen.update(options))
+        patch.setattr(table, "format_results", lambda results: "")
+        patch.setattr(main, "_policy", lambda *_: policy)
+        main._evaluate(config, Path("w"))
+    return _digest(sorted(seen.items(), key=lambda item: item[0]))
+
+
+def serving(config) -> str:
+    """What ``--mode=serve`` hands to the server and to the policy."""
+    from drifting_vla_jax.serve import server
+
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "restore", lambda *args, **options: seen.append(options))
+        patch.setattr(
+            server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
+        )
+        patch.setattr(main, "FLAGS", SimpleNamespace(step="latest"))
+        main._serve(config, None)
+    return _digest(seen)
+
+
+def metadata(config) -> str:
+    """What the server tells its clients."""
+    actions = SimpleNamespace()
+    assets = checkpoint.Assets(config, actions, ("go",), 20.0, ("x",), {})
+    message = Policy(assets, {}, 1).metadata
+    return _digest({key: value for key, value in message.items() if key != "config_hash"})
+
+
+def cadence(config) -> str:
+    """On which steps the loop logs, validates and saves, how much, and what is kept."""
+    events = []
+    with pytest.MonkeyPatch.context() as patch:
+        run = object.__new__(loop._Run)
+        run.config, run.workdir = config, None
+        run.state = SimpleNamespace(step=0)
+        run.assets = None
+        run.train_step = lambda state, batch: (state, {"loss": 0.0, "finite": True})
+        run.checkpoints = SimpleNamespace(
+            save=lambda *args: events.append("save"), wait=lambda: None, latest=lambda: None, folder=""
+        )
+        run.validate = lambda: events.append("validate") or {}
+        sinks = SimpleNamespace(write=lambda step, line: events.append(("log", step)), close=lambda: None)
+        patch.setattr(metrics, "make_sinks", lambda *args: sinks)
+        run.batches = _Forever()
+        run.loop(lambda: False)
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Checkpoints", lambda workdir, keep: kept.append(keep))
+        patch.setattr(loop, "_Run", lambda *args: SimpleNamespace(loop=lambda interrupted: None))
+        patch.setattr("pathlib.Path.mkdir", lambda *args, **options: None)
+        loop.train(config, "unused")
+    dataset = DataSet(config.data.path, config.env.cameras)
+    held_out = len(loop._validation_batches(dataset, dataset.action_space(config), config))
+    return _digest(events, kept, held_out)
+
+
+class _Forever:
+    def __next__(self):
+        return None
+
+    def get_state(self):
+        return {}
+
+
+def wandb_run(config) -> str:
+    """Whether WandB is asked for, and under which names."""
+    seen = []
+
+    class Fake:
+        util = SimpleNamespace(generate_id=lambda: "id")
+
+        @staticmethod
+        def init(**options):
+            seen.append({k: v for k, v in options.items() if k in ("project", "name")})
+
+        @staticmethod
+        def Settings(**options):  # noqa: N802  (wandb's name)
+            return None
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setitem(sys.modules, "wandb", Fake)
+        metrics.make_sinks(Path(folder), config, 0).close()
+    return _digest(seen)
+
+
+# key -> (another value, the probe that must notice). The values keep the small configuration valid.
+KEYS = {
+    "name": ("other", wandb_run),
+    "seed": (1, batch),
+    "env.name": ("metaworld", metadata),
+    "env.tasks": (("reach-red",), batch),
+    "env.cameras": (("side", "front"), batch),
+    "env.image_size": (32, program),
+    "env.state_dim": (5, program),
+    "env.frame_skip": (3, metadata),
+    "data.path": (None, batch),  # filled in by the test: a second data set
+    "data.batch_size": (16, batch),
+    "data.max_tokens": (40, batch),
+    "data.num_threads": (3, reading),
+    "data.prefetch": (5, reading),
+    "data.cache_mb": (0, reading),
+    "data.shift": (0, batch),
+    "data.brightness": (0.0, batch),
+    "data.contrast": (0.0, batch),
+    "data.state_noise": (0.0, batch),
+    "action.horizon": (2, program),
+    "action.frame": ("absolute", batch),
+    "model.width": (32, program),
+    "model.readout": (4, program),
+    "model.noise_dim": (6, program),
+    "model.dtype": ("bfloat16", program),
+    "model.vision.patch": (4, program),
+    "model.vision.stem": ("patch", program),
+    "model.vision.width": (32, program),
+    "model.vision.depth": (2, program),
+    "model.vision.heads": (4, program),
+    "model.vision.freeze": (True, program),
+    "model.text.width": (32, program),
+    "model.text.depth": (2, program),
+    "model.text.heads": (4, program),
+    "model.text.freeze": (True, program),
+    "model.fusion.depth": (2, program),
+    "model.fusion.heads": (4, program),
+    "model.dit.depth": (2, program),
+    "model.dit.heads": (4, program),
+    "model.mlp_ratio": (6.0, program),
+    "objective.name": ("regression", program),
+    "objective.samples": (6, program),
+    "objective.temperatures": ((0.1,), program),
+    "objective.flow_steps": (3, flow_answer),
+    "train.steps": (9, program),
+    "train.learning_rate": (2e-3, program),
+    "train.warmup_steps": (3, program),
+    "train.final_lr_fraction": (0.5, program),
+    "train.weight_decay": (0.2, program),
+    "train.b1": (0.8, program),
+    "train.b2": (0.8, program),
+    "train.clip_norm": (2.0, program),
+    "train.ema_decay": (0.5, program),
+    "train.log_every": (2, cadence),
+    "train.eval_every": (2, cadence),
+    "train.eval_batches": (2, cadence),
+    "train.save_every": (2, cadence),
+    "train.keep": (4, cadence),
+    "train.wandb": ("auto", wandb_run),
+    "train.wandb_project": ("other", wandb_run),
+    "mesh.data": (8, layout),
+    "mesh.fsdp": (4, layout),
+    "mesh.fsdp_min_size": (1, layout),
+    "eval.episodes": (3, evaluation),
+    "eval.seed": (7, evaluation),
+    "eval.workers": (3, evaluation),
+    "eval.execute": (1, evaluation),
+    "eval.max_steps": (9, evaluation),
+    "eval.hold_steps": (9, evaluation),
+    "eval.videos": (2, evaluation),
+    "eval.video_camera": ("top", evaluation),
+    "serve.host": ("0.0.0.0", serving),
+    "serve.port": (1, serving),
+    "serve.batch_sizes": ((1, 8), serving),
+    "serve.batch_deadline_ms": (9.0, serving),
+    "serve.api_key": ("k", serving),
+}
+
+# What else must hold for a key's probe to make sense.
+WITH = {
+    "mesh.data": {"mesh.fsdp": 2},
+    "mesh.fsdp_min_size": {"mesh.fsdp": 2},
+    "mesh.fsdp": {"mesh.fsdp_min_size": 1},
+    "train.wandb_project": {"train.wandb": "auto"},
+    "name": {"train.wandb": "auto"},
+}
+
+
+def _set(config, key: str, value):
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    config[leaf] = value
+
+
+def test_every_key_has_a_probe():
+    assert {key for key, _ in config_lib.flatten(base.get_config())} == set(KEYS)
+
+
+@functools.cache
+def _before(key_probe, fixed: tuple, path: str) -> str:
+    from tests.small import small_config
+
+    config = small_config()
+    config.data.path = path
+    for name, value in fixed:
+        _set(config, name, value)
+    return key_probe(config)
+
+
+@pytest.fixture(scope="module")
+def other_dataset(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("other"), episodes=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_changing_a_key_changes_something(key, config, other_dataset):
+    value, probe = KEYS[key]
+    value = str(other_dataset) if key == "data.path" else value
+    fixed = tuple(WITH.get(key, {}).items())
+    before = _before(probe, fixed, config.data.path)
+    for name, fixed_value in fixed:
+        _set(config, name, fixed_value)
+    assert value != dict(config_lib.flatten(config))[key]
+    _set(config, key, value)
+    assert probe(config) != before
