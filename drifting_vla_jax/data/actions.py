@@ -41,7 +41,7 @@ def quaternion_from_6d(columns: Float[np.ndarray, "*n 6"]) -> Float[np.ndarray, 
 
 
 def to_network(
-    actions: Float[np.ndarray, "*n h 8"], position: Float[np.ndarray, "*n 3"], frame: str
+    actions: Float[np.ndarray, "*n h 8"], position: Float[np.ndarray, "*#n 3"], frame: str
 ) -> Float[np.ndarray, "*n h 10"]:
     """Boundary actions in network coordinates, not yet normalised; ``position`` is the present end effector."""
     xyz = actions[..., :3] - (position[..., None, :] if frame == "relative" else 0.0)
@@ -49,7 +49,7 @@ def to_network(
 
 
 def from_network(
-    values: Float[np.ndarray, "*n h 10"], position: Float[np.ndarray, "*n 3"], frame: str
+    values: Float[np.ndarray, "*n h 10"], position: Float[np.ndarray, "*#n 3"], frame: str
 ) -> Float[np.ndarray, "*n h 8"]:
     """Inverse of ``to_network``: unit quaternions with w >= 0, gripper clipped to [0, 1], float32."""
     xyz = values[..., :3] + (position[..., None, :] if frame == "relative" else 0.0)
@@ -115,12 +115,12 @@ class ActionSpace:
         """Which entries vary in the data, so count in the objective."""
         return self.std > 0
 
-    def normalise(self, actions: Float[np.ndarray, "*n h 8"], position: Float[np.ndarray, "*n 3"]):
+    def normalise(self, actions: Float[np.ndarray, "*n h 8"], position: Float[np.ndarray, "*#n 3"]):
         """Boundary actions -> network units, float32 [*n, h, 10]."""
         values = to_network(actions, position, self.frame) - self.mean
         return np.where(self.active, values / np.where(self.active, self.std, 1.0), 0.0).astype(np.float32)
 
-    def denormalise(self, values: Float[np.ndarray, "*n h 10"], position: Float[np.ndarray, "*n 3"]):
+    def denormalise(self, values: Float[np.ndarray, "*n h 10"], position: Float[np.ndarray, "*#n 3"]):
         """Network units -> boundary actions, float32 [*n, h, 8]."""
         return from_network(np.asarray(values, np.float64) * self.std + self.mean, position, self.frame)
 
@@ -140,7 +140,7 @@ class ActionSpace:
         return cls(data["frame"], *(np.array(data[name]) for name in ("mean", "std", "state_mean", "state_std")))
 
 
-def rotation_error_degrees(a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
+def rotation_error_degrees(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "..."]:
     """Angle between two orientations; the same for q and -q."""
     dot = np.clip(np.abs(np.sum(a * b, axis=-1)), 0.0, 1.0)
     return np.degrees(2 * np.arccos(dot))

@@ -15,6 +15,7 @@ targets do not lead to success again, no policy that predicts them perfectly cou
 from __future__ import annotations
 
 import concurrent.futures
+import concurrent.futures.process
 import importlib.metadata
 import json
 import multiprocessing
@@ -28,11 +29,13 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data.episodes import Episode, encode_png
+from drifting_vla_jax.envs.env import EnvCrashError
 from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 
 # Control steps of success before the hand stops. Two make it safe; a success that is passed through in a moment
 # (pressing a handle) is only caught by stopping at once, so every second attempt at an episode does that.
 SETTLE_STEPS = (2, 1)
+RECORDER = 2  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
@@ -44,13 +47,14 @@ class ReplayGateError(ValueError):
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """What to record. Everything in ``_recorded`` changes the episodes themselves; the rest may change between starts.
+    """What to record. What ``recorded`` returns changes the episodes themselves; the rest may differ between two starts.
 
     Attributes:
       tasks: names of Meta-World tasks.
       episodes: kept episodes per task.
       cameras, image_size, frame_skip: as for MetaWorld.
-      action_noise: standard deviation added to each of the expert's dx dy dz commands (of -1 .. 1) at every simulator step.
+      action_noise: standard deviation of what is added to each of the expert's dx dy dz (of -1 .. 1) at every simulator
+        step.
       hold_steps: control steps for which success must have held before the episode ends.
       seed: scenes are drawn from ``seed * SEEDS_PER_COLLECTION`` upwards.
       val_fraction: share of each task's episodes, its last ones, that goes to the validation split.
@@ -100,7 +104,7 @@ class CollectSettings:
         keys = ("cameras", "image_size", "frame_skip", "action_noise", "hold_steps", "seed")
         values = {k: getattr(self, k) for k in keys}
         versions = {f"{p}_version": importlib.metadata.version(p) for p in ("metaworld", "mujoco")}
-        return json.loads(json.dumps(values | versions))
+        return json.loads(json.dumps(values | versions | {"recorder": RECORDER}))
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,11 @@ def _outcomes(settings: CollectSettings, out: Path) -> Iterator[_Outcome]:
     try:
         for future in concurrent.futures.as_completed([executor.submit(_work, job) for job in jobs]):
             yield future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise EnvCrashError(
+            "a simulator process died, perhaps for want of memory; start again to go on from the finished episodes, "
+            "with fewer workers if it recurs"
+        ) from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -279,6 +288,8 @@ def collect(settings: CollectSettings, out: Path) -> CollectReport:
       ReplayGateError: a task's replays fell short of ``settings.gate``.
     """
     out = Path(out)
+    # Whatever is wrong with simulator, renderer or cameras is said here, once, and not by every worker.
+    MetaWorld(settings.cameras, settings.image_size, settings.frame_skip).close()
     _claim(settings, out)
     start, done = time.monotonic(), {task: [] for task in settings.tasks}
     with tqdm(total=len(settings.tasks) * settings.episodes, desc="demonstrations", unit="ep", dynamic_ncols=True) as bar:

@@ -1,0 +1,85 @@
+"""A policy needs its checkpoint and nothing else, and answers a request the same whatever else is in the batch."""
+
+import jax
+import numpy as np
+import pytest
+
+from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.train import loop
+from drifting_vla_jax.train.checkpoint import CheckpointError
+from tests.small import CAMERAS, SIZE, small_config, write_dataset
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """Two steps of training; the data set is moved away before the policy is restored."""
+    config, data, run = small_config(), tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run")
+    config.data.path = str(write_dataset(data, episodes=6))
+    config.train.steps, config.train.warmup_steps, config.train.eval_every, config.train.save_every = 2, 1, 2, 2
+    loop.train(config, run, jax.devices()[:1])
+    data.rename(data.with_name("gone"))
+    return Policy.restore(run, batch_sizes=(1, 4))
+
+
+def observation(index: int, **more) -> dict:
+    rng = np.random.default_rng(index)
+    return {
+        "images": {camera: rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8) for camera in CAMERAS},
+        "state": rng.uniform(0, 0.5, 4).astype(np.float32),
+        "prompt": ("go to the red ball", "reach blue")[index % 2],
+        "seed": index,
+        **more,
+    }
+
+
+def test_an_answer_is_a_chunk_of_poses(policy):
+    chunk = policy.infer([observation(0)])
+    assert chunk.shape == (1, 4, 8) and chunk.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(chunk[..., 3:7], axis=-1), 1.0, atol=1e-6)
+    assert (chunk[..., 6] >= 0).all() and (chunk[..., 7] >= 0).all() and (chunk[..., 7] <= 1).all()
+
+
+def test_an_answer_depends_on_its_own_observation_and_seed_alone(policy):
+    alone = policy.infer([observation(1)])[0]
+    among = policy.infer([observation(2), observation(3), observation(1)])[2]
+    np.testing.assert_allclose(alone, among, atol=1e-5)
+    np.testing.assert_array_equal(alone, policy.infer([observation(1)])[0])
+    assert np.abs(policy.infer([observation(1, seed=99)])[0] - alone).max() > 1e-5
+
+
+def test_without_a_seed_every_answer_is_drawn_anew(policy):
+    unseeded = {key: value for key, value in observation(1).items() if key != "seed"}
+    assert np.abs(policy.infer([unseeded]) - policy.infer([unseeded])).max() > 1e-5
+
+
+def test_what_clients_are_told(policy):
+    told = policy.metadata
+    assert told["cameras"] == list(CAMERAS) and told["image_size"] == SIZE and told["horizon"] == 4
+    assert told["checkpoint_step"] == 2 and told["evaluations_per_chunk"] == 1 and told["objective"] == "drifting"
+    assert "go to the red ball" in told["prompts"] and told["control_hz"] == 20.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"prompt": "x" * 200}, "200 bytes, at most 32"),
+        ({"state": np.zeros(5, np.float32)}, "state"),
+        ({"images": {"front": np.zeros((SIZE, SIZE, 3), np.uint8)}}, "side"),
+    ],
+)
+def test_an_observation_that_cannot_be_used_is_refused(policy, change, message):
+    policy.check(observation(0))
+    with pytest.raises(ValueError, match=message):
+        policy.check(observation(0, **change))
+
+
+def test_nothing_to_restore(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint in .*; train first"):
+        Policy.restore(tmp_path)
+
+
+def test_a_step_that_is_not_there(policy, tmp_path_factory):
+    run = next(path for path in tmp_path_factory.getbasetemp().iterdir() if (path / "checkpoints").is_dir())
+    with pytest.raises(CheckpointError, match="no checkpoint of step 7 .* there are: 2"):
+        Policy.restore(run, step=7)
