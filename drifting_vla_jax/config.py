@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.types import FRAMES
 
-
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),

@@ -73,7 +73,10 @@ def reading(config) -> str:
         return lambda *args, **options: seen.append(options) or original(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((pipeline.grain, "ReadOptions"), (pipeline.grain_experimental, "ThreadPrefetchIterDataset")):
+        for module, name in (
+            (pipeline.grain, "ReadOptions"),
+            (pipeline.grain_experimental, "ThreadPrefetchIterDataset"),
+        ):
             patch.setattr(module, name, noting(getattr(module, name)))
         dataset = DataSet(config.data.path, config.env.cameras)
         on = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -177,7 +180,7 @@ def wandb_run(config) -> str:
             seen.append({k: v for k, v in options.items() if k in ("project", "name")})
 
         @staticmethod
-        def Settings(**options):  # noqa: N802  (wandb's name)
+        def Settings(**options):
             return None
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:

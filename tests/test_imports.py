@@ -59,9 +59,11 @@ def test_every_folder_has_a_floor():
 def test_imports_go_down(path):
     for name in _imports(path):
         parts = name.split(".")
-        if parts[0] == PACKAGE and len(parts) > 1 and (ROOT / parts[1]).with_suffix("").exists() | (
-            ROOT / f"{parts[1]}.py"
-        ).exists():
+        if (
+            parts[0] == PACKAGE
+            and len(parts) > 1
+            and (ROOT / parts[1]).with_suffix("").exists() | (ROOT / f"{parts[1]}.py").exists()
+        ):
             allowed = MAY_IMPORT[_floor(path)] | {_floor(path)}
             assert parts[1] in allowed, f"{path.relative_to(ROOT)} imports {name}, which is not below it"
 

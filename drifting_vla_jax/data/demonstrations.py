@@ -292,7 +292,9 @@ def collect(settings: CollectSettings, out: Path) -> CollectReport:
     MetaWorld(settings.cameras, settings.image_size, settings.frame_skip).close()
     _claim(settings, out)
     start, done = time.monotonic(), {task: [] for task in settings.tasks}
-    with tqdm(total=len(settings.tasks) * settings.episodes, desc="demonstrations", unit="ep", dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(settings.tasks) * settings.episodes, desc="demonstrations", unit="ep", dynamic_ncols=True
+    ) as bar:
         for outcome in _outcomes(settings, out):
             done[outcome.task].append(outcome)
             bar.set_postfix_str(outcome.task, refresh=False)

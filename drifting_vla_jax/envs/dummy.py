@@ -62,12 +62,12 @@ class Dummy:
 
     def reset(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
         """See Env.reset."""
-        if task not in INSTRUCTIONS:
-            near = difflib.get_close_matches(task, INSTRUCTIONS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"unknown task {task!r} of dummy; did you mean {near!r}?")
+        self._check_task(task)
         if variation not in (0, 1):
-            raise ValueError(f"unknown variation {variation} of {task}; expected 0, or 1, which breaks at the third step")
-        rng = np.random.default_rng([seed % 2**64, *task.encode()])
+            raise ValueError(
+                f"unknown variation {variation} of {task}; expected 0, or 1, which breaks at the third step"
+            )
+        rng = np.random.default_rng([abs(seed), int(seed < 0), *task.encode()])
         # One ball in each half of the table, 10 cm or more apart, the colours on either side by chance.
         half = (HIGH - LOW) * (0.4, 0.9, 0.9)
         corners = np.array([LOW, LOW + (HIGH - LOW) * (0.6, 0, 0)]) + (HIGH - LOW) * (0, 0.05, 0.05)
@@ -88,7 +88,9 @@ class Dummy:
         target = action[:3]
         distance = float(np.linalg.norm(target))
         if distance > REACH_METRES:
-            raise IKError(f"target {np.round(target, 3)} is {distance:.2f} m away; the point reaches {REACH_METRES:.2f} m")
+            raise IKError(
+                f"target {np.round(target, 3)} is {distance:.2f} m away; the point reaches {REACH_METRES:.2f} m"
+            )
         way = target - self._position
         length = np.linalg.norm(way)
         if length > 0:
@@ -121,6 +123,7 @@ class Dummy:
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """Returns every paraphrase of what is asked in ``task``, the plainest first."""
+        self._check_task(task)
         return INSTRUCTIONS[task]
 
     def _observe(self, render: bool) -> Observation:
@@ -130,6 +133,11 @@ class Dummy:
     def _running(self) -> None:
         if self._balls is None:
             raise ValueError("no episode is running; call reset(task, variation, seed) first")
+
+    def _check_task(self, task: str) -> None:
+        if task not in INSTRUCTIONS:
+            near = difflib.get_close_matches(task, INSTRUCTIONS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown task {task!r} of dummy; did you mean {near!r}?")
 
     def _check_camera(self, camera: str) -> None:
         if camera not in self.cameras:

@@ -65,7 +65,7 @@ _MODEL_ARRAYS = ("body_pos", "body_quat", "site_pos", "geom_pos")
 
 def random_generator(seed: int, purpose: str) -> np.random.Generator:
     """Returns a generator that is a function of any integer seed and of what it is for; purposes are independent."""
-    return np.random.default_rng([seed % 2**64, *purpose.encode()])
+    return np.random.default_rng([abs(seed), *purpose.encode(), *([1] if seed < 0 else [])])
 
 
 class MetaWorld:

@@ -150,7 +150,9 @@ def _cluster(vertices: np.ndarray, faces: np.ndarray, cell: float) -> tuple[np.n
     Returns:
       The faces that remain, int [k, 3], and which of the m they were, bool [m].
     """
-    _, cube, count = np.unique(np.floor(vertices / cell).astype(np.int64), axis=0, return_inverse=True, return_counts=True)
+    _, cube, count = np.unique(
+        np.floor(vertices / cell).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
     cube = cube.ravel()
     mean = np.stack([np.bincount(cube, vertices[:, i]) for i in range(3)], axis=1) / count[:, None]
     order = np.lexsort((np.sum((vertices - mean[cube]) ** 2, axis=1), cube))

@@ -162,7 +162,13 @@ def test_unknown_frame_is_refused():
 
 @pytest.mark.parametrize(
     ("other", "degrees"),
-    [([0, 0, 0, 1], 0), ([0, 0, 0, -1], 0), ([0, 0, HALF, HALF], 90), ([1, 0, 0, 0], 180), ([0, 0.5, 0, 0.75**0.5], 60)],
+    [
+        ([0, 0, 0, 1], 0),
+        ([0, 0, 0, -1], 0),
+        ([0, 0, HALF, HALF], 90),
+        ([1, 0, 0, 0], 180),
+        ([0, 0.5, 0, 0.75**0.5], 60),
+    ],
 )
 def test_rotation_error_by_hand(other, degrees):
     error = rotation_error_degrees(np.array([[0.0, 0.0, 0.0, 1.0]]), np.array([other], np.float64))

@@ -72,7 +72,9 @@ assert not loaded, loaded
 
 
 def test_missing_data_set_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no data set at .*nowhere; make one with: python -m .*data\.build --source"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no data set at .*nowhere; make one with: python -m .*data\.build --source"
+    ):
         DataSet(tmp_path / "nowhere", CAMERAS)
 
 
@@ -86,7 +88,11 @@ def test_another_camera_is_refused(dataset_path):
     [
         ("image_size", 32, r"has images of 16 px, config.env.image_size is 32; .* --image_size=32"),
         ("state_dim", 7, r"has a state of 4 \(x, y, z, gripper\), config.env.state_dim is 7"),
-        ("tasks", ("reach-red", "reach-bleu"), r"no demonstrations of 'reach-bleu'; nearest is 'reach-blue', it has reach-red"),
+        (
+            "tasks",
+            ("reach-red", "reach-bleu"),
+            r"no demonstrations of 'reach-bleu'; nearest is 'reach-blue', it has reach-red",
+        ),
     ],
 )
 def test_a_data_set_for_another_configuration_is_refused(dataset, config, key, value, message):

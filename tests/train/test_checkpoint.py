@@ -143,7 +143,9 @@ def test_reading_leaves_what_another_process_is_writing(saved):
     writing.mkdir()
     policy = Policy.restore(saved[0])
     assert policy.metadata["checkpoint_step"] == 3 and writing.is_dir()
-    assert Checkpoints(saved[0], keep=1).latest() == 3 and not writing.exists()  # the next training start clears it away
+    assert (
+        Checkpoints(saved[0], keep=1).latest() == 3 and not writing.exists()
+    )  # the next training start clears it away
 
 
 def test_a_disk_known_to_be_too_small_is_refused_before_writing(saved, small, place, one_device, monkeypatch):

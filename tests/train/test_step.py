@@ -107,5 +107,7 @@ def test_every_objective_fits_the_same_step(name, one_device):
 def test_validation_draws_g_chunks_per_observation(small):
     params = jax.eval_shape(lambda: init_params(small, jax.random.key(0)))
     batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, fake_batch(small, 8, prompts=8)))
-    out = jax.eval_shape(lambda p, b: eval_step(p, b, jax.random.key_data(jax.random.key(0)), config=small), params, batch)
+    out = jax.eval_shape(
+        lambda p, b: eval_step(p, b, jax.random.key_data(jax.random.key(0)), config=small), params, batch
+    )
     assert out.shape == (8, 4, 4, 10) and out.dtype == jnp.float32
