@@ -95,7 +95,7 @@ def get_config() -> ConfigDict:
     # Closed-loop evaluation: one server, several simulator processes.
     config.eval = ConfigDict()
     config.eval.episodes = 20  # per task
-    config.eval.seed = 100000  # of the first episode; far from the demonstrations' seeds, so every goal is unseen
+    config.eval.seed = 1_000_000_000  # of the first episode; beyond every demonstration's seed, so each goal is unseen
     config.eval.workers = 2  # simulator processes
     config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again
     config.eval.max_steps = 250  # control steps before an episode counts as failed

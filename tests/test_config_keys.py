@@ -22,9 +22,11 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax import main
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.objectives.objective import NoiseShape, make_objective
 from drifting_vla_jax.policy.policy import Policy
 from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
-from drifting_vla_jax.train.state import abstract_state, init_state
+from drifting_vla_jax.train.optimizer import make_optimizer
+from drifting_vla_jax.train.state import abstract_state, init_params, init_state
 from drifting_vla_jax.train.step import sample_chunks, train_step
 from drifting_vla_jax.types import abstract, fake_batch
 from tests.small import write_dataset
@@ -35,25 +37,47 @@ def _digest(*values) -> str:
 
 
 def program(config) -> str:
-    """The traced initialisation and training step: shapes, constants and operations."""
+    """The traced training step. It takes seconds: for what shows nowhere else."""
     state = jax.eval_shape(lambda: init_state(config))
     batch = abstract(fake_batch(config, config.data.batch_size, prompts=4))
-    step = jax.make_jaxpr(functools.partial(train_step, config=config))(state, batch)
-    return _digest(str(jax.make_jaxpr(lambda: init_state(config))()), str(step))
+    return _digest(str(jax.make_jaxpr(functools.partial(train_step, config=config))(state, batch)))
+
+
+def shapes(config) -> str:
+    """Every array of the train state: the network's parts and the optimiser's moments."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(lambda: init_state(config)))
+    return _digest([(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves])
 
 
 def answer(config) -> str:
     """The traced policy call."""
     observation = abstract(fake_batch(config, 2, prompts=2).observation)
     noise = jax.ShapeDtypeStruct((2, 1, config.action.horizon, config.model.noise_dim), jnp.float32)
-    params = jax.eval_shape(lambda: init_state(config)).params
+    params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     return _digest(str(jax.make_jaxpr(lambda p, o, n: sample_chunks(p, o, n, config))(params, observation, noise)))
 
 
-def flow_answer(config) -> str:
-    config = ConfigDict(config).unlock()
-    config.objective.name = "flow_matching"
-    return answer(config)
+def update(config) -> str:
+    """The traced optimiser on one matrix."""
+    params = {"dit": {"kernel": jnp.ones((2, 2))}}
+    optimiser = make_optimizer(config)
+    return _digest(str(jax.make_jaxpr(lambda g: optimiser.update(g, optimiser.init(params), params)[0])(params)))
+
+
+def loss(config) -> str:
+    """The traced objective, learning and sampling, around a network that hands its noise through."""
+    objective, ones = make_objective(config), jnp.ones((2, 4, 10))
+
+    def both(key, noise):
+        learned = objective.loss(lambda x, t: x + t[..., None, None], ones, ones, NoiseShape(4, 10), key)
+        return learned, objective.sample(lambda x, t: x + t[..., None, None], noise)
+
+    return _digest(str(jax.make_jaxpr(both)(jax.random.key(0), jnp.ones((2, 1, 4, 10)))))
+
+
+def origin(config) -> str:
+    """What the seed draws: the order of the data, and the traced initialisation."""
+    return _digest(batch(config), str(jax.make_jaxpr(lambda: init_state(config))()))
 
 
 def batch(config) -> str:
@@ -192,12 +216,12 @@ def wandb_run(config) -> str:
 # key -> (another value, the probe that must notice). The values keep the small configuration valid.
 KEYS = {
     "name": ("other", wandb_run),
-    "seed": (1, batch),
+    "seed": (1, origin),
     "env.name": ("metaworld", metadata),
     "env.tasks": (("reach-red",), batch),
     "env.cameras": (("side", "front"), batch),
-    "env.image_size": (32, program),
-    "env.state_dim": (5, program),
+    "env.image_size": (32, shapes),
+    "env.state_dim": (5, shapes),
     "env.frame_skip": (3, metadata),
     "data.path": (None, batch),  # filled in by the test: a second data set
     "data.batch_size": (16, batch),
@@ -209,39 +233,39 @@ KEYS = {
     "data.brightness": (0.0, batch),
     "data.contrast": (0.0, batch),
     "data.state_noise": (0.0, batch),
-    "action.horizon": (2, program),
+    "action.horizon": (2, shapes),
     "action.frame": ("absolute", batch),
-    "model.width": (32, program),
-    "model.readout": (4, program),
-    "model.noise_dim": (6, program),
-    "model.dtype": ("bfloat16", program),
-    "model.vision.patch": (4, program),
-    "model.vision.stem": ("patch", program),
-    "model.vision.width": (32, program),
-    "model.vision.depth": (2, program),
-    "model.vision.heads": (4, program),
-    "model.vision.freeze": (True, program),
-    "model.text.width": (32, program),
-    "model.text.depth": (2, program),
-    "model.text.heads": (4, program),
-    "model.text.freeze": (True, program),
-    "model.fusion.depth": (2, program),
-    "model.fusion.heads": (4, program),
-    "model.dit.depth": (2, program),
-    "model.dit.heads": (4, program),
-    "model.mlp_ratio": (6.0, program),
-    "objective.name": ("regression", program),
-    "objective.samples": (6, program),
-    "objective.temperatures": ((0.1,), program),
-    "objective.flow_steps": (3, flow_answer),
-    "train.steps": (9, program),
-    "train.learning_rate": (2e-3, program),
-    "train.warmup_steps": (3, program),
-    "train.final_lr_fraction": (0.5, program),
-    "train.weight_decay": (0.2, program),
-    "train.b1": (0.8, program),
-    "train.b2": (0.8, program),
-    "train.clip_norm": (2.0, program),
+    "model.width": (32, shapes),
+    "model.readout": (4, shapes),
+    "model.noise_dim": (6, shapes),
+    "model.dtype": ("bfloat16", answer),
+    "model.vision.patch": (4, shapes),
+    "model.vision.stem": ("patch", shapes),
+    "model.vision.width": (32, shapes),
+    "model.vision.depth": (2, shapes),
+    "model.vision.heads": (4, shapes),
+    "model.vision.freeze": (True, shapes),
+    "model.text.width": (32, shapes),
+    "model.text.depth": (2, shapes),
+    "model.text.heads": (4, shapes),
+    "model.text.freeze": (True, shapes),
+    "model.fusion.depth": (2, shapes),
+    "model.fusion.heads": (4, shapes),
+    "model.dit.depth": (2, shapes),
+    "model.dit.heads": (4, shapes),
+    "model.mlp_ratio": (6.0, shapes),
+    "objective.name": ("regression", loss),
+    "objective.samples": (6, loss),
+    "objective.temperatures": ((0.1,), loss),
+    "objective.flow_steps": (3, loss),
+    "train.steps": (9, update),
+    "train.learning_rate": (2e-3, update),
+    "train.warmup_steps": (3, update),
+    "train.final_lr_fraction": (0.5, update),
+    "train.weight_decay": (0.2, update),
+    "train.b1": (0.8, update),
+    "train.b2": (0.8, update),
+    "train.clip_norm": (2.0, update),
     "train.ema_decay": (0.5, program),
     "train.log_every": (2, cadence),
     "train.eval_every": (2, cadence),
@@ -275,6 +299,7 @@ WITH = {
     "mesh.fsdp": {"mesh.fsdp_min_size": 1},
     "train.wandb_project": {"train.wandb": "auto"},
     "name": {"train.wandb": "auto"},
+    "objective.flow_steps": {"objective.name": "flow_matching"},
 }
 
 
@@ -305,7 +330,15 @@ def other_dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("other"), episodes=6)
 
 
-@pytest.mark.slow
+def test_a_key_that_nothing_reads_would_be_caught(config):
+    """The probes see the program and the data, never the configuration itself."""
+    dead = ConfigDict(config).unlock()
+    for part in (dead, *(dead[name] for name in ("env", "data", "action", "model", "objective", "train", "eval"))):
+        part.unread = 7
+    for probe in {probe for _, probe in KEYS.values()}:
+        assert probe(dead) == probe(config), probe.__name__
+
+
 @pytest.mark.parametrize("key", sorted(KEYS))
 def test_changing_a_key_changes_something(key, config, other_dataset):
     value, probe = KEYS[key]

@@ -104,6 +104,7 @@ class ActionSpace:
             mean[k], std[k] = values.mean(0), values.std(0)
         std[:, np.all(std < CONSTANT_BELOW, axis=0)] = 0.0
         std = np.where(std > 0, np.maximum(std, CONSTANT_BELOW), 0.0)
+        state = state.astype(np.float64)  # as JSON gives it back: a resumed run must compute with the same numbers
         return cls(frame, mean, std, state.mean(0), np.maximum(state.std(0), 1e-3))
 
     @property

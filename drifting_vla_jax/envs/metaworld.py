@@ -20,6 +20,7 @@ integer seed is its own goal.
 from __future__ import annotations
 
 import difflib
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +97,8 @@ class MetaWorld:
             import metaworld.env_dict  # noqa: F401  (0.8 s and a simulator: only where it is used)
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(f"{error}; run `pip install 'drifting-vla-jax[metaworld]'`") from error
+        # Meta-World's experts say at every start that their commands will be clipped.
+        warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high", module="metaworld")
         self.control_hz = SIMULATOR_HZ / frame_skip
         self._cameras, self._image_size, self._frame_skip = tuple(cameras), image_size, frame_skip
         self._task: str | None = None

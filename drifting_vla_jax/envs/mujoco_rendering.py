@@ -11,6 +11,7 @@ the same; shadows, reflections and multisampling are off.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import ctypes.util
@@ -84,7 +85,7 @@ def choose_backend() -> str:
 
 
 class SceneRenderer:
-    """Draws one model's scene at one size. Costs about half a second to make; close it explicitly.
+    """Draws one model's scene at one size. Costs about half a second to make.
 
     Args:
       model: drawn as it is when this is made, in shape; positions are read from the data at every frame.
@@ -103,6 +104,9 @@ class SceneRenderer:
         flags = mujoco.mjtRndFlag
         for flag in (flags.mjRND_SHADOW, flags.mjRND_REFLECTION, flags.mjRND_SKYBOX, flags.mjRND_HAZE):
             self._renderer.scene.flags[flag] = 0
+        # A context that is still open when the interpreter takes its libraries down fails, noisily. Registered after
+        # the context was made, this runs before MuJoCo's own farewell to EGL.
+        atexit.register(self.close)
 
     def render(self, data: mujoco.MjData, camera: mujoco.MjvCamera | str) -> np.ndarray:
         """Returns the view, uint8 [size, size, 3]; ``data`` must have been forwarded."""
@@ -110,7 +114,8 @@ class SceneRenderer:
         return self._renderer.render()
 
     def close(self) -> None:
-        """Frees the OpenGL context (left to the interpreter's exit, OSMesa fails)."""
+        """Frees the OpenGL context; a second call does nothing."""
+        atexit.unregister(self.close)
         self._renderer.close()
 
 

@@ -117,9 +117,14 @@ class _Run:
         bad = [step - len(rows) + 1 + i for i, row in enumerate(rows) if not row["finite"]]
         if bad:
             self.checkpoints.wait()
+            latest, folder = self.checkpoints.latest(), self.checkpoints.folder
+            good = (
+                "there is no checkpoint yet"
+                if latest is None
+                else f"the last good checkpoint is step {latest} in {folder}"
+            )
             raise NonFiniteError(
-                f"loss or gradient is not finite at step {bad[0]}; the last good checkpoint is step "
-                f"{self.checkpoints.latest()} in {self.checkpoints.folder}. Lower config.train.learning_rate and go on"
+                f"loss or gradient is not finite at step {bad[0]}; {good}. Lower config.train.learning_rate and go on"
             )
         names = [name for name in rows[0] if name != "finite"]
         means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in names}

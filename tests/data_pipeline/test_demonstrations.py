@@ -108,6 +108,7 @@ def test_other_settings_do_not_take_over_old_episodes(collected):
         collect(changed, collected)
 
 
+@pytest.mark.slow
 def test_failed_episodes_are_dropped_and_counted(env, tmp_path):
     """The door of seed 1 is one that the scripted expert cannot open."""
     assert record(env, BLIND, "door-open", seed=1, settle=2) is None

@@ -127,6 +127,7 @@ def test_an_expert_that_writes_into_its_observation_does_no_harm(env):
     np.testing.assert_array_equal(env.expert_command(), env.expert_command())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["button-press-topdown", "drawer-close", "drawer-open", "door-open", "window-open"])
 def test_both_views_show_object_and_hand(env, task):
     """Of each view a good part changes with the object's place, and with the hand's."""
@@ -148,6 +149,7 @@ def test_stock_cameras_work_by_name(env):
     assert all(p.std() > 5 for p in pictures.values())
 
 
+@pytest.mark.slow
 def test_coarse_meshes_look_the_same_and_leave_the_model_alone(env, monkeypatch):
     env.reset("door-open", 0, 0)
     model = env._sim.model
