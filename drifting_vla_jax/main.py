@@ -104,6 +104,11 @@ def _serve(config, workdir: Path) -> None:
     server.serve_forever()
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Parses the command line and runs it."""
     define_flags()
     cli.run(main)
+
+
+if __name__ == "__main__":
+    start()
