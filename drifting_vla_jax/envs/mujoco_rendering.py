@@ -67,18 +67,30 @@ def _osmesa_answers() -> bool:
     return True
 
 
+def _display_answers() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+_ANSWERS = {"egl": _egl_answers, "osmesa": _osmesa_answers, "glfw": _display_answers}
+
+
 def choose_backend() -> str:
     """Sets MUJOCO_GL, unless the user did, to a backend that works here, and returns it. Call before importing mujoco.
 
     Raises:
-      RendererMissingError: neither EGL nor OSMesa works; the message has the line that installs them.
+      RendererMissingError: neither EGL nor OSMesa works, or not the one that MUJOCO_GL names; the message has the line
+        that installs them.
     """
     # One simulator per core is faster than one picture on all cores: Mesa's own rasteriser threads are not wanted.
     os.environ.setdefault("LP_NUM_THREADS", "0")
-    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if not chosen:
-        chosen = "egl" if _egl_answers() else "osmesa" if _osmesa_answers() else ""
-    if not chosen:
+    asked = os.environ.get("MUJOCO_GL", "").strip().lower()
+    chosen = next((name for name in ([asked] if asked else ("egl", "osmesa")) if _ANSWERS.get(name, bool)()), None)
+    if chosen is None and asked:
+        raise RendererMissingError(
+            f"MUJOCO_GL is {asked!r}, which does not draw on this machine; unset it (egl, osmesa and glfw are known), "
+            f"or run `{APT_LINE}`"
+        )
+    if chosen is None:
         raise RendererMissingError(f"no renderer: neither EGL nor OSMesa works on this machine; run `{APT_LINE}`")
     os.environ["MUJOCO_GL"] = chosen
     return chosen

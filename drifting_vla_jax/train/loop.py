@@ -47,10 +47,10 @@ def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
     dataset.check(config)
     workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(config, devices)
-    checkpoints = Checkpoints(workdir, config.train.keep)
-    run = _Run(config, workdir, dataset, mesh, checkpoints)
-    with interruptible() as interrupted:
-        run.loop(interrupted)
+    with contextlib.closing(Checkpoints(workdir, config.train.keep)) as checkpoints:  # whatever happens, a save ends
+        run = _Run(config, workdir, dataset, mesh, checkpoints)
+        with interruptible() as interrupted:
+            run.loop(interrupted)
 
 
 class _Run:

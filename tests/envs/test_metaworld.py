@@ -183,7 +183,16 @@ def test_the_users_choice_of_renderer_is_respected(monkeypatch):
 
 def test_without_any_renderer_the_line_that_installs_one_is_said(monkeypatch):
     monkeypatch.delenv("MUJOCO_GL")
-    for probe in ("_egl_answers", "_osmesa_answers"):
-        monkeypatch.setattr(mujoco_rendering, probe, lambda: False)
+    for name in ("egl", "osmesa"):
+        monkeypatch.setitem(mujoco_rendering._ANSWERS, name, lambda: False)
     with pytest.raises(ValueError, match="apt-get install -y libosmesa6 libegl-mesa0"):
+        metaworld.MetaWorld(("top",), 64, 2)
+
+
+@pytest.mark.parametrize("name", ["glfw", "vulkan"])
+def test_a_chosen_renderer_that_does_not_draw_here_is_named(monkeypatch, name):
+    monkeypatch.setenv("MUJOCO_GL", name)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(ValueError, match=f"MUJOCO_GL is '{name}', which does not draw on this machine"):
         metaworld.MetaWorld(("top",), 64, 2)
