@@ -175,7 +175,9 @@ def cadence(config) -> str:
         run.loop(lambda: False)
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Checkpoints", lambda workdir, keep: kept.append(keep))
+        patch.setattr(
+            loop, "Checkpoints", lambda workdir, keep: kept.append(keep) or SimpleNamespace(close=lambda: None)
+        )
         patch.setattr(loop, "_Run", lambda *args: SimpleNamespace(loop=lambda interrupted: None))
         patch.setattr("pathlib.Path.mkdir", lambda *args, **options: None)
         loop.train(config, "unused")

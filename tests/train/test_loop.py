@@ -108,6 +108,7 @@ class Crash(BaseException):
     """Nothing catches this one."""
 
 
+@pytest.mark.slow
 def test_crashed_and_started_again_is_the_same_run(train, uninterrupted, tmp_path, config, one_device, monkeypatch):
     """Steps after the last checkpoint are done again, and logged once."""
 

@@ -33,6 +33,7 @@ def close_to(state, expected):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_eight_devices_train_like_one(small, alone, host_state, place, batches):
     """Acceptance: the same loss to 1e-5 relative over five steps."""
     mesh = sharding.make_mesh(small)
@@ -45,6 +46,7 @@ def test_eight_devices_train_like_one(small, alone, host_state, place, batches):
     assert kernel.sharding.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_split_parameters_train_like_whole_ones(alone, host_state, batches):
     config = small_config()
     config.mesh.fsdp, config.mesh.fsdp_min_size = 4, 256
