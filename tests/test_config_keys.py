@@ -199,8 +199,6 @@ def wandb_run(config) -> str:
     seen = []
 
     class Fake:
-        util = SimpleNamespace(generate_id=lambda: "id")
-
         @staticmethod
         def init(**options):
             seen.append({k: v for k, v in options.items() if k in ("project", "name")})

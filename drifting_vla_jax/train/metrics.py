@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -66,7 +67,7 @@ class WandbSink:
 
         run_file = Path(workdir) / "wandb_run_id"
         if not run_file.exists():
-            run_file.write_text(wandb.util.generate_id())
+            run_file.write_text(uuid.uuid4().hex[:8])
         self._run = wandb.init(
             project=config.train.wandb_project,
             name=config.name,
