@@ -66,7 +66,25 @@ def get_config() -> ConfigDict:
     config.objective.name = "drifting"  # drifting | flow_matching | regression
     config.objective.samples = 8  # g: samples per observation in training (drifting, flow_matching)
     config.objective.temperatures = (0.2, 0.5, 1.0)  # tau of each drifting field, in mean distances
+    config.objective.grouping = (
+        "chunk"  # what drifts together: chunk | step | dim | block (position, rotation, gripper)
+    )
     config.objective.flow_steps = 10  # Euler steps of flow_matching at inference
+    # Extra positives: recent expert chunks of the same task, weighted by how alike the observations are.
+    config.objective.bank = ConfigDict()
+    config.objective.bank.size = 0  # chunks kept per task; 0: no bank
+    config.objective.bank.bandwidth = (
+        0.2  # of the weight exp(-(d / bandwidth)^2 / 2), in mean distances of observations
+    )
+    # Classifier-free guidance, learned in training; acting still costs one evaluation.
+    config.objective.guidance = ConfigDict()
+    config.objective.guidance.negatives = (
+        0  # unconditional chunks that repel each observation's samples; 0: no guidance
+    )
+    config.objective.guidance.max_alpha = 4.0  # strengths are drawn from alpha^-power on [1, max_alpha]
+    config.objective.guidance.power = 3.0
+    config.objective.guidance.drop_instruction = 0.1  # share of observations that are not told their instruction
+    config.objective.guidance.alpha = 1.0  # the strength to act with; 1: as demonstrated
 
     config.train = ConfigDict()
     config.train.steps = 1000  # optimiser steps

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import FRAMES
+from drifting_vla_jax.types import FRAMES, GROUPINGS
 
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
@@ -91,6 +91,22 @@ def validate(config: ConfigDict) -> None:
         config.env.image_size % m.vision.patch == 0,
         f"config.env.image_size {config.env.image_size} is no multiple of config.model.vision.patch {m.vision.patch}",
     )
+    o = config.objective
+    expect(o.grouping in GROUPINGS, f"config.objective.grouping is {o.grouping!r}; expected {_either(GROUPINGS)}")
+    for part, key in (("bank", "size"), ("guidance", "negatives")):
+        value = o[part][key]
+        expect(value >= 0, f"config.objective.{part}.{key} is {value}; expected 0 (off) or more")
+        expect(
+            value == 0 or o.name == "drifting",
+            f"config.objective.{part} is for drifting alone, config.objective.name is {o.name!r}; set {part}.{key} to 0",
+        )
+    expect(
+        o.guidance.negatives < config.data.batch_size,
+        f"config.objective.guidance.negatives {o.guidance.negatives} must be below config.data.batch_size",
+    )
+    for key, least in (("max_alpha", 1), ("power", 0), ("alpha", 1)):
+        value = o.guidance[key]
+        expect(value >= least, f"config.objective.guidance.{key} is {value}; expected at least {least}")
     levels = m.vision.patch // 4
     expect(
         m.vision.stem != "conv" or (m.vision.patch % 4 == 0 and levels & (levels - 1) == 0),

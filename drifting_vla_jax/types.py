@@ -15,6 +15,8 @@ from ml_collections import ConfigDict
 
 ACTION_DIM = 8  # at every boundary: x y z, qx qy qz qw, gripper
 NETWORK_ACTION_DIM = 10  # inside the network: x y z, rotation as the first two columns of its matrix, gripper
+ACTION_PARTS = {"position": slice(0, 3), "rotation": slice(3, 9), "gripper": slice(9, 10)}  # of the network's action
+GROUPINGS = ("chunk", "step", "dim", "block")  # which entries of a chunk drift together: objectives/grouping.py
 FRAMES = ("relative", "absolute")  # positions in the network: from the present end effector, or in the world
 
 
@@ -26,7 +28,7 @@ class Observation:
       images: views in the order of ``config.env.cameras``, RGB.
       state: proprioception, normalised.
       tokens: the distinct instructions of this batch as token ids, 0 = padding; each is encoded once.
-      prompt: which of the u instructions each observation was given.
+      prompt: which of the u instructions each observation was given; -1: none.
     """
 
     images: UInt8[Array, "b v height width 3"]
@@ -43,11 +45,13 @@ class Batch:
       observation: see ``Observation``.
       target: the expert chunk in network units (``data/actions.py``).
       mask: 1 where the target counts, 0 on steps past the episode's end and on constant dimensions.
+      task: index into ``config.env.tasks``.
     """
 
     observation: Observation
     target: Float[Array, "b h a"]
     mask: Float[Array, "b h a"]
+    task: Int[Array, " b"]
 
 
 def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0) -> Batch:
@@ -63,6 +67,7 @@ def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0)
         ),
         target=rng.standard_normal((b, h, NETWORK_ACTION_DIM), np.float32),
         mask=np.ones((b, h, NETWORK_ACTION_DIM), np.float32),
+        task=rng.integers(0, len(config.env.tasks), (b,), np.int32),
     )
 
 

@@ -20,8 +20,25 @@ from jaxtyping import install_import_hook
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # configs/ is not installed
 
-# Where shapes are: not the loop, the sinks or TrainState, whose fields hold shapes and shardings as often as arrays.
-CHECKED = ("objectives", "models", "data.actions", "data.text", "train.step", "train.optimizer")
+# Where shapes are: not the loop, the sinks, TrainState or Bank, whose fields hold shapes and shardings as often as arrays.
+OBJECTIVES = (
+    "coupling",
+    "drifting",
+    "drifting_objective",
+    "flow_matching",
+    "grouping",
+    "guidance",
+    "objective",
+    "strips",
+)
+CHECKED = (
+    *(f"objectives.{name}" for name in OBJECTIVES),
+    "models",
+    "data.actions",
+    "data.text",
+    "train.step",
+    "train.optimizer",
+)
 install_import_hook([f"drifting_vla_jax.{name}" for name in CHECKED], "beartype.beartype")
 
 

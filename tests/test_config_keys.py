@@ -22,7 +22,7 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax import main
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
-from drifting_vla_jax.objectives.objective import NoiseShape, make_objective
+from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
 from drifting_vla_jax.policy.policy import Policy
 from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
@@ -69,7 +69,8 @@ def loss(config) -> str:
     objective, ones = make_objective(config), jnp.ones((2, 4, 10))
 
     def both(key, noise):
-        learned = objective.loss(lambda x, t: x + t[..., None, None], ones, ones, NoiseShape(4, 10), key)
+        expert = Expert(ones, ones, jnp.ones(2, bool))
+        learned = objective.loss(lambda x, t: x + t[..., None, None], expert, NoiseShape(4, 10), key)
         return learned, objective.sample(lambda x, t: x + t[..., None, None], noise)
 
     return _digest(str(jax.make_jaxpr(both)(jax.random.key(0), jnp.ones((2, 1, 4, 10)))))
@@ -257,7 +258,15 @@ KEYS = {
     "objective.name": ("regression", loss),
     "objective.samples": (6, loss),
     "objective.temperatures": ((0.1,), loss),
+    "objective.grouping": ("step", loss),
     "objective.flow_steps": (3, loss),
+    "objective.bank.size": (4, shapes),
+    "objective.bank.bandwidth": (0.5, program),
+    "objective.guidance.negatives": (1, loss),
+    "objective.guidance.max_alpha": (2.0, loss),
+    "objective.guidance.power": (5.0, loss),
+    "objective.guidance.drop_instruction": (0.5, program),
+    "objective.guidance.alpha": (2.0, loss),
     "train.steps": (9, update),
     "train.learning_rate": (2e-3, update),
     "train.warmup_steps": (3, update),
@@ -300,6 +309,11 @@ WITH = {
     "train.wandb_project": {"train.wandb": "auto"},
     "name": {"train.wandb": "auto"},
     "objective.flow_steps": {"objective.name": "flow_matching"},
+    "objective.bank.bandwidth": {"objective.bank.size": 4},
+    "objective.guidance.max_alpha": {"objective.guidance.negatives": 1},
+    "objective.guidance.power": {"objective.guidance.negatives": 1},
+    "objective.guidance.drop_instruction": {"objective.guidance.negatives": 1},
+    "objective.guidance.alpha": {"objective.guidance.negatives": 1},
 }
 
 

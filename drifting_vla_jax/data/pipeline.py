@@ -69,8 +69,9 @@ class _Collate(grain.MapTransform):
     start at its own offset of the global table.
     """
 
-    def __init__(self, split: Split, actions: ActionSpace, token_table: np.ndarray, prompts: int):
+    def __init__(self, split: Split, actions: ActionSpace, token_table: np.ndarray, prompts: int, tasks: np.ndarray):
         self._split, self._actions, self._token_table, self._prompts = split, actions, token_table, prompts
+        self._tasks = tasks
         self._offset = jax.process_index() * prompts
 
     def map(self, samples: dict[str, np.ndarray]) -> Batch:
@@ -87,6 +88,7 @@ class _Collate(grain.MapTransform):
             ),
             target=actions.normalise(split.actions[rows], state[:, :3]),
             mask=(real[..., None] & actions.active).astype(np.float32),
+            task=self._tasks[split.task[samples["row"]]],
         )
 
 
@@ -115,6 +117,8 @@ def batches(
     """
     split = dataset.split(split_name, config.data.cache_mb)
     wanted = [dataset.tasks.index(task) for task in config.env.tasks]
+    tasks = np.full(len(dataset.tasks), -1, np.int32)  # the data set's number of a task -> the configuration's
+    tasks[wanted] = np.arange(len(wanted))
     rows = np.flatnonzero(np.isin(split.task, wanted))[jax.process_index() :: jax.process_count()]
     size = config.data.batch_size // jax.process_count()
     if len(rows) < size:
@@ -130,7 +134,7 @@ def batches(
     data = data.to_iter_dataset(threads).batch(size, drop_remainder=True)
     devices = len(sharding.addressable_devices) if sharding is not None else 1
     prompts = -(-min(size, len(dataset.instructions)) // devices) * devices
-    data = data.map(_Collate(split, actions, tokens, prompts))
+    data = data.map(_Collate(split, actions, tokens, prompts, tasks))
     if sharding is not None:
         data = data.map(lambda batch: to_device(batch, sharding))
         data = grain_experimental.ThreadPrefetchIterDataset(data, prefetch_buffer_size=config.data.prefetch)

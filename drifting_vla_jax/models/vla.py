@@ -23,7 +23,7 @@ from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.fusion import Fusion
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid
 from drifting_vla_jax.models.vit import ViT
-from drifting_vla_jax.types import Observation
+from drifting_vla_jax.types import ACTION_PARTS, Observation
 
 
 @struct.dataclass
@@ -49,8 +49,7 @@ class ActionDecoder(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n a"]:
         x = nn.silu(Dense(x.shape[-1], self.dtype, name="hidden")(x))
-        heads = {"position": 3, "rotation": 6, "gripper": 1}
-        parts = [Dense(n, jnp.float32, name=name)(x) for name, n in heads.items()]
+        parts = [Dense(p.stop - p.start, jnp.float32, name=name)(x) for name, p in ACTION_PARTS.items()]
         return jnp.concatenate(parts, axis=-1)
 
 
@@ -93,12 +92,14 @@ class DriftingVLA(nn.Module):
         views = self.vision_projection(image).reshape(b, v, -1, m.width)
         views = (views + self.view_embedding[:, None].astype(views.dtype)).reshape(b, -1, m.width)
         # A product with a one-hot matrix rather than a gather: its gradient is a product too, not a scatter.
+        # No instruction (-1) is a row of zeros: no words to look at, nothing added to the condition.
         asked = jax.nn.one_hot(observation.prompt, len(observation.tokens), dtype=views.dtype)
         words = jnp.einsum("bu,uld->bld", asked, self.text_projection(words))
         state = observation.state.astype(views.dtype)
         tokens = jnp.concatenate([views, words, self.state_projection(state)[:, None]], axis=1)
         seen = jnp.ones((b, views.shape[1]), bool)
-        mask = jnp.concatenate([seen, word_mask[observation.prompt], jnp.ones((b, 1), bool)], axis=1)
+        said = word_mask[observation.prompt] & (observation.prompt >= 0)[:, None]
+        mask = jnp.concatenate([seen, said, jnp.ones((b, 1), bool)], axis=1)
         condition = asked @ self.condition_text(summary) + self.condition_state(state)
         condition = condition + self.condition_image(self.readout(image).reshape(b, -1))
         return Context(tokens, mask, condition)
@@ -108,8 +109,8 @@ class DriftingVLA(nn.Module):
     ) -> Float[Array, "b g h a"]:
         """One evaluation: g chunks per observation, in network units, float32.
 
-        ``time`` is the flow's for flow matching and 0 for one-step objectives. Where it is the same for all samples
-        pass it as [b 1]: the modulation is then computed once per observation.
+        ``time`` is the flow's for flow matching, the log of the guidance strength for drifting, else 0. Where it is the
+        same for all samples pass it as [b 1]: the modulation is then computed once per observation.
         """
         b, g, h, _ = noise.shape
         d = self.config.model.width

@@ -11,9 +11,12 @@ negatives, and the network is asked to be where the drift ends:
     loss = || x - stop_gradient(x + sum_tau V_tau / rms(V_tau)) ||^2
 
 The softmaxes run within an observation, never across: pooling observations would fit p(a) and not p(a|o). The ruler
-(mean distance) and the rms of each field are single numbers over the whole batch. Each field has unit size by
-construction, so the loss VALUE stays flat while the policy learns: watch the centroid error, the spread and
-``drift_sq`` instead.
+(mean distance) and the rms of each field are single numbers over the whole batch, however many devices share it. Each
+field has unit size by construction, so the loss VALUE stays flat while the policy learns: watch the centroid error, the
+spread and ``drift_sq`` instead.
+
+The field is never differentiated. Small sets (a policy's: g samples and one expert) take ``drift_by_products``, larger
+ones ``strips.py``, whose memory does not grow with the number of pairs; the shapes decide.
 """
 
 from __future__ import annotations
@@ -22,47 +25,49 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.nn import logsumexp
 from jaxtyping import Array, Float
 
-# Floors and mask of the official implementation (lambertae/drifting, drift_loss.py): part of the definition.
-AFFINITY_FLOOR = 1e-6
-DISTANCE_SQ_FLOOR = 1e-8
-DRIFT_SQ_FLOOR = 1e-8
-SCALE_FLOOR = 1e-3
-SELF_DISTANCE = 100.0
+from drifting_vla_jax.objectives.coupling import (
+    DISTANCE_SQ_FLOOR,
+    DRIFT_SQ_FLOOR,
+    PRECISION,
+    SCALE_FLOOR,
+    SELF_DISTANCE,
+    Drift,
+    Points,
+    affinities,
+    coupling,
+    distances,
+    ruler,
+)
+from drifting_vla_jax.objectives.strips import drift_by_strips
 
-_PRECISION = jax.lax.Precision.HIGHEST  # d^2 = x^2 + y^2 - 2xy cancels: bf16 or TF32 products would drown close pairs
-
-
-def distances(x: Float[Array, "b g d"], y: Float[Array, "b m d"]) -> Float[Array, "b g m"]:
-    """Euclidean distance of every x to every y of the same observation."""
-    x_sq = jnp.sum(x * x, axis=-1)
-    y_sq = jnp.sum(y * y, axis=-1)
-    xy = jnp.einsum("bgd,bmd->bgm", x, y, precision=_PRECISION)
-    return jnp.sqrt(jnp.maximum(x_sq[:, :, None] + y_sq[:, None, :] - 2 * xy, DISTANCE_SQ_FLOOR))
-
-
-def affinities(distance: Float[Array, "b g m"], temperature: float) -> Float[Array, "b g m"]:
-    """A of Algorithm 2: the geometric mean of how much x prefers y among all y, and y prefers x among all x."""
-    logits = -distance / temperature
-    product = jax.nn.softmax(logits, axis=-1) * jax.nn.softmax(logits, axis=-2)
-    return jnp.sqrt(jnp.maximum(product, AFFINITY_FLOOR))
+PRODUCTS_LIMIT = 64  # targets per observation up to which all their inner products cost less than a field per tau
 
 
-def drift(
-    x: Float[Array, "b g d"],
-    y_neg: Float[Array, "b m d"],
+def drifting_field(
+    x: Float[Array, "b n d"],
     y_pos: Float[Array, "b p d"],
-    a_neg: Float[Array, "b g m"],
-    a_pos: Float[Array, "b g p"],
-) -> Float[Array, "b g d"]:
-    """V of Algorithm 2: toward the positives, away from the negatives, with equal total weight on either side."""
-    w_pos = a_pos * jnp.sum(a_neg, axis=-1, keepdims=True)
-    w_neg = a_neg * jnp.sum(a_pos, axis=-1, keepdims=True)
-    v = jnp.einsum("bgp,bpd->bgd", w_pos, y_pos, precision=_PRECISION)
-    v -= jnp.einsum("bgm,bmd->bgd", w_neg, y_neg, precision=_PRECISION)
-    # Zero in exact arithmetic (both sides weigh the same); kept because it cancels rounding far from the origin.
-    return v - (jnp.sum(w_pos, -1, keepdims=True) - jnp.sum(w_neg, -1, keepdims=True)) * x
+    y_neg: Float[Array, "b m d"],
+    temperature: float,
+    *,
+    mask_self: bool = False,
+) -> Float[Array, "b n d"]:
+    """V of Algorithm 2: one temperature, any positives and negatives, distances as they are.
+
+    Args:
+      x: where the field is wanted.
+      y_pos, y_neg: what attracts, what repels.
+      temperature: tau, in the units of the points.
+      mask_self: the first n negatives are x itself, and none is to repel itself.
+    """
+    y = jnp.concatenate([y_neg, y_pos], axis=1).astype(jnp.float32)
+    logits = -distances(x.astype(jnp.float32), y) / temperature
+    if mask_self:
+        logits -= SELF_DISTANCE * jnp.eye(x.shape[1], y.shape[1])
+    affinity = affinities(logits, logsumexp(logits, -1, keepdims=True), logsumexp(logits, -2, keepdims=True))
+    return jnp.einsum("bnm,bmd->bnd", coupling(affinity, y_neg.shape[1]), y, precision=PRECISION)
 
 
 def drifting_loss(
@@ -73,6 +78,7 @@ def drifting_loss(
     weight_gen: Float[Array, "b g"] | None = None,
     weight_pos: Float[Array, "b p"] | None = None,
     weight_neg: Float[Array, "b q"] | None = None,
+    mask: Float[Array, "b d"] | None = None,
     temperatures: Sequence[float] = (0.02, 0.05, 0.2),
 ) -> tuple[Float[Array, " b"], dict[str, Array]]:
     """Squared distance of each sample to where the drifting field carries it.
@@ -82,6 +88,7 @@ def drifting_loss(
       pos: p expert chunks per observation.
       neg: q extra negatives per observation (the samples themselves always repel each other).
       weight_gen, weight_pos, weight_neg: importance of each point as a target; 1 if absent.
+      mask: 1 where a coordinate counts; the others neither measure nor move, and an observation without any is left out.
       temperatures: tau in units of the mean distance; one field each, normalised each, then summed.
 
     Returns:
@@ -94,35 +101,77 @@ def drifting_loss(
     for name, y in (("pos", pos), ("neg", neg)):
         if y is not None and (y.ndim != 3 or y.shape[0] != gen.shape[0] or y.shape[2] != gen.shape[2]):
             raise ValueError(f"{name} has shape {y.shape}; expected [{gen.shape[0]}, n, {gen.shape[2]}] like gen")
-    g, d = gen.shape[1:]
-    gen, pos = gen.astype(jnp.float32), pos.astype(jnp.float32)
-    neg = gen[:, :0] if neg is None else neg.astype(jnp.float32)
+    g = gen.shape[1]
+    mask = jnp.ones_like(gen[:, 0], jnp.float32) if mask is None else mask.astype(jnp.float32)
+    neg = gen[:, :0] if neg is None else neg
+    gen, neg, pos = (x.astype(jnp.float32) * mask[:, None] for x in (gen, neg, pos))
 
-    def weights(given, like):
-        return jnp.ones(like.shape[:2], jnp.float32) if given is None else given.astype(jnp.float32)
+    given = zip((weight_gen, weight_neg, weight_pos), (gen, neg, pos), strict=True)
+    weight = jnp.concatenate([jnp.ones(y.shape[:2]) if w is None else w.astype(jnp.float32) for w, y in given], axis=1)
+    counted = jnp.any(mask > 0, axis=1, keepdims=True)
+    points = Points(
+        x=jax.lax.stop_gradient(gen),
+        others=jax.lax.stop_gradient(jnp.concatenate([neg, pos], axis=1) if neg.shape[1] else pos),
+        weight=jax.lax.stop_gradient(weight * counted),
+        samples=g,
+        negatives=g + neg.shape[1],
+        size=g * jnp.sum(mask),
+        width=jnp.sum(mask) / jnp.maximum(jnp.sum(counted), 1),
+    )
+    drift = drift_by_products if weight.shape[1] <= PRODUCTS_LIMIT else drift_by_strips
+    total, unit, info = drift(points, tuple(temperatures))
+    goal = jax.lax.stop_gradient(gen / unit + total)
+    loss = jnp.sum(jnp.square(gen / unit - goal), axis=(1, 2)) / (g * jnp.maximum(jnp.sum(mask, axis=1), 1.0))
+    return loss, info
 
-    x = jax.lax.stop_gradient(gen)
-    y_neg = jax.lax.stop_gradient(jnp.concatenate([x, neg], axis=1))
-    y = jnp.concatenate([y_neg, jax.lax.stop_gradient(pos)], axis=1)
-    w = jnp.concatenate([weights(weight_gen, gen), weights(weight_neg, neg), weights(weight_pos, pos)], axis=1)
-    w = jax.lax.stop_gradient(w)[:, None, :]
 
-    # The ruler: one number for the batch, so that a unit of x is a typical difference between samples (A.6).
-    distance = distances(x, y)
-    scale = jnp.mean(distance * w) / jnp.mean(w)
-    unit = jnp.maximum(scale / jnp.sqrt(d), SCALE_FLOOR)
-    x, y = x / unit, y / unit
-    not_self = jnp.pad(jnp.eye(g), ((0, 0), (0, y.shape[1] - g)))
-    distance = distance / jnp.maximum(scale, SCALE_FLOOR) + SELF_DISTANCE * not_self
+def drift_by_products(points: Points, temperatures: Sequence[float]) -> Drift:
+    """The drift of small sets, from the inner products of all targets with each other.
 
-    negatives = y_neg.shape[1]
-    total, drift_sq = jnp.zeros_like(x), []
-    for temperature in temperatures:
-        a = affinities(distance, temperature) * w
-        v = drift(x, y[:, :negatives], y[:, negatives:], a[..., :negatives], a[..., negatives:])
-        drift_sq.append(jnp.mean(v * v))
-        total += v / jnp.sqrt(jnp.maximum(drift_sq[-1], DRIFT_SQ_FLOOR))
+    They give the distances, and the size of a field V = W @ y without making it: |V_i|^2 = W_i (y y^T) W_i^T. So one
+    product with y serves all temperatures. Points are taken from the first positive: that changes no field, and keeps
+    the digits of samples that have gathered round it.
+    """
+    g, w = points.samples, points.weight[:, None]
+    origin = points.others[:, points.negatives - g][:, None]
+    x, others = points.x - origin, points.others - origin
+    inner = jnp.concatenate([_products(x, x), _products(x, others)], axis=2)
+    inner = jnp.concatenate(
+        [inner, jnp.concatenate([_swap(inner[:, :, g:]), _products(others, others)], axis=2)], axis=1
+    )
+    y_sq = jnp.diagonal(inner, axis1=1, axis2=2)
+    square = y_sq[:, :g, None] + y_sq[:, None] - 2 * inner[:, :g]
+    is_self = jnp.eye(g, inner.shape[1], dtype=bool)  # exactly no distance: what rounding leaves there would count
+    distance = jnp.sqrt(jnp.maximum(jnp.where(is_self, 0.0, square), DISTANCE_SQ_FLOOR))
 
-    goal = jax.lax.stop_gradient(x + total)
-    loss = jnp.mean(jnp.square(gen / unit - goal), axis=(1, 2))
-    return loss, {"scale": scale, "drift_sq": jnp.stack(drift_sq)}
+    # Summed per observation first: over many devices the last, global sum is then the only one that changes order.
+    scale = jnp.sum(jnp.einsum("bgm,bm->b", distance, points.weight, precision=PRECISION)) / (
+        g * jnp.sum(points.weight)
+    )
+    unit = ruler(scale, points.width)
+    tau = jnp.array(temperatures)[:, None, None]
+    logits = -(distance / jnp.maximum(scale, SCALE_FLOOR) + SELF_DISTANCE * is_self)[:, None] / tau  # [b t g m]
+    affinity = affinities(logits, logsumexp(logits, -1, keepdims=True), logsumexp(logits, -2, keepdims=True))
+    field = coupling(affinity * w[:, None], points.negatives)
+    rows = field.reshape(len(field), -1, field.shape[-1])
+    length_sq = (rows * jnp.einsum("bim,bmn->bin", rows, inner, precision=PRECISION)).reshape(field.shape)
+    drift_sq = jnp.sum(length_sq, axis=(0, 2, 3)) / (points.size * unit**2)
+    size = jnp.sqrt(jnp.maximum(drift_sq, DRIFT_SQ_FLOOR))
+    combined = sum(field[:, i] / size[i] for i in range(len(temperatures)))
+    total = _weighted(combined[..., :g], x) + _weighted(combined[..., g:], others)
+    return Drift(total / unit, unit, {"scale": scale, "drift_sq": drift_sq})
+
+
+def _products(x: Float[Array, "b n d"], y: Float[Array, "b m d"]) -> Float[Array, "b n m"]:
+    """Inner products; with a single y as a sum, which is faster than a product of matrices so thin."""
+    if y.shape[1] == 1:
+        return jnp.sum(x * y, axis=-1, keepdims=True)
+    return jnp.einsum("bnd,bmd->bnm", x, y, precision=PRECISION)
+
+
+def _weighted(w: Float[Array, "b n m"], y: Float[Array, "b m d"]) -> Float[Array, "b n d"]:
+    return w * y if y.shape[1] == 1 else jnp.einsum("bnm,bmd->bnd", w, y, precision=PRECISION)
+
+
+def _swap(x: Float[Array, "b n m"]) -> Float[Array, "b m n"]:
+    return jnp.swapaxes(x, 1, 2)

@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from drifting_vla_jax.objectives.drifting import drifting_loss
+from drifting_vla_jax.objectives.grouping import group, spread
+from drifting_vla_jax.objectives.guidance import Guidance
 from drifting_vla_jax.objectives.objective import sample_statistics
+from drifting_vla_jax.types import GROUPINGS
+
+NO_GUIDANCE = Guidance()
 
 
 @dataclass(frozen=True)
@@ -22,24 +27,57 @@ class Drifting:
     Attributes:
       samples: g, chunks drawn per observation; at least 2, or nothing repels.
       temperatures: tau of each field, in mean distances.
+      grouping: which entries of a chunk are one point of the field (``grouping.py``).
+      guidance: how strongly the instruction is followed (``guidance.py``).
     """
 
     samples: int
     temperatures: tuple[float, ...]
+    grouping: str = "chunk"
+    guidance: Guidance = NO_GUIDANCE
     evaluations_per_chunk: int = 1
 
     def __post_init__(self):
         if self.samples < 2:
-            raise ValueError(f"objective.samples is {self.samples}; drifting needs at least 2 per observation")
+            raise ValueError(f"config.objective.samples is {self.samples}; drifting needs at least 2 per observation")
+        if self.grouping not in GROUPINGS:
+            raise ValueError(f"config.objective.grouping is {self.grouping!r}; expected one of {', '.join(GROUPINGS)}")
 
-    def loss(self, generate, target, mask, noise, key):
-        b = target.shape[0]
-        eps = jax.random.normal(key, (b, self.samples, noise.horizon, noise.noise_dim))
-        x = generate(eps, jnp.zeros((b, 1)))
-        flat = (x * mask[:, None]).reshape(b, self.samples, -1)
-        loss, info = drifting_loss(flat, (target * mask).reshape(b, 1, -1), temperatures=self.temperatures)
-        named = {f"drift_sq/{t:g}": info["drift_sq"][i] for i, t in enumerate(self.temperatures)}
-        return loss, {"drift_scale": info["scale"], **named, **sample_statistics(x, target, mask)}
+    def loss(self, generate, expert, noise, key):
+        b, h, a = expert.chunk.shape
+        key_noise, key_alpha = jax.random.split(key)
+        positives, weight = expert.chunk[:, None], jnp.ones((b, 1))
+        if expert.neighbours is not None:
+            positives = jnp.concatenate([positives, expert.neighbours.chunk], axis=1)
+            weight = jnp.concatenate([weight, expert.neighbours.weight], axis=1)
+        told, negatives, repulsion = jnp.zeros((b, 1)), expert.chunk[:, None][:, :0], weight[:, :0]
+        if self.guidance.negatives:
+            alpha = self.guidance.draw_alpha(key_alpha, expert.instructed)
+            negatives, repulsion = self.guidance.repel(expert.chunk, expert.mask, alpha, self.samples)
+            told = jnp.log(alpha)[:, None]
+
+        x = generate(jax.random.normal(key_noise, (b, self.samples, noise.horizon, noise.noise_dim)), told)
+        points = [group(part, self.grouping) for part in (x, positives, negatives, expert.mask[:, None])]
+        weights = [spread(w, self.grouping, h, a) for w in (weight, repulsion)]
+        loss, info = 0.0, {}
+        for name, gen in points[0].items():
+            pos, neg, mask = (part[name] for part in points[1:])
+            set_loss, figures = drifting_loss(
+                gen,
+                pos,
+                neg,
+                weight_pos=weights[0][name],
+                weight_neg=weights[1][name],
+                mask=mask[:, 0],
+                temperatures=self.temperatures,
+            )
+            entries = jnp.sum(mask[:, 0], axis=1)
+            loss += jnp.sum((set_loss * entries).reshape(b, -1), axis=1)
+            prefix = f"{name}/" if name else ""
+            info[f"drift_scale{prefix and '/' + name}"] = figures["scale"]
+            info |= {f"drift_sq/{prefix}{t:g}": figures["drift_sq"][i] for i, t in enumerate(self.temperatures)}
+        loss = loss / jnp.maximum(jnp.sum(expert.mask, axis=(1, 2)), 1.0)
+        return loss, info | sample_statistics(x, expert.chunk, expert.mask)
 
     def sample(self, generate, noise):
-        return generate(noise, jnp.zeros((noise.shape[0], 1)))
+        return generate(noise, self.guidance.told(len(noise)))

@@ -35,7 +35,8 @@ class FlowMatching:
     def evaluations_per_chunk(self) -> int:
         return self.steps
 
-    def loss(self, generate, target, mask, noise, key):
+    def loss(self, generate, expert, noise, key):
+        target = expert.chunk
         b, h, a = target.shape
         if noise.noise_dim != a:
             raise ValueError(
@@ -47,7 +48,7 @@ class FlowMatching:
         x_t = (1 - t[..., None, None]) * eps + t[..., None, None] * target[:, None]
         velocity = generate(x_t, t)
         square = jnp.square(velocity - (target[:, None] - eps))
-        return masked_mean(square, mask[:, None], (1, 2, 3)), {}
+        return masked_mean(square, expert.mask[:, None], (1, 2, 3)), {}
 
     def sample(self, generate, noise):
         def euler(x, k):

@@ -1,8 +1,8 @@
 """What a training objective is: how samples are drawn while learning, and how many evaluations an answer costs.
 
 The network is handed over as ``generate(noise[b g h z], time[b g or b 1]) -> chunk[b g h a]``: the observation is
-encoded once and closed over. Chunks are in network units (normalised); ``mask`` marks the entries that count (padded
-steps and constant dimensions do not).
+encoded once and closed over. ``time`` is the one number a sample is told besides its noise: where on its path flow
+matching is, how strongly drifting is to follow the instruction (``guidance.py``; 0: as it is).
 
     drifting       one evaluation   x = generate(noise, 0), trained to sit where the drifting field carries it
     flow_matching  k evaluations    generate is a velocity, integrated from noise to action in k Euler steps
@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from flax import struct
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ml_collections import ConfigDict
+
+from drifting_vla_jax.objectives.bank import Neighbours
+
+COLLAPSED = 0.01  # network units: standard deviations of the data
 
 Generate = Callable[[Float[Array, "b g h z"], Float[Array, "b #g"]], Float[Array, "b g h a"]]
 
@@ -30,6 +35,23 @@ class NoiseShape:
     noise_dim: int
 
 
+@struct.dataclass
+class Expert:
+    """What the demonstrations say about b observations, in network units.
+
+    Attributes:
+      chunk: the actions.
+      mask: 1 where they count, 0 on padded steps and constant dimensions.
+      instructed: False where the network was not told the instruction.
+      neighbours: more positives, of similar observations.
+    """
+
+    chunk: Float[Array, "b h a"]
+    mask: Float[Array, "b h a"]
+    instructed: Bool[Array, " b"]
+    neighbours: Neighbours | None = None
+
+
 @runtime_checkable
 class Objective(Protocol):
     """One way to train the network and to draw a chunk from it."""
@@ -39,8 +61,7 @@ class Objective(Protocol):
     def loss(
         self,
         generate: Generate,
-        target: Float[Array, "b h a"],
-        mask: Float[Array, "b h a"],
+        expert: Expert,
         noise: NoiseShape,
         key: PRNGKeyArray,
     ) -> tuple[Float[Array, " b"], dict[str, Array]]:
@@ -61,11 +82,25 @@ def masked_mean(values: Float[Array, "..."], mask: Float[Array, "..."], axes: tu
 def sample_statistics(
     samples: Float[Array, "b g h a"], target: Float[Array, "b h a"], mask: Float[Array, "b h a"]
 ) -> dict[str, Array]:
-    """How far the samples' centre is from the expert (RMS), and how far they are from their centre (RMS)."""
+    """What says whether a generative policy learns, since its loss cannot. In network units, RMS over entries that count.
+
+    centroid_error   from the samples' centre to the expert. Falls like a regression loss, to what the observation
+                     leaves open: near 0 for one way of doing things, half the distance between two ways.
+    sample_spread    from the samples to their centre. Starts near 1, falls with the centroid error and stays of its
+                     size; far below it the samples agree on something wrong, far above it they have not settled.
+    collapsed_share  of the observations: samples closer together than 1% of the data's standard deviation, whatever
+                     the noise. 0 in a healthy run; 1 for regression.
+    """
     centroid = jnp.mean(samples, axis=1)
     error = masked_mean(jnp.square(centroid - target), mask, (0, 1, 2))
-    spread = masked_mean(jnp.square(samples - centroid[:, None]), mask[:, None], (0, 1, 2, 3))
-    return {"centroid_error": jnp.sqrt(error), "sample_spread": jnp.sqrt(spread)}
+    deviation = jnp.square(samples - centroid[:, None])
+    spread = masked_mean(deviation, mask[:, None], (0, 1, 2, 3))
+    collapsed = jnp.sqrt(masked_mean(deviation, mask[:, None], (1, 2, 3))) < COLLAPSED
+    return {
+        "centroid_error": jnp.sqrt(error),
+        "sample_spread": jnp.sqrt(spread),
+        "collapsed_share": jnp.mean(collapsed),
+    }
 
 
 def make_objective(config: ConfigDict) -> Objective:
@@ -76,11 +111,12 @@ def make_objective(config: ConfigDict) -> Objective:
     """
     from drifting_vla_jax.objectives.drifting_objective import Drifting
     from drifting_vla_jax.objectives.flow_matching import FlowMatching
+    from drifting_vla_jax.objectives.guidance import Guidance
     from drifting_vla_jax.objectives.regression import Regression
 
     o = config.objective
     makers = {
-        "drifting": lambda: Drifting(o.samples, tuple(o.temperatures)),
+        "drifting": lambda: Drifting(o.samples, tuple(o.temperatures), o.grouping, Guidance(**o.guidance)),
         "flow_matching": lambda: FlowMatching(o.samples, o.flow_steps),
         "regression": Regression,
     }

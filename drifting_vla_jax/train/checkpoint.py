@@ -2,7 +2,7 @@
 
     DIR/checkpoints/<step>/
         params, ema_params      nested dicts; frozen encoders are not saved, their identity is in ``assets``
-        opt_state               optimiser moments, step, rng
+        opt_state               optimiser moments, step, rng; the bank of positives, if there is one
         data_state              the data iterator of every process, so the next batch is the next batch
         assets                  JSON: config, action statistics, cameras, encoders, prompts, code version
 
@@ -132,7 +132,7 @@ class Checkpoints:
                 f"checkpoint {step} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free in {self.folder}; "
                 f"free some space and start again: step {self.latest()} is intact"
             )
-        optimiser = {"opt_state": state.opt_state, "step": state.step, "rng": state.rng}
+        optimiser = _optimiser(state)
         try:
             self._manager.save(
                 step,
@@ -165,12 +165,11 @@ class Checkpoints:
     def restore_state(self, step: int, config: ConfigDict, mesh: Mesh) -> tuple[TrainState, Any]:
         """The whole train state on this mesh, and this process's data iterator state."""
         target = abstract_state(config, mesh)
-        optimiser = {"opt_state": target.opt_state, "step": target.step, "rng": target.rng}
         items = self._restore(
             step,
             params=ocp.args.StandardRestore(target.params),
             ema_params=ocp.args.StandardRestore(target.ema_params),
-            opt_state=ocp.args.StandardRestore(optimiser),
+            opt_state=ocp.args.StandardRestore(_optimiser(target)),
             data_state=ocp.args.JsonRestore(),
         )
         done = items["opt_state"]
@@ -180,6 +179,7 @@ class Checkpoints:
             params=items["params"],
             ema_params=items["ema_params"],
             opt_state=done["opt_state"],
+            bank=done.get("bank"),
         )
         states = items["data_state"]["processes"]
         if len(states) != jax.process_count():
@@ -212,6 +212,12 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _optimiser(state: TrainState) -> dict[str, Any]:
+    """What only training needs."""
+    item = {"opt_state": state.opt_state, "step": state.step, "rng": state.rng}
+    return item if state.bank is None else item | {"bank": state.bank}
 
 
 def _error(metrics: dict[str, float]) -> float:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import trainable
-from drifting_vla_jax.train.state import abstract_state, init_params
+from drifting_vla_jax.train.state import abstract_state, init_params, init_state
 from drifting_vla_jax.train.step import objective_loss, sample_chunks
 from drifting_vla_jax.types import abstract, fake_batch
 
@@ -60,7 +60,7 @@ def _train_flops(config: ConfigDict, params) -> float:
     objective = make_objective(config)
 
     def loss(p, batch):
-        return objective_loss(p, batch, jax.random.key(0), config, objective)[0]
+        return objective_loss(p, batch, jax.random.key(0), config, objective, init_state(config).bank)[0]
 
     return _flops(jax.grad(loss), params, batch)
 

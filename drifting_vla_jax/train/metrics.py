@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from drifting_vla_jax.config import to_json
 from drifting_vla_jax.data.actions import ActionSpace, rotation_error_degrees
+from drifting_vla_jax.objectives.objective import COLLAPSED
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,10 @@ def action_errors(
 
     Returns:
       position_error_cm and rotation_error_deg of single samples (what the robot would do), gripper_accuracy (opening
-      on the right side of one half), centroid_error and sample_spread (RMS, network units).
+      on the right side of one half); in network units, as ``objectives.objective.sample_statistics`` explains them,
+      centroid_error, sample_spread, collapsed_share; and spread_ratio: the spread over how far apart the experts of the
+      most alike chunks of the batch are. A healthy run comes down from far above 1 and settles near or below it; a
+      ratio that falls on while centroid_error does not is a policy that has become sure of something wrong.
     """
     real = mask.max(-1) > 0  # [b, h]
     position = actions.position(state)
@@ -164,13 +168,27 @@ def action_errors(
     gripper = (drawn[..., 7] > 0.5) == (wanted[..., 7] > 0.5)
     centroid = samples.mean(1)
     count = max(mask.sum(), 1.0)
+    deviation = np.square(samples - centroid[:, None]).mean(1) * mask
+    spread = float(np.sqrt(deviation.sum() / count))
+    each = np.sqrt(deviation.sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1.0))
     return {
         "position_error_cm": 100 * float(distance[steps].mean()),
         "rotation_error_deg": float(angle[steps].mean()),
         "gripper_accuracy": float(gripper[steps].mean()),
         "centroid_error": float(np.sqrt((np.square(centroid - target) * mask).sum() / count)),
-        "sample_spread": float(np.sqrt((np.square(samples - centroid[:, None]).mean(1) * mask).sum() / count)),
+        "sample_spread": spread,
+        "spread_ratio": spread / _expert_spread(target, mask),
+        "collapsed_share": float((each < COLLAPSED).mean()),
     }
+
+
+def _expert_spread(target: np.ndarray, mask: np.ndarray) -> float:
+    """RMS deviation of an expert chunk and the one most like it from their centre: their distance over the root of 2."""
+    both = mask[:, None] * mask[None]
+    square = (np.square(target[:, None] - target[None]) * both).sum((2, 3)) / np.maximum(both.sum((2, 3)), 1.0)
+    np.fill_diagonal(square, np.inf)
+    nearest = square.min(1)
+    return float(np.sqrt(np.maximum(nearest[np.isfinite(nearest)].mean() / 2, 1e-12))) if len(target) > 1 else 1.0
 
 
 def progress_bar(total: int, done: int) -> tqdm:

@@ -23,6 +23,7 @@ BATCH = PartitionSpec((DATA, FSDP))
 COPY, SPLIT = "copy", "split"
 RULES = (
     (r"(^|/)(step|rng|count)$", COPY),
+    (r"(^|/)bank/", COPY),
     (r"/(scale|bias)$", COPY),
     (r"/(position|view_embedding|step_embedding)$", COPY),
     (r"/(kernel|embedding)$", SPLIT),  # along the largest axis that divides, if the parameter is large enough

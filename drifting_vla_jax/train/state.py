@@ -11,9 +11,10 @@ from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.models.vla import DriftingVLA
+from drifting_vla_jax.objectives.bank import Bank, empty
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
-from drifting_vla_jax.types import fake_batch
+from drifting_vla_jax.types import NETWORK_ACTION_DIM, fake_batch
 
 
 @struct.dataclass
@@ -25,6 +26,7 @@ class TrainState:
       rng: root key data; step k uses fold_in(rng, k), so nothing else need be remembered.
       params, ema_params: of the network; the EMA acts.
       opt_state: of ``make_optimizer``.
+      bank: recent expert chunks per task; None if ``config.objective.bank.size`` is 0.
     """
 
     step: Int[Array, ""]
@@ -32,6 +34,7 @@ class TrainState:
     params: dict
     ema_params: dict
     opt_state: optax.OptState
+    bank: Bank | None = None
 
 
 def init_params(config: ConfigDict, key) -> dict:
@@ -45,12 +48,15 @@ def init_state(config: ConfigDict) -> TrainState:
     """A fresh state, a function of ``config.seed`` alone."""
     key_params, key_steps = jax.random.split(jax.random.key(config.seed))
     params = init_params(config, key_params)
+    size = config.objective.bank.size
+    shape = (len(config.env.tasks), size, config.model.width, config.action.horizon, NETWORK_ACTION_DIM)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.key_data(key_steps),
         params=params,
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=make_optimizer(config).init(params),
+        bank=empty(*shape) if size else None,
     )
 
 

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.objective import NoiseShape, Objective, make_objective
+from drifting_vla_jax.objectives.bank import Bank, add, neighbours
+from drifting_vla_jax.objectives.objective import Expert, NoiseShape, Objective, make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer, schedule, trainable
 from drifting_vla_jax.train.state import TrainState, abstract_state
@@ -25,17 +26,29 @@ from drifting_vla_jax.types import Batch, Observation
 Metrics = dict[str, Array]
 
 
-def objective_loss(params: dict, batch: Batch, key, config: ConfigDict, objective: Objective):
-    """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it."""
-    model = DriftingVLA(config)
-    context = model.apply({"params": params}, batch.observation, method=model.encode)
+def objective_loss(params: dict, batch: Batch, key, config: ConfigDict, objective: Objective, bank: Bank | None = None):
+    """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it.
+
+    Returns:
+      the loss, and (what is worth watching, the summary of each observation [b d] that a bank keeps).
+    """
+    model, o = DriftingVLA(config), config.objective
+    key_drop, key = jax.random.split(key)
+    drop = o.guidance.drop_instruction if o.guidance.negatives else 0.0
+    instructed = jax.random.uniform(key_drop, batch.task.shape) >= drop
+    observation = batch.observation.replace(prompt=jnp.where(instructed, batch.observation.prompt, -1))
+    context = model.apply({"params": params}, observation, method=model.encode)
+    summary, near = jax.lax.stop_gradient(context.condition), None
+    if bank is not None:
+        near = neighbours(bank, batch.task, summary, batch.mask, o.bank.bandwidth)
 
     def generate(noise, time):
         return model.apply({"params": params}, context, noise, time, method=model.generate)
 
     shape = NoiseShape(config.action.horizon, config.model.noise_dim)
-    loss, info = objective.loss(generate, batch.target, batch.mask, shape, key)
-    return jnp.mean(loss), info
+    expert = Expert(batch.target, batch.mask, instructed, near)
+    loss, info = objective.loss(generate, expert, shape, key)
+    return jnp.mean(loss), (info, summary)
 
 
 def sample_chunks(
@@ -58,9 +71,9 @@ def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[
     mask = trainable(state.params, config)
 
     def loss_fn(params):
-        return objective_loss(params, batch, key, config, objective)
+        return objective_loss(params, batch, key, config, objective, state.bank)
 
-    (loss, info), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    (loss, (info, summary)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     grads = jax.tree.map(lambda g, yes: g if yes else jnp.zeros_like(g), grads, mask)
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -79,6 +92,7 @@ def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[
         params=keep(params, state.params),
         ema_params=keep(ema_params, state.ema_params),
         opt_state=keep(opt_state, state.opt_state),
+        bank=None if state.bank is None else add(state.bank, batch.task, summary, batch.target, batch.mask),
     )
     metrics = {"loss": loss, "grad_norm": grad_norm, "learning_rate": schedule(config)(state.step), "finite": finite}
     return new_state, metrics | info

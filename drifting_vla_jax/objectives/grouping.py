@@ -1,0 +1,37 @@
+"""What drifts together: which entries of a chunk make up one point of the drifting field.
+
+    chunk   the whole chunk [h a]: modes of behaviour stay whole (the default)
+    step    each time step [a] alone: less to match, but steps may choose different modes
+    dim     each action dimension [h] alone
+    block   position, rotation and gripper apart, each with a ruler of its own
+
+Each set has its own kernel; sets of the same width share the ruler and the rms of the field.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from drifting_vla_jax.types import ACTION_PARTS, GROUPINGS
+
+
+def group(x: Float[Array, "b n h a"], grouping: str) -> dict[str, Float[Array, "sets n k"]]:
+    """Chunks -> points, by name of the part of the action ("" where there is but one); observations stay outermost."""
+    b, n, h, a = x.shape
+    if grouping == "chunk":
+        return {"": x.reshape(b, n, h * a)}
+    if grouping == "step":
+        return {"": jnp.moveaxis(x, 2, 1).reshape(b * h, n, a)}
+    if grouping == "dim":
+        return {"": jnp.moveaxis(x, 3, 1).reshape(b * a, n, h)}
+    if grouping == "block":
+        return {name: x[..., p].reshape(b, n, h * (p.stop - p.start)) for name, p in ACTION_PARTS.items()}
+    raise ValueError(f"config.objective.grouping is {grouping!r}; expected one of {', '.join(GROUPINGS)}")
+
+
+def spread(values: Float[Array, "b n"], grouping: str, h: int, a: int) -> dict[str, Float[Array, "sets n"]]:
+    """Numbers of an observation, handed to each of its sets."""
+    sets = {"chunk": 1, "step": h, "dim": a, "block": 1}[grouping]
+    repeated = jnp.repeat(values, sets, axis=0)
+    return {name: repeated for name in (ACTION_PARTS if grouping == "block" else ("",))}
