@@ -104,6 +104,8 @@ def validate(config: ConfigDict) -> None:
         o.guidance.negatives < config.data.batch_size,
         f"config.objective.guidance.negatives {o.guidance.negatives} must be below config.data.batch_size",
     )
+    expect(o.anneal_from >= 1, f"config.objective.anneal_from is {o.anneal_from}; expected at least 1 (no annealing)")
+    expect(0 < o.anneal_until <= 1, f"config.objective.anneal_until is {o.anneal_until}; expected a share, above 0")
     for key, least in (("max_alpha", 1), ("power", 0), ("alpha", 1)):
         value = o.guidance[key]
         expect(value >= least, f"config.objective.guidance.{key} is {value}; expected at least {least}")

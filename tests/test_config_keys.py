@@ -70,7 +70,7 @@ def loss(config) -> str:
 
     def both(key, noise):
         expert = Expert(ones, ones, jnp.ones(2, bool))
-        learned = objective.loss(lambda x, t: x + t[..., None, None], expert, NoiseShape(4, 10), key)
+        learned = objective.loss(lambda x, t: x + t[..., None, None], expert, NoiseShape(4, 10), key, jnp.float32(0.1))
         return learned, objective.sample(lambda x, t: x + t[..., None, None], noise)
 
     return _digest(str(jax.make_jaxpr(both)(jax.random.key(0), jnp.ones((2, 1, 4, 10)))))
@@ -258,6 +258,8 @@ KEYS = {
     "objective.name": ("regression", loss),
     "objective.samples": (6, loss),
     "objective.temperatures": ((0.1,), loss),
+    "objective.anneal_from": (4.0, loss),
+    "objective.anneal_until": (0.5, loss),
     "objective.grouping": ("step", loss),
     "objective.flow_steps": (3, loss),
     "objective.bank.size": (4, shapes),
@@ -309,6 +311,7 @@ WITH = {
     "train.wandb_project": {"train.wandb": "auto"},
     "name": {"train.wandb": "auto"},
     "objective.flow_steps": {"objective.name": "flow_matching"},
+    "objective.anneal_until": {"objective.anneal_from": 2.0},
     "objective.bank.bandwidth": {"objective.bank.size": 4},
     "objective.guidance.max_alpha": {"objective.guidance.negatives": 1},
     "objective.guidance.power": {"objective.guidance.negatives": 1},

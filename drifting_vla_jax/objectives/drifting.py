@@ -79,7 +79,7 @@ def drifting_loss(
     weight_pos: Float[Array, "b p"] | None = None,
     weight_neg: Float[Array, "b q"] | None = None,
     mask: Float[Array, "b d"] | None = None,
-    temperatures: Sequence[float] = (0.02, 0.05, 0.2),
+    temperatures: Sequence[float] | Float[Array, " t"] = (0.02, 0.05, 0.2),
 ) -> tuple[Float[Array, " b"], dict[str, Array]]:
     """Squared distance of each sample to where the drifting field carries it.
 
@@ -119,13 +119,13 @@ def drifting_loss(
         width=jnp.sum(mask) / jnp.maximum(jnp.sum(counted), 1),
     )
     drift = drift_by_products if weight.shape[1] <= PRODUCTS_LIMIT else drift_by_strips
-    total, unit, info = drift(points, tuple(temperatures))
+    total, unit, info = drift(points, jnp.asarray(temperatures, jnp.float32))
     goal = jax.lax.stop_gradient(gen / unit + total)
     loss = jnp.sum(jnp.square(gen / unit - goal), axis=(1, 2)) / (g * jnp.maximum(jnp.sum(mask, axis=1), 1.0))
     return loss, info
 
 
-def drift_by_products(points: Points, temperatures: Sequence[float]) -> Drift:
+def drift_by_products(points: Points, temperatures: Float[Array, " t"]) -> Drift:
     """The drift of small sets, from the inner products of all targets with each other.
 
     They give the distances, and the size of a field V = W @ y without making it: |V_i|^2 = W_i (y y^T) W_i^T. So one
@@ -149,7 +149,7 @@ def drift_by_products(points: Points, temperatures: Sequence[float]) -> Drift:
         g * jnp.sum(points.weight)
     )
     unit = ruler(scale, points.width)
-    tau = jnp.array(temperatures)[:, None, None]
+    tau = temperatures[:, None, None]
     logits = -(distance / jnp.maximum(scale, SCALE_FLOOR) + SELF_DISTANCE * is_self)[:, None] / tau  # [b t g m]
     affinity = affinities(logits, logsumexp(logits, -1, keepdims=True), logsumexp(logits, -2, keepdims=True))
     field = coupling(affinity * w[:, None], points.negatives)

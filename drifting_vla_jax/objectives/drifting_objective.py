@@ -29,12 +29,17 @@ class Drifting:
       temperatures: tau of each field, in mean distances.
       grouping: which entries of a chunk are one point of the field (``grouping.py``).
       guidance: how strongly the instruction is followed (``guidance.py``).
+      anneal_from, anneal_until: the temperatures start that many times as large, and come down in equal ratios until that
+        share of the training is done. Large ones draw samples to the data fast but blur ways of doing things into one
+        another; small ones tell ways apart, but where samples start together they may all settle on one.
     """
 
     samples: int
     temperatures: tuple[float, ...]
     grouping: str = "chunk"
     guidance: Guidance = NO_GUIDANCE
+    anneal_from: float = 1.0
+    anneal_until: float = 1.0
     evaluations_per_chunk: int = 1
 
     def __post_init__(self):
@@ -43,7 +48,7 @@ class Drifting:
         if self.grouping not in GROUPINGS:
             raise ValueError(f"config.objective.grouping is {self.grouping!r}; expected one of {', '.join(GROUPINGS)}")
 
-    def loss(self, generate, expert, noise, key):
+    def loss(self, generate, expert, noise, key, progress):
         b, h, a = expert.chunk.shape
         key_noise, key_alpha = jax.random.split(key)
         positives, weight = expert.chunk[:, None], jnp.ones((b, 1))
@@ -57,6 +62,8 @@ class Drifting:
             told = jnp.log(alpha)[:, None]
 
         x = generate(jax.random.normal(key_noise, (b, self.samples, noise.horizon, noise.noise_dim)), told)
+        hotter = self.anneal_from ** jnp.maximum(0.0, 1 - progress / self.anneal_until)
+        temperatures = hotter * jnp.array(self.temperatures)
         points = [group(part, self.grouping) for part in (x, positives, negatives, expert.mask[:, None])]
         weights = [spread(w, self.grouping, h, a) for w in (weight, repulsion)]
         loss, info = 0.0, {}
@@ -69,7 +76,7 @@ class Drifting:
                 weight_pos=weights[0][name],
                 weight_neg=weights[1][name],
                 mask=mask[:, 0],
-                temperatures=self.temperatures,
+                temperatures=temperatures,
             )
             entries = jnp.sum(mask[:, 0], axis=1)
             loss += jnp.sum((set_loss * entries).reshape(b, -1), axis=1)

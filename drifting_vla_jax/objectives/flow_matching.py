@@ -35,7 +35,7 @@ class FlowMatching:
     def evaluations_per_chunk(self) -> int:
         return self.steps
 
-    def loss(self, generate, expert, noise, key):
+    def loss(self, generate, expert, noise, key, progress):
         target = expert.chunk
         b, h, a = target.shape
         if noise.noise_dim != a:

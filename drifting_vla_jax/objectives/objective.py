@@ -64,8 +64,9 @@ class Objective(Protocol):
         expert: Expert,
         noise: NoiseShape,
         key: PRNGKeyArray,
+        progress: Float[Array, ""],
     ) -> tuple[Float[Array, " b"], dict[str, Array]]:
-        """The loss of every observation, and scalars worth watching."""
+        """The loss of every observation, and scalars worth watching; ``progress`` is the share of training done."""
         ...
 
     def sample(self, generate: Generate, noise: Float[Array, "b g h z"]) -> Float[Array, "b g h a"]:
@@ -116,7 +117,9 @@ def make_objective(config: ConfigDict) -> Objective:
 
     o = config.objective
     makers = {
-        "drifting": lambda: Drifting(o.samples, tuple(o.temperatures), o.grouping, Guidance(**o.guidance)),
+        "drifting": lambda: Drifting(
+            o.samples, tuple(o.temperatures), o.grouping, Guidance(**o.guidance), o.anneal_from, o.anneal_until
+        ),
         "flow_matching": lambda: FlowMatching(o.samples, o.flow_steps),
         "regression": Regression,
     }

@@ -15,7 +15,7 @@ class Regression:
 
     evaluations_per_chunk: int = 1
 
-    def loss(self, generate, expert, noise, key):
+    def loss(self, generate, expert, noise, key, progress):
         b, mask, target = len(expert.chunk), expert.mask, expert.chunk
         x = generate(jnp.zeros((b, 1, noise.horizon, noise.noise_dim)), jnp.zeros((b, 1)))
         loss = masked_mean(jnp.square(x[:, 0] - target), mask, (1, 2))

@@ -12,11 +12,10 @@ A pass works the distances out anew: that is a matrix product, cheaper than read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
+from jaxtyping import Array, Float
 
 from drifting_vla_jax.objectives.coupling import (
     DISTANCE_SQ_FLOOR,
@@ -35,7 +34,7 @@ from drifting_vla_jax.objectives.coupling import (
 STRIP = 1 << 20  # distances in a strip: a few megabytes, which caches hold
 
 
-def drift_by_strips(points: Points, temperatures: Sequence[float], strip: int = STRIP) -> Drift:
+def drift_by_strips(points: Points, temperatures: Float[Array, " t"], strip: int = STRIP) -> Drift:
     """The same as ``drifting.drift_by_products``, for sets of any size."""
     y, g = jnp.concatenate([points.x, points.others], axis=1), points.samples
     y -= jnp.mean(y, axis=1, keepdims=True)
@@ -46,7 +45,7 @@ def drift_by_strips(points: Points, temperatures: Sequence[float], strip: int = 
     x = jnp.moveaxis(x.reshape(b, count, rows, d), 1, 0)
     index = jnp.arange(count * rows).reshape(count, rows)
     real = (index < g)[..., None]  # the last strip is filled up with samples that are not
-    weight, tau = points.weight[:, None], jnp.array(temperatures)[:, None, None, None]
+    weight, tau = points.weight[:, None], temperatures[:, None, None, None]
 
     def compare(x, index):
         """Distances, and which of them are of a point to itself (exactly none: rounding would leave some)."""

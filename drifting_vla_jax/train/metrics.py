@@ -153,7 +153,9 @@ def action_errors(
 
     Returns:
       position_error_cm and rotation_error_deg of single samples (what the robot would do), gripper_accuracy (opening
-      on the right side of one half); in network units, as ``objectives.objective.sample_statistics`` explains them,
+      on the right side of one half), energy_score (E|x - y| - E|x - x'| / 2 over samples x and the expert y, per root of
+      the entries that count: a proper score, lowest for the right distribution); in network units, as
+      ``objectives.objective.sample_statistics`` explains them,
       centroid_error, sample_spread, collapsed_share; and spread_ratio: the spread over how far apart the experts of the
       most alike chunks of the batch are. A healthy run comes down from far above 1 and settles near or below it; a
       ratio that falls on while centroid_error does not is a policy that has become sure of something wrong.
@@ -177,9 +179,19 @@ def action_errors(
         "gripper_accuracy": float(gripper[steps].mean()),
         "centroid_error": float(np.sqrt((np.square(centroid - target) * mask).sum() / count)),
         "sample_spread": spread,
+        "energy_score": _energy_score(samples, target, mask),
         "spread_ratio": spread / _expert_spread(target, mask),
         "collapsed_share": float((each < COLLAPSED).mean()),
     }
+
+
+def _energy_score(samples: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
+    g = samples.shape[1]
+    to_expert = np.sqrt((np.square(samples - target[:, None]) * mask[:, None]).sum((2, 3))).mean(1)
+    pairs = np.square(samples[:, :, None] - samples[:, None]) * mask[:, None, None]
+    to_samples = np.sqrt(pairs.sum((3, 4))).sum((1, 2)) / max(g * (g - 1), 1)
+    entries = np.sqrt(np.maximum(mask.sum((1, 2)), 1.0))
+    return float(((to_expert - to_samples / 2) / entries).mean())
 
 
 def _expert_spread(target: np.ndarray, mask: np.ndarray) -> float:

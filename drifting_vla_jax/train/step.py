@@ -26,7 +26,15 @@ from drifting_vla_jax.types import Batch, Observation
 Metrics = dict[str, Array]
 
 
-def objective_loss(params: dict, batch: Batch, key, config: ConfigDict, objective: Objective, bank: Bank | None = None):
+def objective_loss(
+    params: dict,
+    batch: Batch,
+    key,
+    config: ConfigDict,
+    objective: Objective,
+    bank: Bank | None = None,
+    progress: Float[Array, ""] | float = 0.0,
+):
     """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it.
 
     Returns:
@@ -47,7 +55,7 @@ def objective_loss(params: dict, batch: Batch, key, config: ConfigDict, objectiv
 
     shape = NoiseShape(config.action.horizon, config.model.noise_dim)
     expert = Expert(batch.target, batch.mask, instructed, near)
-    loss, info = objective.loss(generate, expert, shape, key)
+    loss, info = objective.loss(generate, expert, shape, key, progress)
     return jnp.mean(loss), (info, summary)
 
 
@@ -71,7 +79,7 @@ def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[
     mask = trainable(state.params, config)
 
     def loss_fn(params):
-        return objective_loss(params, batch, key, config, objective, state.bank)
+        return objective_loss(params, batch, key, config, objective, state.bank, state.step / config.train.steps)
 
     (loss, (info, summary)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
     grads = jax.tree.map(lambda g, yes: g if yes else jnp.zeros_like(g), grads, mask)

@@ -221,7 +221,7 @@ def some_points(b, g, p, d):
 @pytest.mark.parametrize(("b", "g", "p", "strip"), [(1, 33, 20, 200), (2, 16, 9, 10**6), (3, 10, 7, 1)])
 def test_strips_are_the_dense_form(b, g, p, strip):
     """Whatever the height of a strip: the last one part empty, one strip for all, one sample a strip."""
-    points, temperatures = some_points(b, g, p, 5), (0.05, 0.5)
+    points, temperatures = some_points(b, g, p, 5), jnp.array([0.05, 0.5])
     whole = jax.jit(lambda x: drift_by_products(points._replace(x=x), temperatures))(points.x)
     strips = jax.jit(lambda x: drift_by_strips(points._replace(x=x), temperatures, strip))(points.x)
     np.testing.assert_allclose(strips.total, whole.total, rtol=1e-5, atol=1e-5 * np.abs(whole.total).max())

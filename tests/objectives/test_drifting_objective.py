@@ -51,7 +51,7 @@ def run(objective, batch, x):
     def step(x):
         def total(x):
             shape = NoiseShape(H, 4)
-            loss, info = objective.loss(lambda noise, time: x, batch, shape, jax.random.key(0))
+            loss, info = objective.loss(lambda noise, time: x, batch, shape, jax.random.key(0), 0.0)
             return loss.sum(), (loss, info)
 
         return jax.value_and_grad(total, has_aux=True)(x)
@@ -112,7 +112,7 @@ def test_two_modes_survive_where_whole_chunks_drift():
             def reshaped(noise, time):
                 return generate(p)(noise, time).reshape(*noise.shape[:2], h, A)
 
-            return objective.loss(reshaped, batch, shape, key)[0].mean()
+            return objective.loss(reshaped, batch, shape, key, 0.0)[0].mean()
 
         updates, state = optimiser.update(jax.grad(loss)(p), state)
         return (optax.apply_updates(p, updates), state), None
@@ -136,7 +136,7 @@ def test_guidance_tells_the_network_its_strength_and_repels_from_other_data():
     batch = expert(3)
     batch = batch.replace(instructed=jnp.array([True, True, False]))
     key = jax.random.key(0)
-    loss, _ = guided.loss(generate, batch, NoiseShape(H, 4), key)
+    loss, _ = guided.loss(generate, batch, NoiseShape(H, 4), key, 0.0)
     alpha = jnp.exp(told[0][:, 0])
     assert (alpha >= 1).all() and (alpha <= 4).all() and alpha[2] == 1 and alpha[0] != alpha[1]
     np.testing.assert_allclose(guided.sample(lambda noise, time: time, jnp.zeros((2, 1, H, 4))), np.log(3), rtol=1e-6)
@@ -202,6 +202,20 @@ def test_statistics_by_hand():
     assert found["centroid_error"] == pytest.approx(0.5**0.5)
     assert found["sample_spread"] == pytest.approx(0.5**0.5)
     assert found["collapsed_share"] == 0.5
+
+
+def test_temperatures_come_down_in_equal_ratios():
+    """Eight times as large at the start, three halvings until half of the training is done, then no more."""
+    x, batch = normal(0, 2, 4, H, A), expert()
+
+    def drift(objective, progress):
+        shape = NoiseShape(H, 4)
+        return objective.loss(lambda noise, time: x, batch, shape, jax.random.key(0), progress)[1]["drift_sq/0.2"]
+
+    annealed = Drifting(4, (0.2,), anneal_from=8.0, anneal_until=0.5)
+    for progress, temperature in ((0.0, 1.6), (1 / 6, 0.8), (1 / 3, 0.4), (0.5, 0.2), (0.9, 0.2)):
+        _, figures = drifting_loss(x.reshape(2, 4, -1), batch.chunk.reshape(2, 1, -1), temperatures=(temperature,))
+        np.testing.assert_allclose(drift(annealed, progress), figures["drift_sq"][0], rtol=1e-4)
 
 
 def test_an_unknown_grouping_is_refused():

@@ -40,7 +40,7 @@ def test_learns_one_target(objective):
 
     def step(carry, key):
         p, state = carry
-        grads = jax.grad(lambda p: objective.loss(generate(p), expert(target), SHAPE, key)[0].mean())(p)
+        grads = jax.grad(lambda p: objective.loss(generate(p), expert(target), SHAPE, key, 0.0)[0].mean())(p)
         updates, state = optimiser.update(grads, state)
         return (optax.apply_updates(p, updates), state), None
 
@@ -83,7 +83,7 @@ def test_masked_entries_do_not_count(objective):
         def generate(noise, time):
             return jnp.tanh(noise) + bias
 
-        return objective.loss(generate, expert(target, mask), SHAPE, jax.random.key(0))[0].sum()
+        return objective.loss(generate, expert(target, mask), SHAPE, jax.random.key(0), 0.0)[0].sum()
 
     target = jax.random.normal(jax.random.key(3), (2, 2, 3))
     bias = jnp.zeros((2, 3))
@@ -109,4 +109,4 @@ def test_bad_choices_are_refused():
     with pytest.raises(ValueError, match="at least 2"):
         Drifting(samples=1, temperatures=(0.2,))
     with pytest.raises(ValueError, match="noise_dim is 5, expected 3"):
-        FlowMatching(2, 2).loss(None, expert(jnp.ones((1, 2, 3))), NoiseShape(2, 5), jax.random.key(0))
+        FlowMatching(2, 2).loss(None, expert(jnp.ones((1, 2, 3))), NoiseShape(2, 5), jax.random.key(0), 0.0)

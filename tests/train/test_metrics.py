@@ -67,6 +67,7 @@ def test_errors_by_hand():
     assert found["centroid_error"] == pytest.approx(0.5**0.5)
     assert found["sample_spread"] == pytest.approx(0.5**0.5)
     assert found["collapsed_share"] == 0.5
+    assert found["energy_score"] == pytest.approx(((1 - 2 / 2) + (1 - 0)) / 2)
     assert found["spread_ratio"] == pytest.approx(
         0.5**0.5 / (3 / 2**0.5)
     )  # experts 3 apart: 3 / sqrt(2) from each other

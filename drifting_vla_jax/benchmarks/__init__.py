@@ -1,0 +1,1 @@
+"""How fast, beside what: ``python -m drifting_vla_jax.benchmarks --suite=loss``."""
