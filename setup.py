@@ -13,6 +13,7 @@ LEARNER = [
     "importlib_resources",  # imported by tensorflow-datasets, not declared by it
     "jaxtyping>=0.3.11,<0.4",
     "scipy>=1.15,<2",
+    "matplotlib>=3.10,<4",
     "rich>=13,<16",
     "wandb>=0.22,<1",
 ]

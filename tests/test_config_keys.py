@@ -258,6 +258,7 @@ KEYS = {
     "objective.name": ("regression", loss),
     "objective.samples": (6, loss),
     "objective.temperatures": ((0.1,), loss),
+    "objective.in_reach": (True, loss),
     "objective.anneal_from": (4.0, loss),
     "objective.anneal_until": (0.5, loss),
     "objective.grouping": ("step", loss),

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "serve": {"wire"},
     "rollout": {"envs", "wire"},
     "evaluate": {"envs", "rollout", "serve", "wire"},
+    "benchmarks": GROUND | {"objectives"},
     "main": GROUND | {"train", "policy", "serve", "evaluate"},
 }
 LIGHT = ("envs", "wire", "rollout", "")

@@ -20,6 +20,7 @@ AFFINITY_FLOOR = 1e-6  # under the square root of A
 DISTANCE_SQ_FLOOR = 1e-8
 DRIFT_SQ_FLOOR = 1e-8  # of a field's mean square, when it is scaled to size one
 SCALE_FLOOR = 1e-3  # of the mean distance
+REACH_FLOOR = 1e-2  # of the distance from a positive to its nearest sample, in mean distances: ours, not the paper's
 SELF_DISTANCE = 100.0  # added to the distance of a point to itself, in mean distances: nothing repels itself
 
 PRECISION = jax.lax.Precision.HIGHEST  # d^2 = x^2 + y^2 - 2xy cancels: bf16 or TF32 products would drown close pairs
@@ -34,6 +35,7 @@ class Points(NamedTuple):
       weight: importance of each as a target, samples first.
       samples: g.
       negatives: how many of the targets repel, the samples among them.
+      reach: temperatures are in units of each observation's own reach (``reach``), not of the mean distance.
       size: how many coordinates all samples of the batch have together.
       width: how many one has, on average.
     """
@@ -43,6 +45,7 @@ class Points(NamedTuple):
     weight: Float[Array, "b m"]
     samples: int
     negatives: int
+    reach: bool
     size: Float[Array, ""]
     width: Float[Array, ""]
 
@@ -58,6 +61,16 @@ class Drift(NamedTuple):
 def ruler(scale: Float[Array, ""], width: Float[Array, ""]) -> Float[Array, ""]:
     """The unit of length (A.6): a coordinate's typical difference between two points a mean distance apart."""
     return jnp.maximum(scale / jnp.sqrt(width), SCALE_FLOOR)
+
+
+def reach(nearest: Float[Array, "b p"], weight: Float[Array, "b p"]) -> Float[Array, " b"]:
+    """How far, in mean distances, an observation's positives are from the sample nearest to each.
+
+    As a unit of temperature it keeps the kernel as wide as it must be and no wider: samples that have gathered in the
+    wrong place all still feel the expert, and where every way of doing things has its samples the kernel tells them apart.
+    """
+    mean = jnp.sum(nearest * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1e-6)
+    return jnp.maximum(mean, REACH_FLOOR)
 
 
 def distances(x: Float[Array, "b n d"], y: Float[Array, "b m d"]) -> Float[Array, "b n m"]:

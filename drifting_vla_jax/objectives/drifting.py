@@ -39,6 +39,7 @@ from drifting_vla_jax.objectives.coupling import (
     affinities,
     coupling,
     distances,
+    reach,
     ruler,
 )
 from drifting_vla_jax.objectives.strips import drift_by_strips
@@ -80,6 +81,7 @@ def drifting_loss(
     weight_neg: Float[Array, "b q"] | None = None,
     mask: Float[Array, "b d"] | None = None,
     temperatures: Sequence[float] | Float[Array, " t"] = (0.02, 0.05, 0.2),
+    in_reach: bool = False,
 ) -> tuple[Float[Array, " b"], dict[str, Array]]:
     """Squared distance of each sample to where the drifting field carries it.
 
@@ -90,6 +92,8 @@ def drifting_loss(
       weight_gen, weight_pos, weight_neg: importance of each point as a target; 1 if absent.
       mask: 1 where a coordinate counts; the others neither measure nor move, and an observation without any is left out.
       temperatures: tau in units of the mean distance; one field each, normalised each, then summed.
+      in_reach: False is the paper. True: tau in units of each observation's own distance from its positives to the
+        nearest sample (``coupling.reach``).
 
     Returns:
       loss[b] and {"scale": mean weighted distance (scalar), "drift_sq" [t]: mean square of each field before it is
@@ -115,6 +119,7 @@ def drifting_loss(
         weight=jax.lax.stop_gradient(weight * counted),
         samples=g,
         negatives=g + neg.shape[1],
+        reach=in_reach,
         size=g * jnp.sum(mask),
         width=jnp.sum(mask) / jnp.maximum(jnp.sum(counted), 1),
     )
@@ -149,8 +154,12 @@ def drift_by_products(points: Points, temperatures: Float[Array, " t"]) -> Drift
         g * jnp.sum(points.weight)
     )
     unit = ruler(scale, points.width)
+    distance = distance / jnp.maximum(scale, SCALE_FLOOR)
     tau = temperatures[:, None, None]
-    logits = -(distance / jnp.maximum(scale, SCALE_FLOOR) + SELF_DISTANCE * is_self)[:, None] / tau  # [b t g m]
+    if points.reach:
+        nearest = jnp.min(distance[:, :, points.negatives :], axis=1)
+        tau = tau * reach(nearest, points.weight[:, points.negatives :])[:, None, None, None]
+    logits = -(distance + SELF_DISTANCE * is_self)[:, None] / tau  # [b t g m]
     affinity = affinities(logits, logsumexp(logits, -1, keepdims=True), logsumexp(logits, -2, keepdims=True))
     field = coupling(affinity * w[:, None], points.negatives)
     rows = field.reshape(len(field), -1, field.shape[-1])

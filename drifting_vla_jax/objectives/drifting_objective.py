@@ -29,6 +29,7 @@ class Drifting:
       temperatures: tau of each field, in mean distances.
       grouping: which entries of a chunk are one point of the field (``grouping.py``).
       guidance: how strongly the instruction is followed (``guidance.py``).
+      in_reach: temperatures in units of each observation's own reach (``coupling.reach``), not of the mean distance.
       anneal_from, anneal_until: the temperatures start that many times as large, and come down in equal ratios until that
         share of the training is done. Large ones draw samples to the data fast but blur ways of doing things into one
         another; small ones tell ways apart, but where samples start together they may all settle on one.
@@ -40,6 +41,7 @@ class Drifting:
     guidance: Guidance = NO_GUIDANCE
     anneal_from: float = 1.0
     anneal_until: float = 1.0
+    in_reach: bool = False
     evaluations_per_chunk: int = 1
 
     def __post_init__(self):
@@ -77,6 +79,7 @@ class Drifting:
                 weight_neg=weights[1][name],
                 mask=mask[:, 0],
                 temperatures=temperatures,
+                in_reach=self.in_reach,
             )
             entries = jnp.sum(mask[:, 0], axis=1)
             loss += jnp.sum((set_loss * entries).reshape(b, -1), axis=1)

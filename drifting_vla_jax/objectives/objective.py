@@ -118,7 +118,13 @@ def make_objective(config: ConfigDict) -> Objective:
     o = config.objective
     makers = {
         "drifting": lambda: Drifting(
-            o.samples, tuple(o.temperatures), o.grouping, Guidance(**o.guidance), o.anneal_from, o.anneal_until
+            samples=o.samples,
+            temperatures=tuple(o.temperatures),
+            grouping=o.grouping,
+            guidance=Guidance(**o.guidance),
+            anneal_from=o.anneal_from,
+            anneal_until=o.anneal_until,
+            in_reach=o.in_reach,
         ),
         "flow_matching": lambda: FlowMatching(o.samples, o.flow_steps),
         "regression": Regression,

@@ -3,7 +3,7 @@
 The matrices of Algorithm 2 are n x m per temperature; at n = m = 32,768 each is 8 GB. Nothing differentiates through
 them, so they are made strip by strip (a strip: some samples against all targets) and used at once, in three passes:
 
-    1. scale        sum of weighted distances                                  one number
+    1. scale        sum of weighted distances, and the sample nearest to every y        [b m]
     2. columns      log-sum-exp over all x for every y, kept up as strips come [t b m]
     3. fields       row log-sum-exp within the strip, A, W, V = W @ y          [t b n d]
 
@@ -28,6 +28,7 @@ from drifting_vla_jax.objectives.coupling import (
     affinities,
     coupling,
     distances,
+    reach,
     ruler,
 )
 
@@ -45,20 +46,28 @@ def drift_by_strips(points: Points, temperatures: Float[Array, " t"], strip: int
     x = jnp.moveaxis(x.reshape(b, count, rows, d), 1, 0)
     index = jnp.arange(count * rows).reshape(count, rows)
     real = (index < g)[..., None]  # the last strip is filled up with samples that are not
-    weight, tau = points.weight[:, None], temperatures[:, None, None, None]
+    weight = points.weight[:, None]
 
     def compare(x, index):
         """Distances, and which of them are of a point to itself (exactly none: rounding would leave some)."""
         is_self = index[:, None] == jnp.arange(m)
         return jnp.where(is_self, DISTANCE_SQ_FLOOR**0.5, distances(x, y)), is_self
 
-    def add_distances(total, strip):
+    def add_distances(carry, strip):
+        total, nearest = carry
         x, index, real = strip
-        return total + jnp.sum(compare(x, index)[0] * weight * real), None
+        distance, _ = compare(x, index)
+        nearest = jnp.minimum(nearest, jnp.min(jnp.where(real, distance, jnp.inf), axis=1))
+        return (total + jnp.sum(distance * weight * real), nearest), None
 
-    total, _ = jax.lax.scan(add_distances, jnp.zeros(()), (x, index, real))
+    (total, nearest), _ = jax.lax.scan(add_distances, (jnp.zeros(()), jnp.full((b, m), jnp.inf)), (x, index, real))
     scale = total / (g * jnp.sum(points.weight))
     unit = ruler(scale, points.width)
+    tau = temperatures[:, None, None, None]
+    if points.reach:
+        positive = slice(points.negatives, None)
+        own = reach(nearest[:, positive] / jnp.maximum(scale, SCALE_FLOOR), points.weight[:, positive])
+        tau = tau * own[:, None, None]
 
     def logits(x, index):
         distance, is_self = compare(x, index)

@@ -18,10 +18,10 @@ GOLDEN = np.load(Path(__file__).parents[1] / "data" / "drifting_loss.npz")
 CASES = sorted({key.split("/")[0] for key in GOLDEN.files})
 
 
-@functools.partial(jax.jit, static_argnames="temperatures")
-def loss_and_grad(gen, pos, neg=None, temperatures=(0.02, 0.05, 0.2), **options):
+@functools.partial(jax.jit, static_argnames=("temperatures", "in_reach"))
+def loss_and_grad(gen, pos, neg=None, temperatures=(0.02, 0.05, 0.2), in_reach=False, **options):
     def total(gen):
-        loss, info = drifting_loss(gen, pos, neg, temperatures=temperatures, **options)
+        loss, info = drifting_loss(gen, pos, neg, temperatures=temperatures, in_reach=in_reach, **options)
         return loss.sum(), (loss, info)
 
     (_, (loss, info)), grad = jax.value_and_grad(total, has_aux=True)(gen)
@@ -213,15 +213,32 @@ def test_an_observation_that_is_masked_whole_is_not_there():
     np.testing.assert_allclose(info["scale"], rest_info["scale"], rtol=1e-6)
 
 
-def some_points(b, g, p, d):
+def test_in_reach_each_observation_has_its_own_unit_of_temperature():
+    """Two observations with the same samples, the expert near or far; alone, each is a plain loss at a tau of its own."""
+    gen = jnp.concatenate([_points(0, 1, 8, 6)] * 2)
+    pos = jnp.stack([gen[0, :1] + 0.1, gen[0, :1] + 4.0])
+    _, _, both = loss_and_grad(gen, pos, temperatures=(0.5,), in_reach=True)
+    for i in range(2):
+        _, alone, info = loss_and_grad(gen[i : i + 1], pos[i : i + 1], temperatures=(0.5,), in_reach=True)
+        nearest = np.linalg.norm(gen[i] - pos[i], axis=-1).min()
+        _, plain, _ = loss_and_grad(
+            gen[i : i + 1], pos[i : i + 1], temperatures=(float(0.5 * nearest / info["scale"]),), in_reach=False
+        )
+        np.testing.assert_allclose(alone, plain, rtol=1e-3, atol=1e-4 * np.abs(plain).max())
+    assert np.isfinite(both["drift_sq"]).all()
+
+
+def some_points(b, g, p, d, reach):
     y = _points(3, b, g + p, d)
-    return Points(y[:, :g], y[:, g:], 0.5 + jnp.abs(_points(4, b, g + p)), g, g, jnp.float32(b * g * d), jnp.float32(d))
+    weight = 0.5 + jnp.abs(_points(4, b, g + p))
+    return Points(y[:, :g], y[:, g:], weight, g, g, reach, jnp.float32(b * g * d), jnp.float32(d))
 
 
+@pytest.mark.parametrize("reach", [False, True])
 @pytest.mark.parametrize(("b", "g", "p", "strip"), [(1, 33, 20, 200), (2, 16, 9, 10**6), (3, 10, 7, 1)])
-def test_strips_are_the_dense_form(b, g, p, strip):
+def test_strips_are_the_dense_form(b, g, p, strip, reach):
     """Whatever the height of a strip: the last one part empty, one strip for all, one sample a strip."""
-    points, temperatures = some_points(b, g, p, 5), jnp.array([0.05, 0.5])
+    points, temperatures = some_points(b, g, p, 5, reach), jnp.array([0.05, 0.5])
     whole = jax.jit(lambda x: drift_by_products(points._replace(x=x), temperatures))(points.x)
     strips = jax.jit(lambda x: drift_by_strips(points._replace(x=x), temperatures, strip))(points.x)
     np.testing.assert_allclose(strips.total, whole.total, rtol=1e-5, atol=1e-5 * np.abs(whole.total).max())
