@@ -14,13 +14,13 @@ from drifting_vla_jax.objectives.regression import Regression
 from drifting_vla_jax.objectives.study.chunks import ACTIONS, Chunks
 from drifting_vla_jax.objectives.study.learner import Recipe, train
 
-# The temperature question: fixed sets, and the rule that the policy's configuration can choose (name -> temperatures, how
-# many times as large they start, share of the training until which they come down).
+# The temperature question: fixed sets, one that comes down during training, and one in units of each observation's reach.
 RULES = {
-    "0.02, 0.05, 0.2": ((0.02, 0.05, 0.2), 1.0, 1.0),
-    "0.2, 0.5, 1": ((0.2, 0.5, 1.0), 1.0, 1.0),
-    "0.5": ((0.5,), 1.0, 1.0),
-    "annealed": ((0.02, 0.05, 0.2), 10.0, 0.3),
+    "0.02, 0.05, 0.2": {"temperatures": (0.02, 0.05, 0.2)},
+    "0.2, 0.5, 1": {"temperatures": (0.2, 0.5, 1.0)},
+    "0.5": {"temperatures": (0.5,)},
+    "0.02, 0.05, 0.2 annealed from x 10": {"temperatures": (0.02, 0.05, 0.2), "anneal_from": 10.0, "anneal_until": 0.3},
+    "0.1, 0.2, 0.5 in reach": {"temperatures": (0.1, 0.2, 0.5), "in_reach": True},
 }
 FLOW_STEPS = (1, 2, 10)
 
@@ -39,15 +39,14 @@ class Trial:
     objective: str
     seed: int
     steps: int
-    rule: str = "0.02, 0.05, 0.2"
+    rule: str = "0.1, 0.2, 0.5 in reach"
     samples: int = 8
     horizon: int = 16
     bimodal: bool = True
 
     def make(self) -> Objective:
         if self.objective == "drifting":
-            temperatures, anneal_from, anneal_until = RULES[self.rule]
-            return Drifting(self.samples, temperatures, anneal_from=anneal_from, anneal_until=anneal_until)
+            return Drifting(self.samples, **RULES[self.rule])
         if self.objective == "flow matching":
             return FlowMatching(self.samples, max(FLOW_STEPS))
         return Regression()

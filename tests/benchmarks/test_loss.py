@@ -1,0 +1,46 @@
+"""What the loss is timed against is the same loss; a table says what was measured."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drifting_vla_jax.benchmarks.loss import direct_drifting_loss
+from drifting_vla_jax.benchmarks.timing import Measured, format_table, measure
+from drifting_vla_jax.objectives.drifting import drifting_loss
+
+
+def points(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def test_the_direct_transcription_is_the_loss():
+    gen, pos = points(0, 3, 8, 12), points(1, 3, 2, 12)
+    (direct, info), (ours, our_info) = jax.jit(direct_drifting_loss)(gen, pos), jax.jit(drifting_loss)(gen, pos)
+    np.testing.assert_allclose(ours, direct, rtol=1e-4)
+    np.testing.assert_allclose(our_info["drift_sq"], info["drift_sq"], rtol=1e-3)
+
+
+def test_a_speed_up_is_the_median_of_paired_rounds():
+    """Rounds of 4, 6, 20 against 2, 2, 10: twice, three times, twice as fast."""
+    slow, fast = Measured("slow", 1.0, (4.0, 6.0, 20.0), 0.0), Measured("fast", 1.0, (2.0, 2.0, 10.0), 0.0)
+    assert fast.speedup_over(slow) == 2.0 and slow.median_ms == 6000.0
+    assert "| fast | 2000 | 2000 - 1e+04 | 2.00 |" in format_table("Title", [slow, fast], "slow")
+
+
+def test_measuring_runs_every_function_in_turn():
+    rows = measure({"a": lambda x: x + 1, "b": lambda x: x @ x}, (jnp.ones((8, 8)),), rounds=3)
+    assert [row.name for row in rows] == ["a", "b"]
+    assert all(len(row.run_s) == 3 and min(row.run_s) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_small_groups_are_faster_than_the_transcription():
+    """With room for a noisy machine; the figures are in docs/drifting.md."""
+
+    def learn(loss):
+        return jax.value_and_grad(lambda gen, pos: loss(gen, pos)[0].sum())
+
+    args = (points(0, 512, 8, 128), points(1, 512, 1, 128))
+    direct, ours = measure({"direct": learn(direct_drifting_loss), "ours": learn(drifting_loss)}, args, rounds=30)
+    assert ours.speedup_over(direct) > 1.0 and ours.temp_mb < direct.temp_mb
