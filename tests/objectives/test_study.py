@@ -78,7 +78,6 @@ def test_a_trial_learns():
 
 @pytest.mark.slow
 def test_a_toy_drifts_onto_its_target():
-    drifted = toys.run(toys.TOYS[0], steps=200)
+    drifted = toys.run(toys.ANNEALED[0], steps=200)
     assert drifted.energy_distance[-1] < 0.2 * drifted.energy_distance[0]
-    toward = np.sign(drifted.before[:, 0]) == np.sign(drifted.drift[:, 0])
-    assert toward.mean() > 0.6  # from between the modes, most go to the nearer one
+    assert 0.3 < (drifted.after[:, 0] > 0).mean() < 0.7

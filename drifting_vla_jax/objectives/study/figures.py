@@ -17,28 +17,25 @@ from drifting_vla_jax.objectives.study.trials import Outcome
 DATA, SAMPLES, ARROWS = "#b8bcc4", "#0072b2", "#d55e00"  # grey, blue, vermilion: told apart by any eyes
 
 
-def toys(results: Sequence[Drifted], path: Path) -> None:
-    """A row per toy: the start with the field's arrows, the end, the energy distance on the way."""
-    figure, axes = plt.subplots(len(results), 3, figsize=(10, 3 * len(results)), layout="constrained")
-    for row, result in zip(axes, results, strict=True):
-        for axis, samples in ((row[0], result.before), (row[1], result.after)):
-            axis.scatter(*result.data.T, s=5, color=DATA)
-            axis.scatter(*samples.T, s=5, color=SAMPLES)
+def toys(pairs: Sequence[tuple[Drifted, Drifted]], path: Path) -> None:
+    """A row per toy: the start with the field's arrows, both ends, both curves of the energy distance."""
+    figure, axes = plt.subplots(len(pairs), 4, figsize=(13, 3 * len(pairs)), layout="constrained")
+    for row, (fixed, annealed) in zip(axes, pairs, strict=True):
+        shown = ((row[0], fixed.before, SAMPLES), (row[1], fixed.after, SAMPLES), (row[2], annealed.after, ARROWS))
+        for axis, samples, color in shown:
+            axis.scatter(*fixed.data.T, s=5, color=DATA)
+            axis.scatter(*samples.T, s=5, color=color)
             axis.set_aspect("equal", "datalim")
         some = slice(0, 48)
-        row[0].quiver(
-            *result.before[some].T,
-            *result.drift[some].T,
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            width=4e-3,
-            color=ARROWS,
-        )
-        row[0].set_title(f"{result.toy.name}: start, first drift", fontsize=9)
-        row[1].set_title(f"after {result.step[-1]} steps", fontsize=9)
-        row[2].semilogy(result.step, np.maximum(result.energy_distance, 1e-4), color=SAMPLES)
-        row[2].set(xlabel="step", ylabel="energy distance")
+        arrows = dict(angles="xy", scale_units="xy", scale=1, width=4e-3, color="black")
+        row[0].quiver(*annealed.before[some].T, *annealed.drift[some].T, **arrows)
+        row[0].set_title(f"{fixed.toy.name}: start, first drift (annealed)", fontsize=9)
+        row[1].set_title(f"fixed, after {fixed.step[-1]} steps", fontsize=9)
+        row[2].set_title(f"annealed, after {fixed.step[-1]} steps", fontsize=9)
+        for result, color, name in ((fixed, SAMPLES, "fixed"), (annealed, ARROWS, "annealed")):
+            row[3].semilogy(result.step, np.maximum(result.energy_distance, 1e-4), color=color, label=name)
+        row[3].set(xlabel="step", ylabel="energy distance")
+        row[3].legend(fontsize=8)
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

@@ -18,7 +18,7 @@ from drifting_vla_jax.objectives.study.trials import RULES, Outcome, Trial
 METHODS = ("drifting", "flow matching", "regression")
 HORIZONS = (4, 16, 32)  # chunks of 16, 64 and 128 numbers
 SAMPLES = (2, 4, 8, 16)
-TOY_STEPS = 1000
+TOY_STEPS = 600
 COLUMNS = ("energy distance", "near no mode", "minority", "energy score", "sample error")
 
 Job = Trial | toys.Toy
@@ -45,7 +45,7 @@ class Study:
         """Everything that can start at once, the longest first, nothing twice."""
         jobs: list[Job] = []
         if "toys" in self.parts:
-            jobs += toys.TOYS
+            jobs += toys.TOYS + toys.ANNEALED
         if "chunks" in self.parts:
             jobs += self._chunks()
         if "samples" in self.parts:
@@ -94,11 +94,13 @@ class Study:
         return text
 
     def _toys(self, results: Results, out: Path) -> str:
-        drifted = [results[toy] for toy in toys.TOYS]
-        figures.toys(drifted, out / "toys.png")
-        lines = ["| toy | energy distance at the start | at the end |", "|---|---|---|"]
-        lines += [f"| {d.toy.name} | {d.energy_distance[0]:.3f} | {d.energy_distance[-1]:.4f} |" for d in drifted]
-        return "## Two dimensions\n\n" + "\n".join(lines) + "\n\n![toys](toys.png)\n"
+        pairs = [(results[a], results[b]) for a, b in zip(toys.TOYS, toys.ANNEALED, strict=True)]
+        figures.toys(pairs, out / "toys.png")
+        lines = ["| energy distance | start | end, temperatures fixed | end, annealed from x 10 |", "|---|---|---|---|"]
+        for a, b in pairs:
+            start, *ends = a.energy_distance[0], a.energy_distance[-1], b.energy_distance[-1]
+            lines.append(f"| {a.toy.name} | {start:.3f} | " + " | ".join(f"{end:.3f}" for end in ends) + " |")
+        return f"## Two dimensions, {TOY_STEPS} steps\n\n" + "\n".join(lines) + "\n\n![toys](toys.png)\n"
 
     def _chunks_section(self, results: Results, out: Path) -> str:
         shown = [results[self.trial(objective, 0)] for objective in METHODS]

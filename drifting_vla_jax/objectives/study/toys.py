@@ -1,12 +1,13 @@
 """The two-dimensional toys of the paper: one flat set of samples drifts onto a distribution that can be looked at.
 
-A network moves 256 fresh noise points a step from where they start toward 256 fresh data points. ``bimodal`` starts from
+A network moves 128 fresh noise points a step from where they start toward 128 fresh data points, once with the paper's
+temperatures and once with temperatures that start ten times as large. ``bimodal`` starts from
 three places: between the modes, far from both, and collapsed on one of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +46,17 @@ def swiss_roll(key, n: int) -> Float[Array, "n 2"]:
 
 @dataclass(frozen=True)
 class Toy:
-    """A target, and where the samples start: ``center + spread * noise``."""
+    """A target, where the samples start (``center + spread * noise``), and how many times as hot."""
 
     name: str
     target: str
     center: tuple[float, float]
     spread: float
+    anneal_from: float = 1.0
+
+    def temperatures(self, progress) -> Float[Array, " t"]:
+        """The paper's, times a factor that is 1 from 30% of the training on."""
+        return self.anneal_from ** jnp.maximum(0.0, 1 - progress / 0.3) * jnp.array([0.02, 0.05, 0.2])
 
 
 TOYS = (
@@ -60,6 +66,7 @@ TOYS = (
     Toy("checkerboard", "checkerboard", (0.0, 0.0), 1.0),
     Toy("swiss roll", "swiss_roll", (0.0, 0.0), 1.0),
 )
+ANNEALED = tuple(replace(toy, anneal_from=10.0) for toy in TOYS)
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,10 @@ def run(toy: Toy, steps: int, seed: int = 0) -> Drifted:
         start = jnp.array(toy.center) + toy.spread * noise[:, :, 0]
         return start + network.apply(params, nothing, noise, jnp.zeros((1, 1)))[:, :, 0]
 
-    def loss(params, key):
+    def loss(params, key, i):
         key_noise, key_data = jax.random.split(key)
-        return drifting_loss(samples(params, key_noise, POINTS), target(key_data, POINTS)[None])[0][0]
+        data = target(key_data, POINTS)[None]
+        return drifting_loss(samples(params, key_noise, POINTS), data, temperatures=toy.temperatures(i / steps))[0][0]
 
     def distance(params):
         x, y = samples(params, key_test, 512), target(jax.random.fold_in(key_test, 1), 512)[None]
@@ -100,7 +108,7 @@ def run(toy: Toy, steps: int, seed: int = 0) -> Drifted:
 
     def step(carry, i):
         params, state = carry
-        updates, state = optimiser.update(jax.grad(loss)(params, jax.random.fold_in(key_steps, i)), state)
+        updates, state = optimiser.update(jax.grad(loss)(params, jax.random.fold_in(key_steps, i), i), state)
         return (optax.apply_updates(params, updates), state), None
 
     every = max(1, steps // 40)
@@ -112,13 +120,21 @@ def run(toy: Toy, steps: int, seed: int = 0) -> Drifted:
     firsts = jnp.arange(0, steps, every)
     (trained, _), curve = jax.jit(lambda c: jax.lax.scan(some_steps, c, firsts))((params, optimiser.init(params)))
     before, data = samples(params, key_test, POINTS), target(key_test, POINTS)
-    pull, figures = jax.grad(lambda x: drifting_loss(x, data[None])[0].sum()), drifting_loss(before, data[None])[1]
-    unit = figures["scale"] / 2**0.5
+
+    @jax.jit
+    def pull(x):
+        def total(x):
+            loss, info = drifting_loss(x, data[None], temperatures=toy.temperatures(0.0))
+            return loss.sum(), info["scale"] / 2**0.5
+
+        return jax.grad(total, has_aux=True)(x)
+
+    slope, unit = pull(before)
     return Drifted(
         toy=toy,
         data=np.asarray(data),
         before=np.asarray(before[0]),
-        drift=np.asarray(-pull(before)[0] * unit**2 * POINTS),  # the gradient is -2 V / (unit g d), V in units
+        drift=np.asarray(-slope[0] * unit**2 * POINTS),  # the gradient is -2 V / (unit g d), V in units
         after=np.asarray(samples(trained, key_test, POINTS)[0]),
         step=np.asarray(jnp.append(firsts, steps)),
         energy_distance=np.asarray(jnp.append(curve, distance(trained))),
