@@ -65,10 +65,8 @@ def get_config() -> ConfigDict:
     config.objective = ConfigDict()
     config.objective.name = "drifting"  # drifting | flow_matching | regression
     config.objective.samples = 8  # g: samples per observation in training (drifting, flow_matching)
-    config.objective.temperatures = (0.2, 0.5, 1.0)  # tau of each drifting field, in mean distances
-    config.objective.in_reach = (
-        False  # True: ... in distances from the expert to the nearest sample of that observation
-    )
+    config.objective.temperatures = (0.1, 0.2, 0.5)  # tau of each drifting field ...
+    config.objective.in_reach = True  # ... in distances from the expert to its nearest sample; False: in mean distances
     config.objective.anneal_from = 1.0  # the temperatures start this many times as large ...
     config.objective.anneal_until = 0.3  # ... and have come down to themselves at this share of the training
     config.objective.grouping = (

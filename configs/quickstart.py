@@ -18,6 +18,8 @@ def get_config():
     config.action.horizon = 4
     config.model.vision.depth = 1
     config.model.fusion.depth = 1
+    config.objective.temperatures = (0.2, 0.5, 1.0)  # one way of doing things: large fixed ones settle a little faster
+    config.objective.in_reach = False
     config.train.steps = 2000
     config.train.eval_every = 500
     config.train.save_every = 250

@@ -14,7 +14,7 @@ from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.train.step import compile_eval_step
 
 TRAIN = {"loss", "grad_norm", "learning_rate", "centroid_error", "sample_spread", "collapsed_share", "drift_scale"}
-TRAIN |= {"drift_sq/0.2", "drift_sq/0.5", "drift_sq/1", "samples_per_second", "step_ms", "input_wait_share"}
+TRAIN |= {"drift_sq/0.1", "drift_sq/0.2", "drift_sq/0.5", "samples_per_second", "step_ms", "input_wait_share"}
 VALIDATION = {"position_error_cm", "rotation_error_deg", "gripper_accuracy", "centroid_error", "sample_spread"}
 VALIDATION |= {"spread_ratio", "collapsed_share", "energy_score"}
 

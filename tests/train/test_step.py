@@ -64,7 +64,7 @@ def test_averaged_weights_follow_fast_at_first(run):
 
 def test_what_is_logged(run):
     names = {"loss", "grad_norm", "learning_rate", "finite", "centroid_error", "sample_spread", "drift_scale"}
-    names |= {"drift_sq/0.2", "drift_sq/0.5", "drift_sq/1", "collapsed_share"}
+    names |= {"drift_sq/0.1", "drift_sq/0.2", "drift_sq/0.5", "collapsed_share"}
     for row in run[1]:
         assert set(row) == names and row["finite"] and all(np.isfinite(v) for v in row.values())
     assert [float(row["learning_rate"]) for row in run[1][:3]] == pytest.approx([0, 5e-4, 1e-3])  # warm-up of two steps
