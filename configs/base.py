@@ -69,9 +69,7 @@ def get_config() -> ConfigDict:
     config.objective.in_reach = True  # ... in distances from the expert to its nearest sample; False: in mean distances
     config.objective.anneal_from = 1.0  # the temperatures start this many times as large ...
     config.objective.anneal_until = 0.3  # ... and have come down to themselves at this share of the training
-    config.objective.grouping = (
-        "chunk"  # what drifts together: chunk | step | dim | block (position, rotation, gripper)
-    )
+    config.objective.grouping = "chunk"  # what drifts together: chunk | step | dim | block, see objectives/grouping.py
     config.objective.flow_steps = 10  # Euler steps of flow_matching at inference
     # Extra positives: recent expert chunks of the same task, weighted by how alike the observations are.
     config.objective.bank = ConfigDict()
@@ -81,9 +79,7 @@ def get_config() -> ConfigDict:
     )
     # Classifier-free guidance, learned in training; acting still costs one evaluation.
     config.objective.guidance = ConfigDict()
-    config.objective.guidance.negatives = (
-        0  # unconditional chunks that repel each observation's samples; 0: no guidance
-    )
+    config.objective.guidance.negatives = 0  # unconditional chunks that repel an observation's samples; 0: no guidance
     config.objective.guidance.max_alpha = 4.0  # strengths are drawn from alpha^-power on [1, max_alpha]
     config.objective.guidance.power = 3.0
     config.objective.guidance.drop_instruction = 0.1  # share of observations that are not told their instruction

@@ -18,13 +18,15 @@ def test_energy_distance_by_hand():
 
 def test_the_truth_gets_full_marks_and_the_mean_none():
     data = Chunks(horizon=4, bimodal=True)
-    truth = data.judge(lambda o, key, g: data.draw(jax.random.fold_in(key, 1), o, g), seed=0, observations=64)
+    truth = data.judge(
+        lambda _, o, key, g: data.draw(jax.random.fold_in(key, 1), o, g), params=None, seed=0, observations=64
+    )
     assert abs(truth["energy distance"]) < 0.02 and truth["near no mode"] == 0 and truth["minority"] > 0.4
 
-    def mean(o, key, g):
+    def mean(_, o, key, g):
         return jnp.repeat(data.ways(o).mean(1, keepdims=True), g, axis=1)
 
-    centre = data.judge(mean, seed=0, observations=64)
+    centre = data.judge(mean, None, seed=0, observations=64)
     assert centre["energy distance"] > 0.5 and centre["near no mode"] == 1.0
     assert centre["energy score"] > truth["energy score"]
 

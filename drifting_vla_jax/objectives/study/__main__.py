@@ -37,6 +37,8 @@ def main(_) -> None:
     if unknown:
         raise ValueError(f"--parts has {', '.join(sorted(unknown))}; expected some of {', '.join(PARTS)}")
     # Before any process imports jax: a training is too small to be split over cores.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(FLAGS.out).absolute() / "compiled")  # seeds share programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     from drifting_vla_jax.objectives.study import page
 

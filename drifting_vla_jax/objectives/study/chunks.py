@@ -12,6 +12,7 @@ through different observations, as with real demonstrations, while the test comp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -33,7 +34,7 @@ class Chunks:
     def ways(self, o: Float[Array, "b c"]) -> Float[Array, "b w h a"]:
         """The noiseless paths."""
         k = jax.random.split(jax.random.key(7), 4)
-        mix, phase = jax.random.normal(k[0], (3, 24)), jax.random.uniform(k[1], (24,), maxval=2 * jnp.pi)
+        mix, phase = 0.6 * jax.random.normal(k[0], (3, 24)), jax.random.uniform(k[1], (24,), maxval=2 * jnp.pi)
         features = jnp.cos(o @ mix + phase)
         t = jnp.linspace(0, 1, self.horizon)
         basis = jnp.stack([jnp.ones_like(t), t, jnp.sin(2 * jnp.pi * t), jnp.cos(2 * jnp.pi * t)])  # [4 h]
@@ -54,21 +55,30 @@ class Chunks:
         chosen = jnp.take_along_axis(ways, which, axis=1)
         return chosen + NOISE * jax.random.normal(key_noise, chosen.shape)
 
-    def labelled(self, key, b: int) -> tuple[Float[Array, "b c"], Float[Array, "b h a"]]:
-        """Training data: each observation with one label; 8,192 pairs that never change."""
-        o = jax.random.uniform(jax.random.key(11), (8192, 3), minval=-1, maxval=1)
-        labels = self.draw(jax.random.key(12), o, 1)[:, 0]
-        rows = jax.random.randint(key, (b,), 0, len(o))
-        return o[rows], labels[rows]
+    def demonstrations(self, n: int = 8192) -> Callable:
+        """``draw(key, b)`` of training pairs, each observation with one label; n pairs that never change."""
 
-    def judge(self, sample, seed: int, observations: int = 256, n: int = 64) -> dict[str, float]:
-        """The figures above for a sampler, on observations it has not seen."""
+        @jax.jit
+        def pairs():
+            o = jax.random.uniform(jax.random.key(11), (n, 3), minval=-1, maxval=1)
+            return o, self.draw(jax.random.key(12), o, 1)[:, 0]
+
+        o, labels = pairs()
+
+        def draw(key, b: int) -> tuple[Float[Array, "b c"], Float[Array, "b h a"]]:
+            rows = jax.random.randint(key, (b,), 0, n)
+            return o[rows], labels[rows]
+
+        return draw
+
+    def judge(self, sample, params, seed: int, observations: int = 256, n: int = 64) -> dict[str, float]:
+        """The figures above for ``sample(params, o, key, n)``, on observations it has not seen."""
         k = jax.random.split(jax.random.key(1000 + seed), 4)
         o = jax.random.uniform(k[0], (observations, 3), minval=-1, maxval=1)
 
         @jax.jit
-        def figures():
-            x, y = sample(o, k[1], n), self.draw(k[2], o, n)
+        def figures(params, o, k):  # as arguments, so that one compiled program judges every training of a kind
+            x, y = sample(params, o, k[1], n), self.draw(k[2], o, n)
             away = jnp.sqrt(jnp.mean(jnp.square(x[:, :, None] - self.ways(o)[:, None]), axis=(3, 4)))  # [b n w]
             first = jnp.mean(jnp.argmin(away, axis=-1) == 0, axis=1)
             label = self.draw(k[3], o, 1)
@@ -81,7 +91,7 @@ class Chunks:
                 "sample error": jnp.sqrt(jnp.mean(jnp.square(x - label))),
             }
 
-        return {name: float(value) for name, value in figures().items()}
+        return {name: float(value) for name, value in figures(params, o, k).items()}
 
 
 def mean_distance(x: Float[Array, "b n h a"], y: Float[Array, "b m h a"]) -> Float[Array, " b"]:

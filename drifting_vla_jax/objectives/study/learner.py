@@ -6,6 +6,7 @@ that the policy's training uses. A whole training is one compiled scan.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,9 +54,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained sampler: ``sample(observations [b c], key, g) -> chunks [b g h a]``, and what the training took."""
+    """``sample(params, observations [b c], key, g, objective) -> chunks [b g h a]``, and what the training took."""
 
     sample: Callable
+    params: dict
     seconds: float
     compile_s: float
 
@@ -65,13 +67,14 @@ def train(objective: Objective, data: Callable, noise: NoiseShape, actions: int,
     network = MLP(noise.horizon, actions, recipe.width)
     key_init, key_steps = jax.random.split(jax.random.key(seed))
     o, _ = data(key_init, 1)
-    params = network.init(key_init, o, jnp.zeros((1, 1, noise.horizon, noise.noise_dim)), jnp.zeros((1, 1)))
+    nothing = jnp.zeros((1, 1, noise.horizon, noise.noise_dim)), jnp.zeros((1, 1))
+    params = jax.jit(network.init)(key_init, o, *nothing)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, recipe.learning_rate, recipe.warmup, recipe.steps, recipe.learning_rate / 50
     )
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.95))
 
-    def step(carry, i):
+    def step(key_steps, carry, i):
         params, state, ema = carry
         key_data, key_loss = jax.random.split(jax.random.fold_in(key_steps, i))
         o, chunk = data(key_data, recipe.batch)
@@ -89,18 +92,19 @@ def train(objective: Objective, data: Callable, noise: NoiseShape, actions: int,
         decay = jnp.minimum(recipe.ema, (1 + i) / (10 + i))
         return (params, state, optax.incremental_update(params, ema, 1 - decay)), None
 
-    def run(params):
+    def run(params, key_steps):
         carry = (params, optimiser.init(params), params)
-        return jax.lax.scan(step, carry, jnp.arange(recipe.steps))[0][2]
+        return jax.lax.scan(functools.partial(step, key_steps), carry, jnp.arange(recipe.steps))[0][2]
 
     start = time.perf_counter()
-    program = jax.jit(run).lower(params).compile()
+    program = jax.jit(run).lower(params, key_steps).compile()
     compiled = time.perf_counter()
-    ema = jax.block_until_ready(program(params))
+    ema = jax.block_until_ready(program(params, key_steps))
     seconds = time.perf_counter() - compiled
 
-    def sample(o, key, g, objective=objective):
+    @functools.partial(jax.jit, static_argnums=(3, 4))
+    def sample(params, o, key, g, objective):
         z = jax.random.normal(key, (len(o), g, noise.horizon, noise.noise_dim))
-        return objective.sample(lambda z, t: network.apply(ema, o, z, t), z)
+        return objective.sample(lambda z, t: network.apply(params, o, z, t), z)
 
-    return Trained(sample, seconds, compiled - start)
+    return Trained(sample, ema, seconds, compiled - start)

@@ -104,8 +104,7 @@ class Study:
 
     def _chunks_section(self, results: Results, out: Path) -> str:
         shown = [results[self.trial(objective, 0)] for objective in METHODS]
-        o = np.array([[0.3, -0.4, 0.2]], np.float32)
-        truth = np.asarray(Chunks(16, True).draw(jax.random.key(0), o, 64)[0])
+        truth = np.asarray(Chunks(16, True).draw(jax.random.key(0), trials.OBSERVATION, 64)[0])
         figures.ways(shown, truth, out / "ways.png")
         text = ["## Two ways of doing it, at equal optimiser steps\n"]
         for h in HORIZONS:

@@ -23,6 +23,7 @@ RULES = {
     "0.1, 0.2, 0.5 in reach": {"temperatures": (0.1, 0.2, 0.5), "in_reach": True},
 }
 FLOW_STEPS = (1, 2, 10)
+OBSERVATION = np.array([[0.3, -0.4, 0.2]], np.float32)  # the one whose samples are drawn
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,16 @@ def run(trial: Trial) -> Outcome:
     """Trains and judges; a training of flow matching is judged with each number of steps."""
     objective, data = trial.make(), Chunks(trial.horizon, trial.bimodal)
     shape = NoiseShape(trial.horizon, ACTIONS)
-    trained = train(objective, data.labelled, shape, ACTIONS, Recipe(trial.steps), trial.seed)
+    trained = train(objective, data.demonstrations(), shape, ACTIONS, Recipe(trial.steps), trial.seed)
     samplers = {"1 step": objective}
     if isinstance(objective, FlowMatching):
         samplers = {f"{k} step{'s' * (k > 1)}": replace(objective, steps=k) for k in FLOW_STEPS}
     figures, drawn = {}, {}
     for name, sampler in samplers.items():
 
-        def sample(o, key, g, sampler=sampler):
-            return trained.sample(o, key, g, sampler)
+        def sample(params, o, key, g, sampler=sampler):
+            return trained.sample(params, o, key, g, sampler)
 
-        figures[name] = data.judge(sample, trial.seed)
-        drawn[name] = np.asarray(sample(np.array([[0.3, -0.4, 0.2]], np.float32), jax.random.key(5), 64))[0]
+        figures[name] = data.judge(sample, trained.params, trial.seed)
+        drawn[name] = np.asarray(sample(trained.params, OBSERVATION, jax.random.key(5), 64))[0]
     return Outcome(trial, figures, drawn, trained.seconds)
