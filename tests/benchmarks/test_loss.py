@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from drifting_vla_jax.benchmarks.loss import direct_drifting_loss
 from drifting_vla_jax.benchmarks.timing import Measured, format_table, measure
@@ -34,13 +33,8 @@ def test_measuring_runs_every_function_in_turn():
     assert all(len(row.run_s) == 3 and min(row.run_s) > 0 for row in rows)
 
 
-@pytest.mark.slow
-def test_small_groups_are_faster_than_the_transcription():
-    """With room for a noisy machine; the figures are in docs/drifting.md."""
-
-    def learn(loss):
-        return jax.value_and_grad(lambda gen, pos: loss(gen, pos)[0].sum())
-
-    args = (points(0, 512, 8, 128), points(1, 512, 1, 128))
-    direct, ours = measure({"direct": learn(direct_drifting_loss), "ours": learn(drifting_loss)}, args, rounds=30)
-    assert ours.speedup_over(direct) > 1.0 and ours.temp_mb < direct.temp_mb
+def test_large_sets_need_a_fraction_of_the_memory():
+    """Times mean nothing under the compiler flags of the tests; scratch memory does."""
+    functions = {"direct": lambda x, y: direct_drifting_loss(x, y)[0], "ours": lambda x, y: drifting_loss(x, y)[0]}
+    direct, ours = measure(functions, (points(0, 1, 2048, 4), points(1, 1, 2048, 4)), rounds=1)
+    assert ours.temp_mb < 0.5 * direct.temp_mb

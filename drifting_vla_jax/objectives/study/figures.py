@@ -29,7 +29,7 @@ def toys(pairs: Sequence[tuple[Drifted, Drifted]], path: Path) -> None:
         some = slice(0, 48)
         arrows = dict(angles="xy", scale_units="xy", scale=1, width=4e-3, color="black")
         row[0].quiver(*annealed.before[some].T, *annealed.drift[some].T, **arrows)
-        row[0].set_title(f"{fixed.toy.name}: start, first drift (annealed)", fontsize=9)
+        row[0].set_title(f"{fixed.toy.name}: start", fontsize=9)
         row[1].set_title(f"fixed, after {fixed.step[-1]} steps", fontsize=9)
         row[2].set_title(f"annealed, after {fixed.step[-1]} steps", fontsize=9)
         for result, color, name in ((fixed, SAMPLES, "fixed"), (annealed, ARROWS, "annealed")):

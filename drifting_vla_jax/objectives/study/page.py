@@ -114,7 +114,7 @@ class Study:
         equal = self._equal_time(results)
         rows = {"drifting": [self.trial("drifting", s) for s in range(self.seeds)]}
         rows |= {o: [equal[o, s] for s in range(self.seeds)] for o in METHODS[1:]}
-        text.append("## At equal training time\n\nChunks of 64; " + _table(rows, results))
+        text.append("## At equal training time\n\nChunks of 64.\n\n" + _table(rows, results))
         return "\n".join(text)
 
 
@@ -125,7 +125,7 @@ def _table(rows: Mapping[str, Iterable[Trial]], results: Results) -> str:
         outcomes = [results[trial] for trial in row]
         for way in outcomes[0].figures:
             values = {c: np.array([o.figures[way][c] for o in outcomes]) for c in COLUMNS}
-            cells = [f"{v.mean():.3f}" for v in values.values()]
+            cells = ["-" if np.isnan(v).any() else f"{v.mean():.3f}" for v in values.values()]
             distance = values[COLUMNS[0]]
             cells[0] += f" ({distance.min():.3f} - {distance.max():.3f})"
             name = label if len(outcomes[0].figures) == 1 else f"{label}, {way}"
