@@ -33,7 +33,6 @@ class Points(NamedTuple):
       x: the g samples.
       others: what else they are compared with: extra negatives, then positives.
       weight: importance of each as a target, samples first.
-      samples: g.
       negatives: how many of the targets repel, the samples among them.
       reach: temperatures are in units of each observation's own reach (``reach``), not of the mean distance.
       size: how many coordinates all samples of the batch have together.
@@ -43,7 +42,6 @@ class Points(NamedTuple):
     x: Float[Array, "b g d"]
     others: Float[Array, "b k d"]
     weight: Float[Array, "b m"]
-    samples: int
     negatives: int
     reach: bool
     size: Float[Array, ""]

@@ -117,7 +117,6 @@ def drifting_loss(
         x=jax.lax.stop_gradient(gen),
         others=jax.lax.stop_gradient(jnp.concatenate([neg, pos], axis=1) if neg.shape[1] else pos),
         weight=jax.lax.stop_gradient(weight * counted),
-        samples=g,
         negatives=g + neg.shape[1],
         reach=in_reach,
         size=g * jnp.sum(mask),
@@ -137,7 +136,7 @@ def drift_by_products(points: Points, temperatures: Float[Array, " t"]) -> Drift
     product with y serves all temperatures. Points are taken from the first positive: that changes no field, and keeps
     the digits of samples that have gathered round it.
     """
-    g, w = points.samples, points.weight[:, None]
+    g, w = points.x.shape[1], points.weight[:, None]
     origin = points.others[:, points.negatives - g][:, None]
     x, others = points.x - origin, points.others - origin
     inner = jnp.concatenate([_products(x, x), _products(x, others)], axis=2)

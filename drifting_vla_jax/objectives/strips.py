@@ -37,7 +37,7 @@ STRIP = 1 << 20  # distances in a strip: a few megabytes, which caches hold
 
 def drift_by_strips(points: Points, temperatures: Float[Array, " t"], strip: int = STRIP) -> Drift:
     """The same as ``drifting.drift_by_products``, for sets of any size."""
-    y, g = jnp.concatenate([points.x, points.others], axis=1), points.samples
+    y, g = jnp.concatenate([points.x, points.others], axis=1), points.x.shape[1]
     y -= jnp.mean(y, axis=1, keepdims=True)
     b, m, d = y.shape
     rows = min(g, max(1, strip // (b * m)))

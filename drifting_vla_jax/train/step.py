@@ -95,12 +95,13 @@ def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[
     def keep(new, old):
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
+    bank = None if state.bank is None else add(state.bank, batch.task, summary, batch.target, batch.mask)
     new_state = state.replace(
         step=state.step + finite,
         params=keep(params, state.params),
         ema_params=keep(ema_params, state.ema_params),
         opt_state=keep(opt_state, state.opt_state),
-        bank=None if state.bank is None else add(state.bank, batch.task, summary, batch.target, batch.mask),
+        bank=keep(bank, state.bank),
     )
     metrics = {"loss": loss, "grad_norm": grad_norm, "learning_rate": schedule(config)(state.step), "finite": finite}
     return new_state, metrics | info

@@ -157,7 +157,7 @@ def test_the_order_of_points_and_of_observations_means_nothing():
 
 
 def test_no_gradient_reaches_positives_negatives_or_the_field():
-    """The gradient is exactly that of the squared distance to a fixed goal: -2 V / (unit g d), of mean square 4 / ..."""
+    """The gradient is that of the squared distance to a fixed goal, -2 V / (unit g d), where the loss is the mean of V^2."""
     gen, pos, neg = _points(0, 2, 4, 6), _points(1, 2, 1, 6), _points(2, 2, 3, 6)
     by_pos, by_neg = jax.jit(jax.grad(lambda p, n: drifting_loss(gen, p, n)[0].sum(), argnums=(0, 1)))(pos, neg)
     assert not by_pos.any() and not by_neg.any()
@@ -231,7 +231,7 @@ def test_in_reach_each_observation_has_its_own_unit_of_temperature():
 def some_points(b, g, p, d, reach):
     y = _points(3, b, g + p, d)
     weight = 0.5 + jnp.abs(_points(4, b, g + p))
-    return Points(y[:, :g], y[:, g:], weight, g, g, reach, jnp.float32(b * g * d), jnp.float32(d))
+    return Points(y[:, :g], y[:, g:], weight, g, reach, jnp.float32(b * g * d), jnp.float32(d))
 
 
 @pytest.mark.parametrize("reach", [False, True])

@@ -21,7 +21,7 @@ from drifting_vla_jax.objectives.objective import Expert, NoiseShape, Objective
 
 
 class MLP(nn.Module):
-    """Three hidden layers; ``residual`` adds the noise to the output, so that training starts from a chosen shape."""
+    """Three hidden layers on everything side by side: what is seen, the noise, the time."""
 
     horizon: int
     actions: int
@@ -42,7 +42,7 @@ class MLP(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how a network is trained: AdamW's cousin Adam, warm-up, cosine to a fiftieth, EMA."""
+    """How long and how a network is trained: Adam, warm-up, cosine to a fiftieth of the rate, EMA."""
 
     steps: int
     batch: int = 64
