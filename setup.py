@@ -12,6 +12,9 @@ LEARNER = [
     "tensorflow-datasets>=4.9.10,<4.10",
     "importlib_resources",  # imported by tensorflow-datasets, not declared by it
     "jaxtyping>=0.3.11,<0.4",
+    "safetensors>=0.6,<1",
+    "tokenizers>=0.22,<1",
+    "huggingface_hub>=0.34,<2",
     "scipy>=1.15,<2",
     "matplotlib>=3.10,<4",
     "rich>=13,<16",
@@ -46,6 +49,6 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.11", *LEARNER],
         "metaworld": METAWORLD,
         "data": DATA,
-        "test": ["pytest>=8", "beartype>=0.20", "ruff>=0.12"],
+        "test": ["pytest>=8", "beartype>=0.20", "ruff>=0.12", "torch==2.13.0", "transformers>=5,<6"],
     },
 )

@@ -24,13 +24,16 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.path = "data/metaworld"  # directory written by drifting_vla_jax.data.build
     config.data.batch_size = 64  # observations per optimiser step, over all devices
-    config.data.max_tokens = 48  # an instruction's longest length, in tokens (bytes); longer ones are refused
+    config.data.max_tokens = 48  # an instruction's longest length, in tokens (of bytes or of CLIP, which knows 77)
     config.data.num_threads = 2  # threads that decode and augment
     config.data.prefetch = 2  # batches kept ready on the device
     config.data.cache_mb = 2048  # memory for decoded images; used if the whole split fits
     config.data.shift = 4  # augmentation: random shift of each view, pixels at most
     config.data.brightness = 0.1  # augmentation: added to each view, as a share of full scale, at most
     config.data.contrast = 0.1  # augmentation: relative change of each view's contrast, at most
+    config.data.features = (
+        False  # True: read what data.cache_features stored in place of images; needs a frozen encoder
+    )
     config.data.state_noise = 0.02  # augmentation: standard deviation added to the normalised state
 
     config.action = ConfigDict()
@@ -42,18 +45,34 @@ def get_config() -> ConfigDict:
     config.model.readout = 8  # numbers per image token laid side by side for adaLN: where things are, linearly readable
     config.model.noise_dim = 10  # numbers of noise per action step; flow matching needs the network's action width, 10
     config.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (parameters stay float32)
+    config.model.frozen_dtype = "float32"  # of the weights of frozen pretrained encoders: float32 | bfloat16
+    config.model.proprioception = True  # the network is told its state, not only shown images
+    config.model.history = 0  # earlier time steps whose images are seen besides the present ones
+    config.model.history_stride = 1  # control steps between them
+    config.model.scan_layers = False  # fusion and DiT as one compiled layer with stacked parameters: deep networks
+    config.model.remat = (
+        "none"  # layers compute again for the gradient: none | dots (keep products) | full (keep inputs)
+    )
     config.model.vision = ConfigDict()
+    config.model.vision.name = "vit"  # vit: from scratch, sizes below | facebook/dinov2-{small,base,large,giant},
+    # facebook/dinov2-with-registers-..., or a directory of one: pretrained, then these three count and the sizes do not
+    config.model.vision.image_size = (
+        0  # pixels that a pretrained encoder sees, a multiple of its patch; 0: as they come
+    )
+    config.model.vision.pool = 1  # side of the square of its patches averaged into one token
+    config.model.vision.lora = 0  # rank of adapters on a frozen pretrained encoder; 0: none
     config.model.vision.patch = 16  # pixels, side of the square that becomes a token
     config.model.vision.stem = "conv"  # patch (one linear map, ViT) | conv (small convolutions down to the same grid)
     config.model.vision.width = 128
     config.model.vision.depth = 2
     config.model.vision.heads = 4
-    config.model.vision.freeze = False  # True: no gradient, no optimiser state for this encoder
     config.model.text = ConfigDict()
+    config.model.text.name = "bytes"  # bytes: from scratch, sizes below | openai/clip-vit-{base-patch32,base-patch16,
+    # large-patch14}, or a directory of one: pretrained, the sizes do not count
+    config.model.text.lora = 0  # as for images
     config.model.text.width = 64
     config.model.text.depth = 1
     config.model.text.heads = 4
-    config.model.text.freeze = False
     config.model.fusion = ConfigDict()
     config.model.fusion.depth = 2  # cross-attention layers: action tokens ask the context
     config.model.fusion.heads = 4
@@ -90,6 +109,10 @@ def get_config() -> ConfigDict:
     config.train.learning_rate = 1e-3  # peak
     config.train.warmup_steps = 100  # linear from 0
     config.train.final_lr_fraction = 0.02  # cosine down to this share of the peak
+    config.train.freeze = ()  # parts of the network that are not trained, e.g. ("vision", "text")
+    config.train.lr_scale = ConfigDict()  # learning rate of an encoder over that of the rest
+    config.train.lr_scale.vision = 1.0
+    config.train.lr_scale.text = 1.0
     config.train.weight_decay = 0.01  # AdamW, on matrices only
     config.train.b1 = 0.9  # AdamW
     config.train.b2 = 0.95  # AdamW
@@ -125,6 +148,7 @@ def get_config() -> ConfigDict:
     config.serve.port = 8000
     config.serve.batch_sizes = (1, 2, 4)  # compiled before listening; the largest is the most requests gathered
     config.serve.batch_deadline_ms = 2.0  # longest wait for more requests to join a batch
+    config.serve.text_cache = 256  # instructions whose features are remembered
     config.serve.api_key = ""  # if set, clients must send "Authorization: Api-Key <it>"
     config.lock()
     return config

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import FRAMES, GROUPINGS
+from drifting_vla_jax.types import FRAMES, GROUPINGS, is_fixed, is_pretrained
+
+DTYPES = ("float32", "bfloat16")
+REMAT = ("none", "dots", "full")
+PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
+    *("model.history_stride", "model.vision.pool", "serve.text_cache"),
     *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
 )
 
@@ -84,13 +89,12 @@ def validate(config: ConfigDict) -> None:
     expect(len(config.env.cameras) > 0, "config.env.cameras is empty; name at least one view")
     expect(len(config.env.tasks) > 0, "config.env.tasks is empty; name at least one task")
     expect(config.action.frame in FRAMES, f"config.action.frame is {config.action.frame!r}; expected {_either(FRAMES)}")
-    expect(m.vision.stem in ("conv", "patch"), f"config.model.vision.stem is {m.vision.stem!r}; expected conv or patch")
-    expect(m.dtype in ("float32", "bfloat16"), f"config.model.dtype is {m.dtype!r}; expected float32 or bfloat16")
+    for key in ("dtype", "frozen_dtype"):
+        expect(m[key] in DTYPES, f"config.model.{key} is {m[key]!r}; expected {_either(DTYPES)}")
+    expect(m.remat in REMAT, f"config.model.remat is {m.remat!r}; expected {_either(REMAT)}")
+    expect(m.history >= 0, f"config.model.history is {m.history}; expected 0 (the present alone) or more")
+    problems += _encoder_problems(config)
     expect(config.train.wandb in ("auto", "off"), f"config.train.wandb is {config.train.wandb!r}; expected auto or off")
-    expect(
-        config.env.image_size % m.vision.patch == 0,
-        f"config.env.image_size {config.env.image_size} is no multiple of config.model.vision.patch {m.vision.patch}",
-    )
     o = config.objective
     expect(o.grouping in GROUPINGS, f"config.objective.grouping is {o.grouping!r}; expected {_either(GROUPINGS)}")
     for part, key in (("bank", "size"), ("guidance", "negatives")):
@@ -109,11 +113,6 @@ def validate(config: ConfigDict) -> None:
     for key, least in (("max_alpha", 1), ("power", 0), ("alpha", 1)):
         value = o.guidance[key]
         expect(value >= least, f"config.objective.guidance.{key} is {value}; expected at least {least}")
-    levels = m.vision.patch // 4
-    expect(
-        m.vision.stem != "conv" or (m.vision.patch % 4 == 0 and levels & (levels - 1) == 0),
-        f"config.model.vision.patch is {m.vision.patch}; the conv stem needs 4, 8, 16 or 32",
-    )
     for name, width, heads in (
         ("vision", m.vision.width, m.vision.heads),
         ("text", m.text.width, m.text.heads),
@@ -131,6 +130,41 @@ def validate(config: ConfigDict) -> None:
            f"config.serve.batch_sizes is {sizes}; expected ascending sizes, e.g. (1, 2, 4)")  # fmt: skip
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _encoder_problems(config: ConfigDict) -> Iterator[str]:
+    """What is wrong with the encoders and what is to be trained of them."""
+    m, v, freeze = config.model, config.model.vision, config.train.freeze
+    unknown = [part for part in freeze if part not in PARTS]
+    if unknown:
+        yield f"config.train.freeze names {', '.join(unknown)}; expected some of {', '.join(PARTS)}"
+    for part in ("vision", "text"):
+        rank = m[part].lora
+        if rank and not (is_pretrained(config, part) and part in freeze):
+            yield (
+                f"config.model.{part}.lora is {rank}: adapters are for a pretrained encoder that is frozen; "
+                f"name one in config.model.{part}.name and put {part!r} into config.train.freeze"
+            )
+    if config.data.features:
+        if not is_fixed(config, "vision"):
+            yield "config.data.features needs a frozen pretrained image encoder without adapters: its outputs are stored"
+        moving = [key for key in ("shift", "brightness", "contrast") if config.data[key]]
+        if moving:
+            yield (
+                f"config.data.{', '.join(moving)} change images, but config.data.features reads what was stored of "
+                "unchanged ones; set them to 0"
+            )
+    if is_pretrained(config, "vision"):
+        return
+    if v.image_size or v.pool != 1:
+        yield "config.model.vision.image_size and pool are for a pretrained encoder; leave them at 0 and 1"
+    if config.env.image_size % v.patch:
+        yield f"config.env.image_size {config.env.image_size} is no multiple of config.model.vision.patch {v.patch}"
+    if v.stem not in ("conv", "patch"):
+        yield f"config.model.vision.stem is {v.stem!r}; expected conv or patch"
+    levels = v.patch // 4
+    if v.stem == "conv" and (v.patch % 4 or levels & (levels - 1)):
+        yield f"config.model.vision.patch is {v.patch}; the conv stem needs 4, 8, 16 or 32"
 
 
 def _get(config: ConfigDict, dotted: str):

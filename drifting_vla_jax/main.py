@@ -28,6 +28,10 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "directory of the run: checkpoints, metrics, evaluations")
     flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe"], "what to do")
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
+    for part in ("vision", "text"):
+        flags.DEFINE_string(
+            f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
+        )
     flags.mark_flag_as_required("config")
 
 
@@ -61,7 +65,9 @@ def _policy(config, workdir: Path):
     """The checkpoint's policy with this call's ``eval`` and ``serve`` sections."""
     from drifting_vla_jax.policy.policy import Policy
 
-    return Policy.restore(workdir, FLAGS.step, batch_sizes=tuple(config.serve.batch_sizes))
+    s, given = config.serve, {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
+    encoders = {part: name for part, name in given.items() if name}
+    return Policy.restore(workdir, FLAGS.step, tuple(s.batch_sizes), s.text_cache, encoders)
 
 
 def _evaluate(config, workdir: Path) -> None:

@@ -1,7 +1,7 @@
 """The axis legend, and the typed pytrees that cross boundaries.
 
 b batch of observations   v camera views        c channels          n context tokens   l text tokens
-u distinct instructions   h action horizon      a action dims       s state dims       d width
+u distinct instructions   h action horizon      a action dims       s state dims       d width      e encoder width
 g samples per observation p positives           q negatives         t temperatures     z noise dims
 """
 
@@ -10,31 +10,52 @@ from __future__ import annotations
 import jax
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 ACTION_DIM = 8  # at every boundary: x y z, qx qy qz qw, gripper
 NETWORK_ACTION_DIM = 10  # inside the network: x y z, rotation as the first two columns of its matrix, gripper
 ACTION_PARTS = {"position": slice(0, 3), "rotation": slice(3, 9), "gripper": slice(9, 10)}  # of the network's action
 GROUPINGS = ("chunk", "step", "dim", "block")  # which entries of a chunk drift together: objectives/grouping.py
+SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
 FRAMES = ("relative", "absolute")  # positions in the network: from the present end effector, or in the world
 
 
 @struct.dataclass
-class Observation:
-    """What the network sees of b observations.
+class Text:
+    """u instructions, encoded.
 
     Attributes:
-      images: views in the order of ``config.env.cameras``, RGB.
-      state: proprioception, normalised.
-      tokens: the distinct instructions of this batch as token ids, 0 = padding; each is encoded once.
-      prompt: which of the u instructions each observation was given; -1: none.
+      words: a feature per token.
+      summary: one per instruction.
+      mask: False on padding.
     """
 
-    images: UInt8[Array, "b v height width 3"]
+    words: Float[Array, "u l e"]
+    summary: Float[Array, "u e"]
+    mask: Bool[Array, "u l"]
+
+
+@struct.dataclass
+class Observation:
+    """What the network sees of b observations: images or what an encoder made of them, instructions likewise.
+
+    Attributes:
+      images: views in the order of ``config.env.cameras``, RGB; with ``config.model.history`` all views of the oldest
+        time step first. None if ``features`` are given.
+      state: proprioception, normalised.
+      prompt: which of the u instructions each observation was given; -1: none.
+      tokens: the distinct instructions as token ids; each is encoded once. None if ``text`` is given.
+      features: of a frozen image encoder, stored beforehand.
+      text: of a frozen text encoder, or of a policy that remembers its instructions.
+    """
+
+    images: UInt8[Array, "b v height width 3"] | None
     state: Float[Array, "b s"]
-    tokens: Int[Array, "u l"]
     prompt: Int[Array, " b"]
+    tokens: Int[Array, "u l"] | None = None
+    features: Float[Array, "b v n e"] | None = None
+    text: Text | None = None
 
 
 @struct.dataclass
@@ -54,16 +75,32 @@ class Batch:
     task: Int[Array, " b"]
 
 
+def is_pretrained(config: ConfigDict, part: str) -> bool:
+    """Whether "vision" or "text" is an encoder that others trained."""
+    return part in SCRATCH and config.model[part].name != SCRATCH[part]
+
+
+def is_fixed(config: ConfigDict, part: str) -> bool:
+    """Whether an encoder's outputs never change, so that they can be computed once and kept."""
+    return is_pretrained(config, part) and part in config.train.freeze and not config.model[part].lora
+
+
+def views(config: ConfigDict) -> int:
+    """v: images in an observation, earlier ones included."""
+    return len(config.env.cameras) * (1 + config.model.history)
+
+
 def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0) -> Batch:
     """A batch of the right shapes and random numbers, for shape inference, warm-up and tests."""
     rng = np.random.default_rng(seed)
     b, h, size = batch_size, config.action.horizon, config.env.image_size
+    tokens = rng.integers(1, 257, (prompts, config.data.max_tokens), np.int32)
     return Batch(
         observation=Observation(
-            images=rng.integers(0, 256, (b, len(config.env.cameras), size, size, 3), np.uint8),
+            images=rng.integers(0, 256, (b, views(config), size, size, 3), np.uint8),
             state=rng.standard_normal((b, config.env.state_dim), np.float32),
-            tokens=rng.integers(1, 257, (prompts, config.data.max_tokens), np.int32),
             prompt=rng.integers(0, prompts, (b,), np.int32),
+            tokens=None if is_fixed(config, "text") else tokens,
         ),
         target=rng.standard_normal((b, h, NETWORK_ACTION_DIM), np.float32),
         mask=np.ones((b, h, NETWORK_ACTION_DIM), np.float32),

@@ -1,15 +1,20 @@
 """A configuration of a few thousand parameters and a data set of a few dozen steps, with every part of the real ones."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
 
 from configs import base
 from drifting_vla_jax.data import builder
 from drifting_vla_jax.data.episodes import Episode, encode_png
+from drifting_vla_jax.models import pretrained
+from drifting_vla_jax.models.clip_text import ClipTextArchitecture
+from drifting_vla_jax.models.dinov2 import DinoArchitecture
 from drifting_vla_jax.train.state import init_params
 
 TASKS = ("reach-red", "reach-blue")
@@ -35,6 +40,30 @@ def small_config():
     t = config.train
     t.steps, t.warmup_steps, t.log_every, t.eval_every, t.eval_batches, t.save_every = 6, 2, 1, 3, 1, 3
     t.wandb = "off"
+    return config
+
+
+def small_encoders(out: Path) -> dict[str, str]:
+    """A DINOv2 and a CLIP text encoder of two thin layers with random weights, as ``models.convert`` writes them."""
+    dino = DinoArchitecture(16, 2, 2, 32, "gelu", patch=4, grid=3)
+    clip = ClipTextArchitecture(16, 2, 2, 32, vocabulary=514, length=32, end=513)
+    rng = np.random.default_rng(0)
+    for part, architecture in (("vision", dino), ("text", clip)):
+        shapes = pretrained.shapes(architecture)
+        params = {path: 0.3 * rng.standard_normal(shape, np.float32) for path, shape in shapes.items()}
+        encoder = pretrained.Encoder("a test", architecture, params, pretrained.identity(architecture, params), None)
+        pretrained.write(encoder, out / part)
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (out / "text" / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (out / "text" / "merges.txt").write_text("#version: 0.2\n")
+    return {part: str(out / part) for part in ("vision", "text")}
+
+
+def with_encoders(config, encoders: dict[str, str]):
+    """The configuration with frozen pretrained encoders in place of those trained from scratch."""
+    config.model.vision.name, config.model.text.name = encoders["vision"], encoders["text"]
+    config.train.freeze = ("vision", "text")
     return config
 
 

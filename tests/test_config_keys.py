@@ -25,11 +25,12 @@ from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
 from drifting_vla_jax.policy.policy import Policy
 from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
+from drifting_vla_jax.train.borrowed import abstract_borrowed
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.state import abstract_state, init_params, init_state
 from drifting_vla_jax.train.step import sample_chunks, train_step
 from drifting_vla_jax.types import abstract, fake_batch
-from tests.small import write_dataset
+from tests.small import small_encoders, with_encoders, write_dataset
 
 
 def _digest(*values) -> str:
@@ -54,14 +55,23 @@ def answer(config) -> str:
     observation = abstract(fake_batch(config, 2, prompts=2).observation)
     noise = jax.ShapeDtypeStruct((2, 1, config.action.horizon, config.model.noise_dim), jnp.float32)
     params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    observation = observation.replace(text=abstract_borrowed(config, params, sharding.make_mesh(config), 3).text)
     return _digest(str(jax.make_jaxpr(lambda p, o, n: sample_chunks(p, o, n, config))(params, observation, noise)))
 
 
 def update(config) -> str:
-    """The traced optimiser on one matrix."""
-    params = {"dit": {"kernel": jnp.ones((2, 2))}}
+    """The traced optimiser on three matrices."""
+    params = {part: {"kernel": jnp.ones((2, 2))} for part in ("dit", "vision", "text")}
     optimiser = make_optimizer(config)
     return _digest(str(jax.make_jaxpr(lambda g: optimiser.update(g, optimiser.init(params), params)[0])(params)))
+
+
+def beside(config) -> str:
+    """What stands beside the train state: weights of frozen encoders, encoded instructions."""
+    params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    found = abstract_borrowed(config, params, sharding.make_mesh(config), 3)
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    return _digest([(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves])
 
 
 def loss(config) -> str:
@@ -140,11 +150,11 @@ def serving(config) -> str:
 
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Policy, "restore", lambda *args, **options: seen.append(options))
+        patch.setattr(Policy, "restore", lambda *args, **options: seen.append((args, options)))
         patch.setattr(
             server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
         )
-        patch.setattr(main, "FLAGS", SimpleNamespace(step="latest"))
+        patch.setattr(main, "FLAGS", SimpleNamespace(step="latest", vision_weights=None, text_weights=None))
         main._serve(config, None)
     return _digest(seen)
 
@@ -165,7 +175,8 @@ def cadence(config) -> str:
         run.config, run.workdir = config, None
         run.state = SimpleNamespace(step=0)
         run.assets = None
-        run.train_step = lambda state, batch: (state, {"loss": 0.0, "finite": True})
+        run.borrowed = None
+        run.train_step = lambda state, batch, borrowed: (state, {"loss": 0.0, "finite": True})
         run.checkpoints = SimpleNamespace(
             save=lambda *args: events.append("save"), wait=lambda: None, latest=lambda: None, folder=""
         )
@@ -183,7 +194,8 @@ def cadence(config) -> str:
         patch.setattr("pathlib.Path.mkdir", lambda *args, **options: None)
         loop.train(config, "unused")
     dataset = DataSet(config.data.path, config.env.cameras)
-    held_out = len(loop._validation_batches(dataset, dataset.action_space(config), config))
+    assets = loop._assets(config, dataset, dataset.action_space(config), {})
+    held_out = len(loop._validation_batches(dataset, assets, config))
     return _digest(events, kept, held_out)
 
 
@@ -230,6 +242,7 @@ KEYS = {
     "data.num_threads": (3, reading),
     "data.prefetch": (5, reading),
     "data.cache_mb": (0, reading),
+    "data.features": (True, beside),
     "data.shift": (0, batch),
     "data.brightness": (0.0, batch),
     "data.contrast": (0.0, batch),
@@ -240,16 +253,26 @@ KEYS = {
     "model.readout": (4, shapes),
     "model.noise_dim": (6, shapes),
     "model.dtype": ("bfloat16", answer),
+    "model.frozen_dtype": ("bfloat16", beside),
+    "model.proprioception": (False, shapes),
+    "model.history": (2, shapes),
+    "model.history_stride": (2, batch),
+    "model.scan_layers": (True, shapes),
+    "model.remat": ("full", program),
+    "model.vision.name": ("vit", shapes),
+    "model.vision.image_size": (8, answer),
+    "model.vision.pool": (2, shapes),
+    "model.vision.lora": (2, shapes),
     "model.vision.patch": (4, shapes),
     "model.vision.stem": ("patch", shapes),
     "model.vision.width": (32, shapes),
     "model.vision.depth": (2, shapes),
     "model.vision.heads": (4, shapes),
-    "model.vision.freeze": (True, shapes),
+    "model.text.name": ("bytes", shapes),
+    "model.text.lora": (2, shapes),
     "model.text.width": (32, shapes),
     "model.text.depth": (2, shapes),
     "model.text.heads": (4, shapes),
-    "model.text.freeze": (True, shapes),
     "model.fusion.depth": (2, shapes),
     "model.fusion.heads": (4, shapes),
     "model.dit.depth": (2, shapes),
@@ -274,6 +297,9 @@ KEYS = {
     "train.learning_rate": (2e-3, update),
     "train.warmup_steps": (3, update),
     "train.final_lr_fraction": (0.5, update),
+    "train.freeze": (("vision",), shapes),
+    "train.lr_scale.vision": (0.5, update),
+    "train.lr_scale.text": (0.5, update),
     "train.weight_decay": (0.2, update),
     "train.b1": (0.8, update),
     "train.b2": (0.8, update),
@@ -301,11 +327,22 @@ KEYS = {
     "serve.port": (1, serving),
     "serve.batch_sizes": ((1, 8), serving),
     "serve.batch_deadline_ms": (9.0, serving),
+    "serve.text_cache": (2, serving),
     "serve.api_key": ("k", serving),
 }
 
+# Keys of pretrained encoders: their probes run with a pair of them.
+PRETRAINED = (
+    "data.features",
+    "model.frozen_dtype",
+    *(f"model.vision.{k}" for k in ("name", "image_size", "pool", "lora")),
+)
+PRETRAINED += ("model.text.name", "model.text.lora")
+
 # What else must hold for a key's probe to make sense.
 WITH = {
+    "model.history_stride": {"model.history": 1},
+    "model.vision.image_size": {"model.vision.pool": 2},
     "mesh.data": {"mesh.fsdp": 2},
     "mesh.fsdp_min_size": {"mesh.fsdp": 2},
     "mesh.fsdp": {"mesh.fsdp_min_size": 1},
@@ -333,14 +370,24 @@ def test_every_key_has_a_probe():
 
 
 @functools.cache
-def _before(key_probe, fixed: tuple, path: str) -> str:
+def _before(key_probe, fixed: tuple, path: str, encoders: str | None) -> str:
     from tests.small import small_config
 
     config = small_config()
     config.data.path = path
+    if encoders:
+        with_encoders(config, {part: f"{encoders}/{part}" for part in ("vision", "text")})
     for name, value in fixed:
         _set(config, name, value)
     return key_probe(config)
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """The folder of a small pretrained pair."""
+    out = tmp_path_factory.mktemp("encoders")
+    small_encoders(out)
+    return str(out)
 
 
 @pytest.fixture(scope="module")
@@ -358,11 +405,14 @@ def test_a_key_that_nothing_reads_would_be_caught(config):
 
 
 @pytest.mark.parametrize("key", sorted(KEYS))
-def test_changing_a_key_changes_something(key, config, other_dataset):
+def test_changing_a_key_changes_something(key, config, other_dataset, encoders):
     value, probe = KEYS[key]
     value = str(other_dataset) if key == "data.path" else value
     fixed = tuple(WITH.get(key, {}).items())
-    before = _before(probe, fixed, config.data.path)
+    beside_it = encoders if key in PRETRAINED else None
+    before = _before(probe, fixed, config.data.path, beside_it)
+    if beside_it:
+        with_encoders(config, {part: f"{encoders}/{part}" for part in ("vision", "text")})
     for name, fixed_value in fixed:
         _set(config, name, fixed_value)
     assert value != dict(config_lib.flatten(config))[key]

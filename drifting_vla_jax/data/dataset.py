@@ -47,6 +47,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.state)
 
+    def rows_before(self, row: int, history: int, stride: int) -> np.ndarray:
+        """``row`` and ``history`` earlier ones of its episode, ``stride`` apart, oldest first, the first one repeated."""
+        first = int(np.searchsorted(self.last, row))  # rows of earlier episodes end before this one
+        return np.maximum(row - stride * np.arange(history, -1, -1), first)
+
     def images(self, row: int) -> np.ndarray:
         """The views of one time step, uint8 [v, size, size, 3]."""
         if self.cache is not None and self.cache.filled[row]:

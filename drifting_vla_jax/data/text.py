@@ -1,29 +1,127 @@
-"""Instruction -> token ids, on bytes: 0 is padding, 1 + byte otherwise. Needs no vocabulary and no download."""
+"""Instruction -> token ids.
+
+bytes   0 is padding, 1 + byte otherwise: needs no vocabulary and no download; for the encoder trained from scratch
+CLIP    byte-pair encoding of a CLIP checkpoint's own vocabulary, between a start and an end token, padded with the end
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
 
-VOCABULARY = 257
+from drifting_vla_jax.data import hub
+
+log = logging.getLogger(__name__)
+
+VOCABULARY = 257  # of bytes
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # what CLIP calls a word
 
 
-def tokenize(texts: Sequence[str], max_tokens: int) -> np.ndarray:
-    """Encodes n instructions as int32 [n, max_tokens], UTF-8 bytes shifted by one, zero-padded.
+def make_tokenizer(config: ConfigDict) -> ByteTokenizer | ClipTokenizer:
+    """The tokenizer of ``config.model.text.name``, to ``config.data.max_tokens`` tokens.
 
     Raises:
-      ValueError: an instruction is empty or longer than ``max_tokens`` bytes; it is never cut silently.
+      HubError: the vocabulary is not here and cannot be fetched.
     """
-    tokens = np.zeros((len(texts), max_tokens), np.int32)
-    for row, text in enumerate(texts):
-        data = text.strip().lower().encode()
-        if not data:
-            raise ValueError("the instruction is empty; say what the robot is to do")
-        if len(data) > max_tokens:
-            raise ValueError(
-                f"the instruction has {len(data)} bytes, at most {max_tokens} fit "
-                f"(config.data.max_tokens): {text[:60]!r}"
-            )
-        tokens[row, : len(data)] = np.frombuffer(data, np.uint8).astype(np.int32) + 1
-    return tokens
+    name, length = config.model.text.name, config.data.max_tokens
+    return ByteTokenizer(length) if name == "bytes" else ClipTokenizer(hub.folder(name, TOKENIZER_FILES), length)
+
+
+class ByteTokenizer:
+    """UTF-8 bytes of the lower-cased text."""
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "n l"]:
+        """Encodes n instructions as int32.
+
+        Raises:
+          ValueError: an instruction is empty or longer than ``length`` bytes; it is never cut silently.
+        """
+        tokens = np.zeros((len(texts), self.length), np.int32)
+        for row, text in enumerate(texts):
+            data = _said(text).lower().encode()
+            if len(data) > self.length:
+                raise ValueError(
+                    f"the instruction has {len(data)} bytes, at most {self.length} fit "
+                    f"(config.data.max_tokens): {text[:60]!r}"
+                )
+            tokens[row, : len(data)] = np.frombuffer(data, np.uint8).astype(np.int32) + 1
+        return tokens
+
+
+class ClipTokenizer:
+    """CLIP's byte-pair encoding; an instruction that is too long is cut as CLIP cuts it, and the log says so once."""
+
+    def __init__(self, folder: Path, length: int):
+        """Reads ``tokenizer.json``, or else ``vocab.json`` and ``merges.txt``.
+
+        Raises:
+          FileNotFoundError: the folder has neither.
+        """
+        from tokenizers import Tokenizer
+
+        if (folder / "tokenizer.json").is_file():
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            self._tokenizer = _from_vocabulary(folder)
+        else:
+            raise FileNotFoundError(f"{folder} has no tokenizer.json, nor vocab.json and merges.txt, of a CLIP model")
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.length, self._cut = length, False
+
+    def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "n l"]:
+        """Encodes n instructions as int32: start, words, end, then ends as padding.
+
+        Raises:
+          ValueError: an instruction is empty.
+        """
+        end = self._tokenizer.token_to_id(END)
+        tokens = np.full((len(texts), self.length), end, np.int32)
+        for row, encoding in enumerate(self._tokenizer.encode_batch([_said(text) for text in texts])):
+            ids = encoding.ids
+            if len(ids) > self.length:
+                if not self._cut:
+                    log.warning("instruction of %d tokens cut to %d: %.60r", len(ids), self.length, texts[row])
+                self._cut, ids = True, [*ids[: self.length - 1], end]
+            tokens[row, : len(ids)] = ids
+        return tokens
+
+
+def _said(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise ValueError("the instruction is empty; say what the robot is to do")
+    return text
+
+
+def _from_vocabulary(folder: Path):
+    """CLIP's tokenizer from its two original files."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    bpe = models.BPE.from_file(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token=END, end_of_word_suffix="</w>"
+    )
+    tokenizer = Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    start, end = (tokenizer.token_to_id(token) for token in (START, END))
+    tokenizer.add_special_tokens([START, END])
+    tokenizer.post_processor = processors.RobertaProcessing((END, end), (START, start), add_prefix_space=False)
+    return tokenizer

@@ -99,7 +99,7 @@ def evaluate(
     if not specs:
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
     keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
-    settings = EpisodeSettings(execute, max_steps, hold_steps)
+    settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps)
     identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip)
     recorder.claim_folder(out, identity)
     options = {

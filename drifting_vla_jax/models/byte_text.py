@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from drifting_vla_jax.data.text import VOCABULARY
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, RMSNorm
+from drifting_vla_jax.types import Text
 
 
 class ByteText(nn.Module):
@@ -24,10 +25,7 @@ class ByteText(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(
-        self, tokens: Int[Array, "u l"]
-    ) -> tuple[Float[Array, "u l width"], Float[Array, "u width"], Bool[Array, "u l"]]:
-        """Returns a feature per token, one per instruction, and which tokens are real."""
+    def __call__(self, tokens: Int[Array, "u l"]) -> Text:
         mask = tokens > 0
         x = nn.Embed(VOCABULARY, self.width, embedding_init=EMBEDDING_INIT, dtype=self.dtype, name="embed")(tokens)
         positions = jnp.arange(tokens.shape[1], dtype=jnp.float32)
@@ -36,4 +34,4 @@ class ByteText(nn.Module):
         x = RMSNorm(name="norm")(x)
         real = mask[..., None].astype(x.dtype)
         pooled = jnp.sum(x * real, axis=1) / jnp.maximum(jnp.sum(real, axis=1), 1)
-        return x, pooled, mask
+        return Text(x, pooled, mask)

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drifting_vla_jax.models.layers import Attention, Modulation, SwiGLU, normalise
+from drifting_vla_jax.models.layers import Attention, Modulation, SwiGLU, normalise, stack
 
 
 class DiTBlock(nn.Module):
@@ -32,16 +32,18 @@ class DiTBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """A stack of blocks and a final modulated norm."""
+    """A stack of blocks (see ``layers.stack``) and a final modulated norm."""
 
     depth: int
     heads: int
     mlp_ratio: float
+    scan: bool
+    remat: str
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Float[Array, "b g h d"], condition: Float[Array, "b #g d"]) -> Float[Array, "b g h d"]:
-        for i in range(self.depth):
-            x = DiTBlock(self.heads, self.mlp_ratio, self.dtype, name=f"block_{i}")(x, condition)
+        options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
+        x = stack(DiTBlock, self.depth, self.scan, self.remat, options)(x, condition)
         shift, scale = Modulation(2, x.shape[-1], self.dtype, name="final_modulation")(condition)
         return normalise(x) * (1 + scale) + shift

@@ -10,13 +10,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from drifting_vla_jax.models.layers import Attention, RMSNorm, SwiGLU
+from drifting_vla_jax.models.layers import Attention, RMSNorm, SwiGLU, stack
 
 
-class Fusion(nn.Module):
-    """Pre-norm layers of cross-attention and SwiGLU."""
+class FusionBlock(nn.Module):
+    """Cross-attention, then SwiGLU, both on what RMSNorm lets through and both added to it."""
 
-    depth: int
     heads: int
     mlp_ratio: float
     dtype: jnp.dtype
@@ -25,9 +24,25 @@ class Fusion(nn.Module):
     def __call__(
         self, x: Float[Array, "b gh d"], context: Float[Array, "b n d"], mask: Bool[Array, "b n"]
     ) -> Float[Array, "b gh d"]:
+        attention = Attention(self.heads, self.dtype, name="attention")
+        x = x + attention(RMSNorm(name="attention_norm")(x), context, mask)
+        return x + SwiGLU(self.mlp_ratio, self.dtype, name="mlp")(RMSNorm(name="mlp_norm")(x))
+
+
+class Fusion(nn.Module):
+    """A stack of blocks (see ``layers.stack``) over a context that is normalised once."""
+
+    depth: int
+    heads: int
+    mlp_ratio: float
+    scan: bool
+    remat: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b gh d"], context: Float[Array, "b n d"], mask: Bool[Array, "b n"]
+    ) -> Float[Array, "b gh d"]:
         context = RMSNorm(name="context_norm")(context)
-        for i in range(self.depth):
-            attention = Attention(self.heads, self.dtype, name=f"attention_{i}")
-            x = x + attention(RMSNorm(name=f"attention_norm_{i}")(x), context, mask)
-            x = x + SwiGLU(self.mlp_ratio, self.dtype, name=f"mlp_{i}")(RMSNorm(name=f"mlp_norm_{i}")(x))
-        return x
+        options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
+        return stack(FusionBlock, self.depth, self.scan, self.remat, options)(x, context, mask)

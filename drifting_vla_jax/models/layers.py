@@ -22,17 +22,26 @@ class Dense(nn.Module):
 
     All leading axes are flattened first: with a single contracted axis the weight gradient takes XLA's fast matmul on
     CPU (twice as fast as ``nn.Dense`` on [b, n, d]); on accelerators it makes no difference.
+
+    With ``lora`` above 0 a product of two thin matrices of that rank is added to the kernel (LoRA, Hu et al., arXiv
+    2106.09685, alpha = 2 rank), zero at the start; to train those alone is up to ``train.partition``.
     """
 
     width: int
     dtype: jnp.dtype
     use_bias: bool = True
     kernel_init: Callable = INIT
+    lora: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n width"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.width))
-        y = x.reshape(-1, x.shape[-1]).astype(self.dtype) @ kernel.astype(self.dtype)
+        flat = x.reshape(-1, x.shape[-1]).astype(self.dtype)
+        y = flat @ kernel.astype(self.dtype)
+        if self.lora:
+            down = self.param("lora_down", INIT, (x.shape[-1], self.lora)).astype(self.dtype)
+            up = self.param("lora_up", nn.initializers.zeros, (self.lora, self.width)).astype(self.dtype)
+            y = y + 2 * (flat @ down) @ up
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.width,)).astype(self.dtype)
         return y.reshape(*x.shape[:-1], self.width)
@@ -59,6 +68,65 @@ def rope(x: Float[Array, "b n heads k"], positions: Float[Array, " n"]) -> Float
     cos, sin = jnp.cos(angle)[None, :, None], jnp.sin(angle)[None, :, None]
     x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([x1 * cos - x2 * sin, x1 * sin + x2 * cos], axis=-1).astype(x.dtype)
+
+
+def attend(
+    q: Float[Array, "b n heads k"],
+    k: Float[Array, "b m heads k"],
+    v: Float[Array, "b m heads k"],
+    mask: Bool[Array, "b 1 1 m"] | None = None,
+    causal: bool = False,
+) -> Float[Array, "b n heads k"]:
+    """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel.
+
+    cuDNN takes heads of at most 128 and, with a mask, even lengths; whatever it does not take XLA does.
+    """
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    even = mask is None or (q.shape[1] % 2 == 0 and k.shape[1] % 2 == 0)
+    fused = jax.default_backend() == "gpu" and half and q.shape[-1] <= 128 and even
+    return jax.nn.dot_product_attention(
+        q, k, v, mask=mask, is_causal=causal, implementation="cudnn" if fused else "xla"
+    )
+
+
+REMAT = ("none", "full", "dots")
+
+
+def remat(module: type[nn.Module], policy: str, scan: bool) -> type[nn.Module]:
+    """A layer whose backward pass computes again what the forward pass did not keep.
+
+    "none" keeps everything; "full" keeps the layer's input alone; "dots" keeps the results of matrix products too.
+    Outside a scan XLA must be kept from merging the second computation with the first, which would undo it.
+    """
+    if policy == "none":
+        return module
+    keep = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if policy == "dots" else None
+    return nn.remat(module, policy=keep, prevent_cse=not scan)
+
+
+def stack(module: type[nn.Module], depth: int, scan: bool, policy: str, options: dict) -> Callable:
+    """``depth`` layers x -> layer(x, *more), one after the other, from inside a compact method.
+
+    With ``scan`` they are one compiled body over parameters stacked along a first axis (``blocks``), so that a deep
+    network compiles as fast as a shallow one; without, they are ``block_0``, ``block_1``, ... and XLA sees them all.
+    """
+    layer = remat(module, policy, scan)
+
+    def run(x, *more):
+        if not scan:
+            for i in range(depth):
+                x = layer(**options, name=f"block_{i}")(x, *more)
+            return x
+        body = nn.scan(
+            lambda block, x, *more: (block(x, *more), None),
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=depth,
+        )
+        return body(layer(**options, name="blocks"), x, *more)[0]
+
+    return run
 
 
 class Attention(nn.Module):
@@ -91,7 +159,7 @@ class Attention(nn.Module):
         if positions is not None:
             q, k = rope(q, positions), rope(k, positions)
         mask = None if mask is None else mask[:, None, None, :]
-        out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
+        out = attend(q, k, v, mask)
         return Dense(d, self.dtype, use_bias=False, name="out")(out.reshape(*out.shape[:-2], d))
 
 
@@ -150,3 +218,10 @@ def sinusoid(value: Float[Array, "*n"], width: int) -> Float[Array, "*n width"]:
     frequency = 1000.0 ** (jnp.arange(width // 2) / (width // 2))
     angle = value[..., None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def space_to_depth(x: Float[Array, "n height width c"], k: int) -> Float[Array, "n height//{k} width//{k} {k}*{k}*c"]:
+    """Cuts the image into squares of k pixels and lays each square's values along the channels."""
+    n, height, width, c = x.shape
+    x = x.reshape(n, height // k, k, width // k, k, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, height // k, width // k, k * k * c)

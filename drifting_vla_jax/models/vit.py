@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, Dense, RMSNorm
+from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, Dense, RMSNorm, space_to_depth
 
 
 class ViT(nn.Module):
@@ -52,10 +52,3 @@ class ViT(nn.Module):
             conv = nn.Conv(widths[i + 1], (3, 3), strides=(2, 2), dtype=self.dtype, name=f"conv_{i + 1}")
             x = conv(nn.silu(x))
         return x
-
-
-def space_to_depth(x: Float[Array, "n height width c"], k: int) -> Float[Array, "n height//{k} width//{k} {k}*{k}*c"]:
-    """Cuts the image into squares of k pixels and lays each square's values along the channels."""
-    n, height, width, c = x.shape
-    x = x.reshape(n, height // k, k, width // k, k, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, height // k, width // k, k * k * c)

@@ -1,12 +1,14 @@
 """The whole network: images, instruction and proprioception in; from noise, a chunk of actions out.
 
-    images [b v size size 3] -> ViT, all views as one batch -> + view embedding --+
-    tokens [u l] -> text encoder, once per distinct instruction -> gathered [b l] -+-> context [b n d]
-    state [b s] -> one token -----------------------------------------------------+
-                                                                                  |  cross-attention (fusion)
-    noise [b g h z] -> action tokens [b g h d] -----------------------------------+--> DiT, adaLN-Zero --> [b g h a]
+    images [b v size size 3] -> image encoder, all views as one batch -> + view embedding --+
+    tokens [u l] -> text encoder, once per distinct instruction -> gathered [b l] -----------+-> context [b n d]
+    state [b s] -> one token (if proprioception) --------------------------------------------+
+                                                                             |  cross-attention (fusion)
+    noise [b g h z] -> action tokens [b g h d] ------------------------------+--> DiT, adaLN-Zero --> [b g h a]
 
-``encode`` runs once per observation; ``generate`` runs once per evaluation and only over action tokens.
+``encode`` runs once per observation; ``generate`` runs once per evaluation and only over action tokens. The encoders
+are trained here from scratch (``vit``, ``byte_text``) or by others (``dinov2``, ``clip_text``); whoever has their outputs
+already gives them in place of images and tokens.
 """
 
 from __future__ import annotations
@@ -15,15 +17,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.byte_text import ByteText
+from drifting_vla_jax.models.clip_text import ClipText
+from drifting_vla_jax.models.dinov2 import DINOv2
 from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.fusion import Fusion
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid
 from drifting_vla_jax.models.vit import ViT
-from drifting_vla_jax.types import ACTION_PARTS, Observation
+from drifting_vla_jax.types import ACTION_PARTS, Observation, Text, is_pretrained, views
 
 
 @struct.dataclass
@@ -60,49 +65,68 @@ class DriftingVLA(nn.Module):
 
     def setup(self):
         m, dtype = self.config.model, jnp.dtype(self.config.model.dtype)
-        v, t = m.vision, m.text
-        self.vision = ViT(v.patch, v.width, v.depth, v.heads, m.mlp_ratio, v.stem, dtype)
-        self.text = ByteText(t.width, t.depth, t.heads, m.mlp_ratio, dtype)
-
+        self.vision, self.text = make_vision(self.config), make_text(self.config)
         self.vision_projection = Dense(m.width, dtype)
         self.text_projection = Dense(m.width, dtype)
-        self.state_projection = Dense(m.width, dtype)
-        self.view_embedding = self.param("view_embedding", EMBEDDING_INIT, (len(self.config.env.cameras), m.width))
+        if m.proprioception:
+            self.state_projection = Dense(m.width, dtype)
+            self.condition_state = Dense(m.width, dtype)
+        self.view_embedding = self.param("view_embedding", EMBEDDING_INIT, (views(self.config), m.width))
         self.step_embedding = self.param("step_embedding", EMBEDDING_INIT, (self.config.action.horizon, m.width))
         self.condition_text = Dense(m.width, dtype)
-        self.condition_state = Dense(m.width, dtype)
         self.readout = Dense(m.readout, dtype)
         self.condition_image = Dense(m.width, dtype)
         self.condition_time = Dense(m.width, dtype)
         self.noise_projection = Dense(m.width, dtype)
-        self.fusion = Fusion(m.fusion.depth, m.fusion.heads, m.mlp_ratio, dtype)
-        self.dit = DiT(m.dit.depth, m.dit.heads, m.mlp_ratio, dtype)
+        self.fusion = Fusion(m.fusion.depth, m.fusion.heads, m.mlp_ratio, m.scan_layers, m.remat, dtype)
+        self.dit = DiT(m.dit.depth, m.dit.heads, m.mlp_ratio, m.scan_layers, m.remat, dtype)
         self.decoder = ActionDecoder(dtype)
+
+    def encode_images(self, images: UInt8[Array, "b v size size 3"]) -> Float[Array, "b v n e"]:
+        """What the image encoder makes of every view."""
+        features = self.vision(images.reshape(-1, *images.shape[2:]))
+        return features.reshape(*images.shape[:2], *features.shape[1:])
+
+    def encode_text(self, tokens: Int[Array, "u l"]) -> Text:
+        """What the text encoder makes of every instruction."""
+        return self.text(tokens)
 
     def encode(self, observation: Observation) -> Context:
         """Everything that depends on the observation alone."""
-        m = self.config.model
-        b, v, size = observation.images.shape[:3]
-        image = self.vision(observation.images.reshape(b * v, size, size, 3))
-        image = jax.lax.stop_gradient(image) if m.vision.freeze else image
-        words, summary, word_mask = self.text(observation.tokens)
-        if m.text.freeze:
-            words, summary = jax.lax.stop_gradient((words, summary))
+        m, state = self.config.model, observation.state
+        features = observation.features
+        features = (self.encode_images(observation.images) if features is None else features).astype(m.dtype)
+        b, v = features.shape[:2]
+        seen = self.vision_projection(features) + self.view_embedding[:, None].astype(m.dtype)
+        condition = self.condition_image(self.readout(features).reshape(b, -1))
+        words, summary, said = self._instructions(observation)
+        tokens, mask = [seen.reshape(b, -1, m.width), words], [jnp.ones((b, v * features.shape[2]), bool), said]
+        condition = condition + summary
+        if m.proprioception:
+            state = state.astype(m.dtype)
+            tokens.append(self.state_projection(state)[:, None])
+            mask.append(jnp.ones((b, 1), bool))
+            condition = condition + self.condition_state(state)
+        return Context(jnp.concatenate(tokens, axis=1), jnp.concatenate(mask, axis=1), condition)
 
-        views = self.vision_projection(image).reshape(b, v, -1, m.width)
-        views = (views + self.view_embedding[:, None].astype(views.dtype)).reshape(b, -1, m.width)
-        # A product with a one-hot matrix rather than a gather: its gradient is a product too, not a scatter.
-        # No instruction (-1) is a row of zeros: no words to look at, nothing added to the condition.
-        asked = jax.nn.one_hot(observation.prompt, len(observation.tokens), dtype=views.dtype)
-        words = jnp.einsum("bu,uld->bld", asked, self.text_projection(words))
-        state = observation.state.astype(views.dtype)
-        tokens = jnp.concatenate([views, words, self.state_projection(state)[:, None]], axis=1)
-        seen = jnp.ones((b, views.shape[1]), bool)
-        said = word_mask[observation.prompt] & (observation.prompt >= 0)[:, None]
-        mask = jnp.concatenate([seen, said, jnp.ones((b, 1), bool)], axis=1)
-        condition = asked @ self.condition_text(summary) + self.condition_state(state)
-        condition = condition + self.condition_image(self.readout(image).reshape(b, -1))
-        return Context(tokens, mask, condition)
+    def _instructions(self, observation: Observation):
+        """Each observation's words [b l d], its part of the condition [b d], and which words there are [b l].
+
+        No instruction (-1) is a row of zeros: no words to look at, nothing added to the condition.
+        """
+        prompt, text = observation.prompt, observation.text
+        given = (prompt >= 0)[:, None]
+        if text is not None:
+            words, summary = text.words[prompt].astype(self.config.model.dtype), text.summary[prompt]
+            words = self.text_projection(words) * given[..., None]
+            summary = self.condition_text(summary.astype(words.dtype)) * given
+        else:
+            # The encoder learns: a product with a one-hot matrix rather than a gather, whose gradient is a scatter.
+            text = self.encode_text(observation.tokens)
+            words = self.text_projection(text.words)
+            asked = jax.nn.one_hot(prompt, len(observation.tokens), dtype=words.dtype)
+            words, summary = jnp.einsum("bu,uld->bld", asked, words), asked @ self.condition_text(text.summary)
+        return words, summary, text.mask[prompt] & given
 
     def generate(
         self, context: Context, noise: Float[Array, "b g h z"], time: Float[Array, "b #g"]
@@ -121,3 +145,19 @@ class DriftingVLA(nn.Module):
 
     def __call__(self, observation: Observation, noise, time):
         return self.generate(self.encode(observation), noise, time)
+
+
+def make_vision(config: ConfigDict) -> nn.Module:
+    """The image encoder of ``config.model.vision``: uint8 [n size size 3] -> [n tokens e]."""
+    m, v, dtype = config.model, config.model.vision, jnp.dtype(config.model.dtype)
+    if is_pretrained(config, "vision"):
+        return DINOv2(pretrained.architecture(v.name), v.image_size, v.pool, v.lora, m.remat, dtype)
+    return ViT(v.patch, v.width, v.depth, v.heads, m.mlp_ratio, v.stem, dtype)
+
+
+def make_text(config: ConfigDict) -> nn.Module:
+    """The text encoder of ``config.model.text``: token ids [u l] -> ``Text``."""
+    m, t, dtype = config.model, config.model.text, jnp.dtype(config.model.dtype)
+    if is_pretrained(config, "text"):
+        return ClipText(pretrained.architecture(t.name), t.lora, m.remat, dtype)
+    return ByteText(t.width, t.depth, t.heads, m.mlp_ratio, dtype)

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drifting_vla_jax.envs.env import Env, EnvError, Observation
+from drifting_vla_jax.envs.env import Env, EnvError
 from drifting_vla_jax.rollout.chunking import RecedingHorizon
+from drifting_vla_jax.rollout.memory import ImageMemory
 
 if TYPE_CHECKING:
     from drifting_vla_jax.rollout.video import Film
@@ -41,16 +43,32 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class EpisodeSettings:
-    """How every episode is run: actions executed of each chunk, control steps at most, control steps of holding."""
+    """How every episode is run.
+
+    Attributes:
+      execute: actions executed of each chunk.
+      max_steps: control steps at most.
+      hold_steps: control steps of success in a row.
+      history, history_stride: earlier images that the policy wants to see, and control steps between them.
+    """
 
     execute: int
     max_steps: int
     hold_steps: int
+    history: int = 0
+    history_stride: int = 1
+
+    @classmethod
+    def for_policy(cls, metadata: Mapping[str, Any], execute: int, max_steps: int, hold_steps: int) -> EpisodeSettings:
+        """Shown what the policy behind a server's metadata asks for."""
+        looks_back = metadata.get("history", 0), metadata.get("history_stride", 1)
+        return cls(execute, max_steps, hold_steps, *looks_back)
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+            least = 0 if name == "history" else 1
+            if value < least:
+                raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
 class Asker(Protocol):
@@ -144,7 +162,8 @@ def _act(
 ) -> None:
     """The control loop. Writes into ``result`` as it goes: an episode cut short by an error keeps its numbers."""
     observation, result.instruction = env.reset(spec.task, spec.variation, spec.seed)
-    chunks = RecedingHorizon(settings.execute)
+    chunks, memory = RecedingHorizon(settings.execute), ImageMemory(settings.history, settings.history_stride)
+    memory.see(observation.images)
     held = 0
     while result.steps < settings.max_steps:
         if film:
@@ -152,10 +171,14 @@ def _act(
             film.shoot(result.instruction, _detail(spec, result), state, mood)
         if chunks.needs_chunk:
             seed = policy_seed(spec.seed, result.steps)
-            chunks.add(_ask(client, observation, result.instruction, seed, result))
+            request = {"images": memory.shown(), "state": observation.state}
+            chunks.add(_ask(client, request | {"prompt": result.instruction, "seed": seed}, result))
         action = chunks.next()
-        step = env.step(action, render=chunks.needs_chunk)
+        render = chunks.needs_chunk or memory.needs_every_step
+        step = env.step(action, render=render)
         observation = step.observation
+        if render:
+            memory.see(observation.images)
         result.steps += 1
         result.latched |= bool(step.success)
         held = held + 1 if step.success else 0
@@ -171,9 +194,8 @@ def _detail(spec: EpisodeSpec, result: EpisodeResult) -> str:
     return f"{spec.task} · seed {spec.seed} · step {result.steps}"
 
 
-def _ask(client: Asker, observation: Observation, prompt: str, seed: int, result: EpisodeResult) -> np.ndarray:
+def _ask(client: Asker, request: dict, result: EpisodeResult) -> np.ndarray:
     """One question to the policy, timed from observation in hand to actions in hand."""
-    request = {"images": dict(observation.images), "state": observation.state, "prompt": prompt, "seed": seed}
     began = time.perf_counter()
     answer = client.infer(request)
     result.round_trip_ms.append(1000 * (time.perf_counter() - began))

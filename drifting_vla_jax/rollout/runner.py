@@ -85,12 +85,14 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings):
         self._settings = settings
-        self._episode_settings = EpisodeSettings(settings.execute, settings.max_steps, settings.hold_steps)
         if settings.env not in envs.ENVIRONMENTS:
             known = ", ".join(sorted(envs.ENVIRONMENTS))
             raise ValueError(f"unknown environment {settings.env!r}; expected one of {known}")
+        how = settings.execute, settings.max_steps, settings.hold_steps
+        EpisodeSettings(*how)  # nonsense is refused before anybody is called
         self._client = self._connect()
         self.metadata = self._client.metadata
+        self._episode_settings = EpisodeSettings.for_policy(self.metadata, *how)
         if settings.execute > self.metadata["horizon"]:
             raise ValueError(
                 f"execute is {settings.execute}; the policy's chunks have {self.metadata['horizon']} actions"

@@ -21,7 +21,10 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.text import make_tokenizer
+from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.train import metrics, sharding
+from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
@@ -58,22 +61,28 @@ class _Run:
 
     def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet, mesh, checkpoints: Checkpoints):
         self.config, self.workdir, self.mesh, self.checkpoints = config, workdir, mesh, checkpoints
-        latest = checkpoints.latest()
+        latest, encoders = checkpoints.latest(), load_encoders(config)
         if latest is None:
-            self.assets = _assets(config, dataset, dataset.action_space(config))
-            self.state = create_state(config, mesh)
+            self.assets = _assets(config, dataset, dataset.action_space(config), encoders)
+            self.state = create_state(config, mesh, encoders)
         else:
             self.assets = checkpoints.restore_assets(latest)
+            check_identities(encoders, self.assets.encoders)
             for change in config_lib.differences(self.assets.config, config):
                 log.warning("resuming step %d with another configuration: %s", latest, change)
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
-            self.assets = _assets(config, dataset, self.assets.actions)
+            self.assets = _assets(config, dataset, self.assets.actions, encoders)
+        tokens = make_tokenizer(config)(dataset.instructions)
+        self.borrowed = borrow(config, encoders, mesh, tokens)
         on_devices = sharding.batch_sharding(mesh)
-        self.batches = pipeline.batches(dataset, "train", self.assets.actions, config, train=True, sharding=on_devices)
+        seen_by = self.assets.encoders["vision"]
+        self.batches = pipeline.batches(
+            dataset, "train", self.assets.actions, config, train=True, sharding=on_devices, encoder_hash=seen_by
+        )
         if latest is not None:
             self.batches.set_state(data_state)
             log.info("resumed at step %d", latest)
-        self.validation = _validation_batches(dataset, self.assets.actions, config)
+        self.validation = _validation_batches(dataset, self.assets, config)
         self.train_step = compile_train_step(config, mesh)
         self.eval_step = compile_eval_step(config, mesh)
         config_lib.save(config, workdir)
@@ -89,7 +98,7 @@ class _Run:
             batch = next(self.batches)
             clock.waited(time.perf_counter() - start)
             with jax.transfer_guard("disallow"):
-                self.state, info = self.train_step(self.state, batch)
+                self.state, info = self.train_step(self.state, batch, self.borrowed)
             window.append(info)
             bar.update()
             last = step == t.steps or interrupted()
@@ -136,26 +145,27 @@ class _Run:
         rows = []
         for batch in self.validation:
             on_device = pipeline.to_device(batch, sharding.batch_sharding(self.mesh))
-            samples = np.asarray(self.eval_step(self.state.ema_params, on_device, rng))
+            samples = np.asarray(self.eval_step(self.state.ema_params, on_device, rng, self.borrowed))
             state = batch.observation.state
             rows.append(metrics.action_errors(samples, batch.target, batch.mask, state, self.assets.actions))
         return {f"val/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace) -> Assets:
+def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace, encoders: dict[str, Encoder]) -> Assets:
     return Assets(
         config=config,
         actions=actions,
         prompts=tuple(dataset.instructions),
         control_hz=dataset.metadata["control_hz"],
         state_names=tuple(dataset.metadata["state_names"]),
-        encoders={"vision": "scratch", "text": "scratch"},
+        encoders=identities(encoders),
     )
 
 
-def _validation_batches(dataset: DataSet, actions: ActionSpace, config: ConfigDict) -> list:
+def _validation_batches(dataset: DataSet, assets: Assets, config: ConfigDict) -> list:
     """The same few held-out batches every time."""
-    iterator = pipeline.batches(dataset, "val", actions, config, train=False)
+    seen_by = assets.encoders["vision"]
+    iterator = pipeline.batches(dataset, "val", assets.actions, config, train=False, encoder_hash=seen_by)
     return [batch for batch, _ in zip(iterator, range(config.train.eval_batches))]
 
 

@@ -1,4 +1,7 @@
-"""AdamW with warm-up and cosine, counted in optimiser steps; clipping; frozen encoders get no state at all."""
+"""AdamW with warm-up and cosine, counted in optimiser steps; clipping; a rate of their own for encoders.
+
+It is given what is learned and nothing else (``partition``), so what is frozen has no state at all.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import optax
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.train.sharding import path_name
+
+# By name: stacked layers give vectors a second axis.
+MATRICES = ("kernel", "embedding", "position", "view_embedding", "step_embedding", "lora_down", "lora_up")
 
 
 def schedule(config: ConfigDict) -> optax.Schedule:
@@ -21,25 +27,22 @@ def schedule(config: ConfigDict) -> optax.Schedule:
     )
 
 
-def trainable(params, config: ConfigDict):
-    """A pytree of booleans: False on the parameters of a frozen encoder."""
-    frozen = [name for name in ("vision", "text") if config.model[name].freeze]
-    return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).split("/")[0] not in frozen, params)
-
-
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The whole update: clip, AdamW (decay on matrices only), zero for what is frozen."""
+    """The whole update: clip, AdamW (decay on matrices only), then each part's share of the learning rate."""
     t = config.train
 
     def decayed(params):
-        return jax.tree.map(lambda p: p.ndim > 1, params)
+        return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).split("/")[-1] in MATRICES, params)
 
-    adamw = optax.chain(
+    def scale(path):
+        part = path_name(path).split("/")[0]
+        return t.lr_scale.get(part, 1.0)  # only encoders have one
+
+    def scaled(updates, _):
+        return jax.tree_util.tree_map_with_path(lambda path, u: u * scale(path), updates)
+
+    return optax.chain(
         optax.clip_by_global_norm(t.clip_norm),
         optax.adamw(schedule(config), b1=t.b1, b2=t.b2, weight_decay=t.weight_decay, mask=decayed),
+        optax.stateless(scaled),
     )
-
-    def labels(params):
-        return jax.tree.map(lambda yes: "train" if yes else "freeze", trainable(params, config))
-
-    return optax.partition({"train": adamw, "freeze": optax.set_to_zero()}, labels)

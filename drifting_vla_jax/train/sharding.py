@@ -24,10 +24,9 @@ COPY, SPLIT = "copy", "split"
 RULES = (
     (r"(^|/)(step|rng|count)$", COPY),
     (r"(^|/)bank/", COPY),
-    (r"/(scale|bias)$", COPY),
-    (r"/(position|view_embedding|step_embedding)$", COPY),
-    (r"/(kernel|embedding)$", SPLIT),  # along the largest axis that divides, if the parameter is large enough
-    (r"(^|/)(view_embedding|step_embedding)$", COPY),
+    (r"/(scale|bias|attention_scale|mlp_scale)$", COPY),
+    (r"(^|/)(class|registers|position|view_embedding|step_embedding)$", COPY),
+    (r"/(kernel|embedding|lora_down|lora_up)$", SPLIT),  # along the largest axis that divides, if large enough
 )
 
 
@@ -69,7 +68,8 @@ def partition_spec(path: str, shape: tuple[int, ...], fsdp: int, min_size: int) 
         raise ValueError(f"no sharding rule reaches parameter {path!r} {shape}; add one to train/sharding.py RULES")
     if placement == COPY or fsdp == 1 or math.prod(shape) < min_size:
         return PartitionSpec()
-    for axis in sorted(range(len(shape)), key=lambda i: -shape[i]):
+    stacked = "/blocks/" in path  # the first axis counts layers: splitting it would gather all of them at once
+    for axis in sorted(range(stacked, len(shape)), key=lambda i: -shape[i]):
         if shape[axis] % fsdp == 0:
             return PartitionSpec(*(FSDP if i == axis else None for i in range(len(shape))))
     return PartitionSpec()

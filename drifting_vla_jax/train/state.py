@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.bank import Bank, empty
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
+from drifting_vla_jax.train.partition import is_borrowed, split, split_learned
 from drifting_vla_jax.types import NETWORK_ACTION_DIM, fake_batch
 
 
@@ -24,8 +30,8 @@ class TrainState:
     Attributes:
       step: optimiser steps done.
       rng: root key data; step k uses fold_in(rng, k), so nothing else need be remembered.
-      params, ema_params: of the network; the EMA acts.
-      opt_state: of ``make_optimizer``.
+      params, ema_params: of the network, without what is borrowed (``partition``); the EMA acts.
+      opt_state: of ``make_optimizer``, for what is learned.
       bank: recent expert chunks per task; None if ``config.objective.bank.size`` is 0.
     """
 
@@ -38,8 +44,9 @@ class TrainState:
 
 
 def init_params(config: ConfigDict, key) -> dict:
-    """Fresh parameters of the network: nested dicts of float32."""
+    """Fresh parameters of the whole network, encoders included: nested dicts of float32."""
     observation = jax.tree.map(jnp.asarray, fake_batch(config, batch_size=1, prompts=1).observation)
+    observation = observation.replace(tokens=jnp.zeros((1, config.data.max_tokens), jnp.int32))
     noise = jnp.zeros((1, 1, config.action.horizon, config.model.noise_dim))
     return DriftingVLA(config).init(key, observation, noise, jnp.zeros((1, 1)))["params"]
 
@@ -47,7 +54,7 @@ def init_params(config: ConfigDict, key) -> dict:
 def init_state(config: ConfigDict) -> TrainState:
     """A fresh state, a function of ``config.seed`` alone."""
     key_params, key_steps = jax.random.split(jax.random.key(config.seed))
-    params = init_params(config, key_params)
+    params, _ = split(init_params(config, key_params), lambda path: not is_borrowed(path, config))
     size = config.objective.bank.size
     shape = (len(config.env.tasks), size, config.model.width, config.action.horizon, NETWORK_ACTION_DIM)
     return TrainState(
@@ -55,7 +62,7 @@ def init_state(config: ConfigDict) -> TrainState:
         rng=jax.random.key_data(key_steps),
         params=params,
         ema_params=jax.tree.map(jnp.copy, params),
-        opt_state=make_optimizer(config).init(params),
+        opt_state=make_optimizer(config).init(split_learned(params, config)[0]),
         bank=empty(*shape) if size else None,
     )
 
@@ -67,7 +74,22 @@ def abstract_state(config: ConfigDict, mesh: Mesh) -> TrainState:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
-def create_state(config: ConfigDict, mesh: Mesh) -> TrainState:
-    """A fresh state, born split: no device ever holds more than its share."""
+def create_state(config: ConfigDict, mesh: Mesh, encoders: Mapping[str, Encoder] | None = None) -> TrainState:
+    """A fresh state, born split: no device ever holds more than its share.
+
+    Args:
+      encoders: the pretrained ones; those that are trained further start from their weights.
+    """
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
-    return jax.jit(lambda: init_state(config), out_shardings=shardings)()
+    state = jax.jit(lambda: init_state(config), out_shardings=shardings)()
+    known = flatten_dict({part: encoder.tree() for part, encoder in (encoders or {}).items()}, sep="/")
+
+    def start(params, shardings):
+        flat, where = flatten_dict(params, sep="/"), flatten_dict(shardings, sep="/")
+        return unflatten_dict(
+            {p: jax.device_put(np.float32(known[p]), where[p]) if p in known else x for p, x in flat.items()}, sep="/"
+        )
+
+    return state.replace(
+        params=start(state.params, shardings.params), ema_params=start(state.ema_params, shardings.ema_params)
+    )

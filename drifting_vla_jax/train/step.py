@@ -19,7 +19,9 @@ from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.bank import Bank, add, neighbours
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, Objective, make_objective
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.optimizer import make_optimizer, schedule, trainable
+from drifting_vla_jax.train.borrowed import NOTHING, Borrowed
+from drifting_vla_jax.train.optimizer import make_optimizer, schedule
+from drifting_vla_jax.train.partition import merge, split_learned
 from drifting_vla_jax.train.state import TrainState, abstract_state
 from drifting_vla_jax.types import Batch, Observation
 
@@ -36,6 +38,10 @@ def objective_loss(
     progress: Float[Array, ""] | float = 0.0,
 ):
     """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it.
+
+    Args:
+      params: of the whole network, borrowed ones included.
+      progress: share of the training that is done.
 
     Returns:
       the loss, and (what is worth watching, the summary of each observation [b d] that a bank keeps).
@@ -72,22 +78,25 @@ def sample_chunks(
     return make_objective(config).sample(generate, noise)
 
 
-def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[TrainState, Metrics]:
+def train_step(
+    state: TrainState, batch: Batch, borrowed: Borrowed = NOTHING, *, config: ConfigDict
+) -> tuple[TrainState, Metrics]:
     """One update. A step whose loss or gradient is not finite changes nothing but says so in ``finite``."""
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     objective = make_objective(config)
-    mask = trainable(state.params, config)
+    learned, fixed = split_learned(state.params, config)
+    told = with_text(batch, borrowed)
 
-    def loss_fn(params):
-        return objective_loss(params, batch, key, config, objective, state.bank, state.step / config.train.steps)
+    def loss_fn(learned):
+        params = merge(learned, fixed, borrowed.params)
+        return objective_loss(params, told, key, config, objective, state.bank, state.step / config.train.steps)
 
-    (loss, (info, summary)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    grads = jax.tree.map(lambda g, yes: g if yes else jnp.zeros_like(g), grads, mask)
+    (loss, (info, summary)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
-    updates, opt_state = make_optimizer(config).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    updates, opt_state = make_optimizer(config).update(grads, state.opt_state, learned)
+    params = merge(optax.apply_updates(learned, updates), fixed)
     t = state.step.astype(jnp.float32)
     decay = jnp.minimum(config.train.ema_decay, (1 + t) / (10 + t))
     ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
@@ -107,30 +116,41 @@ def train_step(state: TrainState, batch: Batch, *, config: ConfigDict) -> tuple[
     return new_state, metrics | info
 
 
-def eval_step(ema_params: dict, batch: Batch, rng: Array, *, config: ConfigDict) -> Float[Array, "b g h a"]:
+def with_text(batch: Batch, borrowed: Borrowed) -> Batch:
+    """A batch that refers to the table of encoded instructions, if there is one."""
+    if borrowed.text is None:
+        return batch
+    return batch.replace(observation=batch.observation.replace(text=borrowed.text))
+
+
+def eval_step(
+    ema_params: dict, batch: Batch, rng: Array, borrowed: Borrowed = NOTHING, *, config: ConfigDict
+) -> Float[Array, "b g h a"]:
     """g samples per held-out observation from the EMA weights, network units."""
     b, h, _ = batch.target.shape
     shape = (b, config.objective.samples, h, config.model.noise_dim)
     noise = jax.random.normal(jax.random.wrap_key_data(rng), shape)
-    return sample_chunks(ema_params, batch.observation, noise, config)
+    return sample_chunks(merge(ema_params, borrowed.params), with_text(batch, borrowed).observation, noise, config)
 
 
-def compile_train_step(config: ConfigDict, mesh: Mesh) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+def compile_train_step(
+    config: ConfigDict, mesh: Mesh
+) -> Callable[[TrainState, Batch, Borrowed], tuple[TrainState, Metrics]]:
     """``train_step`` jitted over the mesh; the state is donated, so its memory is reused."""
     state = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
     return jax.jit(
-        lambda state, batch: train_step(state, batch, config=config),
-        in_shardings=(state, sharding.batch_sharding(mesh)),
+        lambda state, batch, borrowed: train_step(state, batch, borrowed, config=config),
+        in_shardings=(state, sharding.batch_sharding(mesh), sharding.replicated(mesh)),
         out_shardings=(state, sharding.replicated(mesh)),
         donate_argnums=0,
     )
 
 
-def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array], Array]:
+def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array, Borrowed], Array]:
     """``eval_step`` jitted over the mesh."""
     params = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh).ema_params)
     return jax.jit(
-        lambda params, batch, rng: eval_step(params, batch, rng, config=config),
-        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh)),
+        lambda params, batch, rng, borrowed: eval_step(params, batch, rng, borrowed, config=config),
+        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh), sharding.replicated(mesh)),
         out_shardings=sharding.replicated(mesh),
     )

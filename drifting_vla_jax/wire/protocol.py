@@ -41,7 +41,7 @@ METADATA_KEYS = (
     "control_hz",  # float, actions per second
     "environment",  # str, simulator of the demonstrations
     "frame_skip",  # int, simulator steps per action
-)
+)  # and, from a policy that looks back: "history" (earlier time steps shown), "history_stride" (actions between them)
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _MAX_NDIM = 32
@@ -169,7 +169,7 @@ def check_observation(observation: Any, metadata: Mapping[str, Any]) -> None:
     unknown = [key for key in observation if key not in ("images", "state", "prompt", "seed")]
     if unknown:
         raise ProtocolError(f"unknown field {_names(unknown)}; expected images, state, prompt and optionally seed")
-    _check_images(observation["images"], metadata["cameras"], metadata["image_size"])
+    _check_images(observation["images"], metadata["cameras"], image_shape(metadata))
     _check_array("state", observation["state"], "float32", (metadata["state_dim"],))
     if not np.all(np.isfinite(observation["state"])):
         raise ProtocolError(f"state is not finite: {np.array2string(observation['state'], precision=4)}")
@@ -181,13 +181,19 @@ def check_observation(observation: Any, metadata: Mapping[str, Any]) -> None:
         raise ProtocolError(f"seed is {_short(seed)}; expected an integer, 0 <= seed < 2**32")
 
 
-def _check_images(images: Any, cameras: list, size: int) -> None:
+def image_shape(metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    """Of one camera's entry: [size, size, 3], or [k + 1, size, size, 3], oldest first, for a policy that sees k more."""
+    size, history = metadata["image_size"], metadata.get("history", 0)
+    return (history + 1, size, size, 3) if history else (size, size, 3)
+
+
+def _check_images(images: Any, cameras: list, shape: tuple) -> None:
     if not isinstance(images, dict):
         raise ProtocolError(f"images is a {type(images).__name__}; expected a map with cameras {_names(cameras)}")
     if set(images) != set(cameras):
         raise ProtocolError(f"images has cameras {_names(images)}; expected {_names(cameras)}")
     for camera in cameras:
-        _check_array(f"images[{camera!r}]", images[camera], "uint8", (size, size, 3))
+        _check_array(f"images[{camera!r}]", images[camera], "uint8", shape)
 
 
 def _check_array(name: str, value: Any, dtype: str, shape: tuple) -> None:
@@ -204,9 +210,8 @@ def _names(names: Any) -> str:
 
 def example_observation(metadata: Mapping[str, Any]) -> dict:
     """A valid observation of black images and zero state: a server warms itself with it, a client can try it first."""
-    size = metadata["image_size"]
     return {
-        "images": {camera: np.zeros((size, size, 3), np.uint8) for camera in metadata["cameras"]},
+        "images": {camera: np.zeros(image_shape(metadata), np.uint8) for camera in metadata["cameras"]},
         "state": np.zeros(metadata["state_dim"], np.float32),
         "prompt": metadata["prompts"][0] if metadata["prompts"] else "wait",
         "seed": 0,

@@ -156,7 +156,7 @@ def test_each_view_is_augmented_by_itself_and_anew_each_epoch(config):
 def augmented(config, image, seed=0, **changes):
     with config.unlocked():
         config.data.update({"shift": 0, "brightness": 0.0, "contrast": 0.0} | changes)
-    return pipeline.augment_view(image, config.data, np.random.default_rng(seed))
+    return pipeline.augment_view(image[None], config.data, np.random.default_rng(seed))[0]
 
 
 def test_shift_moves_the_picture_and_repeats_its_edge(config):

@@ -8,6 +8,7 @@ import pytest
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.objectives.bank import Bank
 from drifting_vla_jax.train import sharding
+from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_train_step
@@ -24,13 +25,13 @@ def test_a_bank_is_filled_guarded_and_saved(tmp_path, devices):
     mesh = sharding.make_mesh(config, jax.devices()[:devices])
     step = compile_train_step(config, mesh)
     batch = pipeline.to_device(fake_batch(config, 8, prompts=8), sharding.batch_sharding(mesh))
-    state, info = step(create_state(config, mesh), batch)
+    state, info = step(create_state(config, mesh), batch, NOTHING)
     counts = np.bincount(np.asarray(batch.task), minlength=2)
     np.testing.assert_array_equal(state.bank.written, counts)
     assert info["finite"] and np.isfinite(state.bank.summary).all()
 
     before = jax.device_get(state)
-    state, info = step(state, batch.replace(target=batch.target.at[3, 0, 0].set(jnp.nan)))
+    state, info = step(state, batch.replace(target=batch.target.at[3, 0, 0].set(jnp.nan)), NOTHING)
     assert not info["finite"]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
 

@@ -24,7 +24,9 @@ POSITION = {"next_index": 17, "nested": {"rng": [1, 2]}}
 
 def some_assets(config):
     space = ActionSpace("relative", np.zeros((4, 10)), np.ones((4, 10)), np.arange(4.0), np.ones(4))
-    return Assets(config, space, ("reach red",), 20.0, ("x", "y", "z", "gripper"), {"vision": "scratch"})
+    return Assets(
+        config, space, ("reach red",), 20.0, ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"}
+    )
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_one_devices_checkpoint_comes_back_on_one_and_on_eight(saved, small, one
     assert position == POSITION
     config = small_config()
     state, _ = checkpoints.restore_state(3, config, wide(config))
-    kernel = state.params["fusion"]["mlp_0"]["up"]["kernel"]
+    kernel = state.params["fusion"]["block_0"]["mlp"]["up"]["kernel"]
     assert len(kernel.sharding.device_set) == 8 and not kernel.sharding.is_fully_replicated
     assert_equal(jax.device_get(state), host)
 

@@ -29,7 +29,7 @@ def train(config, monkeypatch, small, one_device, step, eval_step, host_state, p
     """train(workdir): the loop on one device, with what ``conftest.py`` has compiled for the same configuration."""
     monkeypatch.setattr(loop, "compile_train_step", lambda config, mesh: step)
     monkeypatch.setattr(loop, "compile_eval_step", lambda config, mesh: eval_step)
-    monkeypatch.setattr(loop, "create_state", lambda config, mesh: place(host_state, mesh))
+    monkeypatch.setattr(loop, "create_state", lambda config, mesh, encoders: place(host_state, mesh))
 
     def train(workdir):
         for part in ("model", "objective", "action"):

@@ -30,15 +30,15 @@ PARAMS = {
 }
 
 
-def update(config, gradient, steps=2):
-    """The last of a few updates of PARAMS with the same gradient everywhere."""
+def update(config, gradient, steps=2, params=PARAMS):
+    """The last of a few updates with the same gradient everywhere."""
     optimiser = make_optimizer(config)
 
     @jax.jit
     def run():
-        state = optimiser.init(PARAMS)
+        state = optimiser.init(params)
         for _ in range(steps):  # the first has learning rate 0
-            updates, state = optimiser.update(jax.tree.map(lambda p: jnp.full_like(p, gradient), PARAMS), state, PARAMS)
+            updates, state = optimiser.update(jax.tree.map(lambda p: jnp.full_like(p, gradient), params), state, params)
         return updates, state
 
     return run()
@@ -74,10 +74,22 @@ def test_the_gradients_norm_is_clipped_over_all_parameters(config):
     np.testing.assert_allclose(total, 2.0 * (1 - config.train.b1), rtol=1e-4)
 
 
-def test_a_frozen_encoder_is_not_updated_and_has_no_optimiser_state(config):
-    config.model.vision.freeze, config.train.weight_decay = True, 0.5
+def test_stacked_layers_decay_by_name(config):
+    """A stack of biases has two axes and is still no matrix."""
+    config.train.weight_decay = 0.5
+    stacked = {"dit": {"blocks": {"kernel": jnp.full((3, 2, 2), 2.0), "bias": jnp.full((3, 2), 2.0)}}}
+    updates, _ = update(config, 0.0, params=stacked)
+    assert np.all(updates["dit"]["blocks"]["kernel"]) and not np.any(updates["dit"]["blocks"]["bias"])
+
+
+def test_an_encoders_own_learning_rate(config):
+    config.train.lr_scale.vision = 0.1
     updates, _ = update(config, 3.0)
-    assert not np.any(updates["vision"]["kernel"]) and np.all(updates["dit"]["kernel"])
+    np.testing.assert_allclose(updates["vision"]["kernel"], 0.1 * updates["dit"]["kernel"], rtol=1e-5)
+
+
+def test_a_frozen_part_has_no_optimiser_state(config):
+    config.train.freeze = ("vision",)
     state = jax.eval_shape(lambda: init_state(config))
     named = moments(state.opt_state, "mu")
     assert named and not [path for path in named if "/vision/" in path]

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from drifting_vla_jax.train import sharding
+from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.state import abstract_state, create_state
 from drifting_vla_jax.train.step import compile_train_step
 from tests.small import small_config
@@ -16,7 +17,7 @@ def five_steps(step, state, batches):
     """Losses, gradient norms and the final state of a short run."""
     rows = []
     for batch in batches:
-        state, info = step(state, batch)
+        state, info = step(state, batch, NOTHING)
         rows.append((float(info["loss"]), float(info["grad_norm"])))
     return np.array(rows), state
 
@@ -42,7 +43,7 @@ def test_eight_devices_train_like_one(small, alone, host_state, place, batches):
     np.testing.assert_allclose(rows[:, 0], alone[0][:, 0], rtol=1e-5)
     np.testing.assert_allclose(rows[:, 1], alone[0][:, 1], rtol=1e-3)
     close_to(state, alone[1])
-    kernel = state.params["fusion"]["mlp_0"]["up"]["kernel"]
+    kernel = state.params["fusion"]["block_0"]["mlp"]["up"]["kernel"]
     assert kernel.sharding.is_fully_replicated
 
 
@@ -55,12 +56,12 @@ def test_split_parameters_train_like_whole_ones(alone, host_state, batches):
     state = create_state(config, mesh)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(host_state), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)  # born split, but of the same seed
-    quarter = state.params["fusion"]["mlp_0"]["up"]["kernel"]
+    quarter = state.params["fusion"]["block_0"]["mlp"]["up"]["kernel"]
     assert quarter.addressable_shards[0].data.size * 4 == quarter.size
     rows, state = five_steps(compile_train_step(config, mesh), state, batches(mesh))
     np.testing.assert_allclose(rows[:, 0], alone[0][:, 0], rtol=1e-5)
     close_to(state, alone[1])
-    kernel = state.params["fusion"]["mlp_0"]["up"]["kernel"]
+    kernel = state.params["fusion"]["block_0"]["mlp"]["up"]["kernel"]
     assert kernel.addressable_shards[0].data.size * 4 == kernel.size
 
 
@@ -87,7 +88,8 @@ def test_moments_and_average_lie_as_their_parameter():
         ("params/dit/block_0/mlp/up/kernel", (63, 127), P()),  # nothing divides
         ("params/dit/block_0/mlp/up/kernel", (8, 8), P()),  # too small to be worth it
         ("params/vision/norm/scale", (4096,), P()),
-        ("opt_state/inner_states/train/inner_state/1/0/mu/dit/block_0/mlp/up/kernel", (64, 128), P(None, "fsdp")),
+        ("params/dit/blocks/mlp/up/kernel", (4096, 64, 128), P(None, None, "fsdp")),  # never along the layers
+        ("opt_state/1/0/mu/dit/block_0/mlp/up/kernel", (64, 128), P(None, "fsdp")),
     ],
 )
 def test_rules(path, shape, spec):

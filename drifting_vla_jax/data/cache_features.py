@@ -1,0 +1,132 @@
+"""Command line: runs a configuration's frozen image encoder over its data set once and stores what comes out.
+
+    python -m drifting_vla_jax.data.cache_features --config=configs/dit_b2.py
+
+Training with ``config.data.features=True`` then reads features instead of images. Stop it whenever you like: the same
+command goes on where it was. The format is that of ``stored_features``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from drifting_vla_jax import cli
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
+    flags.DEFINE_integer("batch_size", 16, "time steps encoded in one call", lower_bound=1)
+    flags.mark_flag_as_required("config")
+
+
+def main(_) -> None:
+    path = Path(FLAGS["config"].config_filename)
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration file {path}; the project's own are in configs/")
+    from drifting_vla_jax import config as config_lib
+
+    config_lib.validate(FLAGS.config)
+    where = cache_features(FLAGS.config, FLAGS.batch_size)
+    size = sum(file.stat().st_size for file in where.iterdir())
+    print(f"{size / 1e9:.2f} GB in {where}; train with --config.data.features=True and no augmentation of images")
+
+
+def cache_features(config: ConfigDict, batch_size: int) -> Path:
+    """Encodes every time step of both splits that is not encoded yet; returns the folder.
+
+    Raises:
+      ValueError: the image encoder is not a frozen pretrained one.
+      OSError: the disk has too little room.
+    """
+    import jax
+
+    from drifting_vla_jax.data import stored_features
+    from drifting_vla_jax.data.dataset import DataSet
+    from drifting_vla_jax.models import pretrained
+    from drifting_vla_jax.models.vla import make_vision
+    from drifting_vla_jax.types import is_fixed
+
+    if not is_fixed(config, "vision"):
+        raise ValueError(
+            f"config.model.vision.name is {config.model.vision.name!r}, config.train.freeze {config.train.freeze}: only "
+            "the outputs of a frozen pretrained encoder without adapters can be stored"
+        )
+    dataset = DataSet(config.data.path, config.env.cameras)
+    dataset.check(config)
+    encoder = pretrained.load(config.model.vision.name)
+    params = jax.device_put(
+        jax.tree.map(lambda x: np.asarray(x, jax.numpy.dtype(config.model.frozen_dtype)), encoder.tree())
+    )
+    encode = jax.jit(make_vision(config).apply)
+
+    def features(images: np.ndarray) -> np.ndarray:
+        """uint8 [b v size size 3] -> bfloat16 [b v tokens width]."""
+        flat = encode({"params": params}, images.reshape(-1, *images.shape[2:]))
+        return np.asarray(flat.astype(stored_features.BFLOAT16)).reshape(*images.shape[:2], *flat.shape[1:])
+
+    size, views = config.env.image_size, len(dataset.cameras)
+    example = jax.ShapeDtypeStruct((views, size, size, 3), "uint8")
+    tokens, width = jax.eval_shape(encode, {"params": params}, example).shape[1:]
+    where = stored_features.folder(dataset, config, encoder.hash)
+    where.mkdir(parents=True, exist_ok=True)
+    splits = {name: dataset.split(name) for name in dataset.metadata["episodes"]}
+    _check_room(where, sum(len(s) for s in splits.values()) * views * tokens * width * 2)
+    about = {
+        "encoder": encoder.source,
+        "hash": encoder.hash,
+        "cameras": list(dataset.cameras),
+        "dataset": stored_features.fingerprint(dataset),
+        "shape": [views, tokens, width],
+    }
+    for name, split in splits.items():
+        _encode_split(where / f"{name}.npy", split, features, (len(split), views, tokens, width), batch_size, about)
+    (where / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+    for name in splits:
+        (where / f"{name}.progress").unlink(missing_ok=True)
+    return where
+
+
+def _check_room(where: Path, needed: int) -> None:
+    there = sum(file.stat().st_size for file in where.glob("*.npy"))
+    free = shutil.disk_usage(where).free + there
+    if needed > 0.95 * free:
+        raise OSError(
+            f"stored features need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {where}; a larger "
+            "config.model.vision.pool or a smaller image_size takes less"
+        )
+
+
+def _encode_split(path: Path, split, features, shape: tuple[int, ...], batch_size: int, about: dict) -> None:
+    """Fills the file row by row; ``<split>.progress`` says how far, and of what."""
+    from tqdm import tqdm
+
+    progress = path.with_suffix(".progress")
+    before = json.loads(progress.read_text()) if progress.is_file() else {}
+    done = before["rows"] if path.is_file() and before.get("about") == about else 0
+    if done == 0 and path.is_file() and (path.parent / "about.json").is_file():
+        if json.loads((path.parent / "about.json").read_text()) == about:
+            return  # finished by an earlier call
+        (path.parent / "about.json").unlink()
+    out = np.lib.format.open_memmap(path, "r+" if done else "w+", np.uint16, shape)
+    with tqdm(total=shape[0], initial=done, desc=path.stem, unit="step", dynamic_ncols=True) as bar:
+        for start in range(done, shape[0], batch_size):
+            rows = np.minimum(np.arange(start, start + batch_size), shape[0] - 1)  # one compiled size
+            encoded = features(np.stack([split.images(row) for row in rows]))
+            count = min(batch_size, shape[0] - start)
+            out[start : start + count] = encoded[:count].view(np.uint16)
+            out.flush()
+            progress.write_text(json.dumps({"rows": start + count, "about": about}))
+            bar.update(count)
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,40 @@
+"""Folders by name: a directory on this machine, or a repository of the Hugging Face hub (cached as its library does).
+
+HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT mean what they mean everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class HubError(RuntimeError):
+    """A folder is not here and cannot be fetched; the message says what was looked for and what to do."""
+
+
+def folder(name: str, patterns: Sequence[str]) -> Path:
+    """The directory ``name``, or the snapshot of the hub's ``owner/name`` with the files that match ``patterns``.
+
+    Raises:
+      HubError: no such directory, no such repository, or no way to reach it.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not HUB_ID.fullmatch(name):
+        raise HubError(f"{name!r} is no directory and no name of a repository on the Hugging Face hub (owner/name)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+    except (OSError, HFValidationError) as error:  # the library's own errors of network and cache are OSErrors
+        reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
+        raise HubError(
+            f"there is no directory {name}, and the Hugging Face hub does not give it ({reason}); on a machine without "
+            f"network give the directory where another has put it: hf download {name} --local-dir DIR"
+        ) from error

@@ -1,0 +1,190 @@
+"""Pretrained encoders by name: a hub id, a checkpoint's directory, or a directory written by ``convert.py``.
+
+An encoder's identity is the hash of its sizes and parameters, whatever file they came from: a checkpoint of a run
+records it in place of the weights, and whoever restores the run must bring the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drifting_vla_jax.data import hub
+from drifting_vla_jax.data.text import TOKENIZER_FILES
+from drifting_vla_jax.models import clip_text, dinov2
+from drifting_vla_jax.models.clip_text import ClipText, ClipTextArchitecture
+from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, read_json, tensors
+from drifting_vla_jax.models.dinov2 import DinoArchitecture, DINOv2
+from drifting_vla_jax.models.tower import ACTIVATIONS
+
+Architecture = DinoArchitecture | ClipTextArchitecture
+WEIGHTS, ABOUT = "encoder.safetensors", "encoder.json"
+FILES = ("config.json", ABOUT, "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES)
+KNOWN: Mapping[str, Architecture] = dinov2.ARCHITECTURES | clip_text.ARCHITECTURES
+_FAMILIES = {  # by the "model_type" of a config.json
+    "dinov2": DinoArchitecture,
+    "dinov2_with_registers": DinoArchitecture,
+    "clip": ClipTextArchitecture,
+    "clip_text_model": ClipTextArchitecture,
+}
+_KINDS = {"dinov2": DinoArchitecture, "clip_text": ClipTextArchitecture}  # in an encoder.json
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One encoder, on the host.
+
+    Attributes:
+      source: what it was asked for by.
+      params: float32 arrays by path, "tower/blocks/query/kernel".
+      hash: 16 hex digits over sizes, names and values.
+      folder: where it lies, its tokenizer too; None: nowhere.
+    """
+
+    source: str
+    architecture: Architecture
+    params: dict[str, np.ndarray]
+    hash: str
+    folder: Path | None
+
+    def tree(self) -> dict:
+        """The parameters as the network's nested dict."""
+        return flax.traverse_util.unflatten_dict(self.params, sep="/")
+
+
+def architecture(name: str) -> Architecture:
+    """The sizes of an encoder, without its weights. Cheap: reads one small file at most.
+
+    Raises:
+      HubError: neither a known name nor a directory.
+      ValueError: a directory of something else.
+    """
+    if Path(name).is_dir():
+        return _described(Path(name))
+    if name in KNOWN:
+        return KNOWN[name]
+    if not hub.HUB_ID.fullmatch(name):
+        raise hub.HubError(f"no encoder {name!r}: no such directory; by name there are {', '.join(sorted(KNOWN))}")
+    return _described(_fetched(name))
+
+
+@functools.cache  # the hub is asked once
+def _fetched(name: str) -> Path:
+    return hub.folder(name, ("config.json", ABOUT))
+
+
+def _described(folder: Path) -> Architecture:
+    """What a directory says it holds."""
+    about, config = folder / ABOUT, folder / "config.json"
+    try:
+        if about.is_file():
+            found = read_json(about)
+            return _KINDS[found["kind"]](**found["architecture"])
+        if not config.is_file():
+            raise ValueError(f"{folder} has neither {ABOUT} nor config.json: no encoder")
+        found = read_json(config)
+        family = found.get("model_type", "model of no type")
+        if family not in _FAMILIES:
+            raise ValueError(f"{folder} holds a {family}; expected one of {', '.join(_FAMILIES)}")
+        found = _FAMILIES[family].from_hugging_face(found)
+    except (KeyError, TypeError) as error:
+        raise ConversionError(f"{folder} does not describe an encoder: {error!r}; convert or fetch it again") from error
+    if found.activation not in ACTIVATIONS:
+        raise ValueError(f"{folder} has the activation {found.activation}; known are {', '.join(ACTIVATIONS)}")
+    return found
+
+
+def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter, by path."""
+    if isinstance(architecture, DinoArchitecture):
+        module = DINOv2(architecture, size=0, pool=1, lora=0, remat="none", dtype=jnp.float32)
+        example = jnp.zeros((1, architecture.patch, architecture.patch, 3), jnp.uint8)
+    else:
+        module = ClipText(architecture, lora=0, remat="none", dtype=jnp.float32)
+        example = jnp.zeros((1, 2), jnp.int32)
+    params = jax.eval_shape(module.init, jax.random.key(0), example)["params"]
+    return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(params, sep="/").items()}
+
+
+def load(name: str) -> Encoder:
+    """Reads an encoder, fetching it first if it is a hub id that is not in the cache.
+
+    Raises:
+      HubError, FileNotFoundError: it is not there.
+      ConversionError: it is not what it says it is.
+    """
+    folder = hub.folder(name, FILES)
+    found = _described(folder)
+    if not Path(name).is_dir() and found != KNOWN.get(name, found):
+        raise ConversionError(f"{folder} holds {found}; {name} is {KNOWN[name]}")
+    if (folder / ABOUT).is_file():
+        return _read(name, folder, found)
+    table = DINOV2 if isinstance(found, DinoArchitecture) else CLIP_TEXT
+    params = convert(tensors(folder), table, shapes(found))
+    return Encoder(name, found, params, identity(found, params), folder)
+
+
+def randomly(name: str, seed: int) -> Encoder:
+    """Random weights in the true shapes: for measuring where the real ones cannot be had. They see nothing."""
+    found, rng = architecture(name), np.random.default_rng(seed)
+    params = {}
+    for path, shape in shapes(found).items():
+        noise = rng.standard_normal(shape, np.float32) * np.float32(0.02)
+        params[path] = 1 + noise if path.endswith("scale") else noise
+    source = f"random weights of seed {seed} in the shapes of {name}"
+    return Encoder(source, found, params, identity(found, params), None)
+
+
+def write(encoder: Encoder, out: Path) -> None:
+    """Writes the directory that ``load`` reads back."""
+    from safetensors.numpy import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({path: np.ascontiguousarray(value) for path, value in encoder.params.items()}, out / WEIGHTS)
+    for name in TOKENIZER_FILES if encoder.folder else ():
+        if (encoder.folder / name).is_file():
+            shutil.copyfile(encoder.folder / name, out / name)
+    about = {
+        "source": encoder.source,
+        "kind": next(kind for kind, of in _KINDS.items() if isinstance(encoder.architecture, of)),
+        "architecture": dataclasses.asdict(encoder.architecture),
+        "hash": encoder.hash,
+        "parameters": sum(value.size for value in encoder.params.values()),
+    }
+    (out / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _read(name: str, folder: Path, found: Architecture) -> Encoder:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        params = load_file(folder / WEIGHTS)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ConversionError(f"{folder / WEIGHTS} cannot be read: {error}; convert it again") from error
+    hashed, written = identity(found, params), read_json(folder / ABOUT).get("hash")
+    if hashed != written:
+        raise ConversionError(f"{folder} is damaged: its hash is {hashed}, {ABOUT} says {written}; convert it again")
+    if {path: value.shape for path, value in params.items()} != shapes(found):
+        raise ConversionError(f"{folder} was written by another version of this project; convert it again")
+    return Encoder(name, found, params, hashed, folder)
+
+
+def identity(architecture: Architecture, params: Mapping[str, np.ndarray]) -> str:
+    """The hash that names these weights in this architecture."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(architecture), sort_keys=True).encode())
+    for path in sorted(params):
+        digest.update(f"{path} {params[path].shape} {params[path].dtype}\n".encode())
+        digest.update(np.ascontiguousarray(params[path]).data)
+    return digest.hexdigest()[:16]
