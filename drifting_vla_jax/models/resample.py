@@ -1,4 +1,4 @@
-"""Bicubic resampling of a grid of position embeddings, digit for digit as torch does it.
+"""Bicubic resampling of a grid of position embeddings as torch does it.
 
 DINOv2 was trained on a grid of 37 x 37 patches (518 px); other image sizes resample its embeddings. torch has two
 bicubic kernels, and the two families of DINOv2 checkpoints use one each: Keys' kernel with a = -0.75, edges repeated,

@@ -42,6 +42,13 @@ def test_images_are_the_views_of_the_row_cached_or_not(dataset, cache_mb):
         np.testing.assert_array_equal(val.images(15), expected)
 
 
+def test_earlier_rows_stay_within_their_episode(dataset):
+    val = dataset.split("val")  # rows 0 - 11 and 12 - 23
+    assert val.rows_before(5, 2, 2).tolist() == [1, 3, 5]
+    assert val.rows_before(13, 2, 2).tolist() == [12, 12, 13]
+    assert val.rows_before(0, 1, 1).tolist() == [0, 0] and val.rows_before(23, 0, 1).tolist() == [23]
+
+
 def test_views_come_in_the_order_asked_for(dataset_path, dataset):
     turned = DataSet(dataset_path, ("side", "front")).split("val").images(0)
     np.testing.assert_array_equal(turned, dataset.split("val").images(0)[::-1])

@@ -196,3 +196,23 @@ def test_a_batch_larger_than_the_split_is_refused(make, config):
     config.data.batch_size = 32
     with pytest.raises(ValueError, match=r"split val of .* has 24 steps for this process, fewer than .* 32"):
         make("val")
+
+
+def test_history_is_the_views_of_earlier_steps_oldest_first(config):
+    config.model.history, config.model.history_stride = 1, 2
+    dataset = DataSet(config.data.path, config.env.cameras)
+    split = dataset.split("val")
+    batch = next(pipeline.batches(dataset, "val", dataset.action_space(config), config, train=False))
+    states = dataset.action_space(config).normalise_state(split.state)
+    for images, state in zip(batch.observation.images, batch.observation.state):
+        row = int(np.argmin(np.abs(states - state).sum(axis=1)))
+        before, now = split.rows_before(row, 1, 2)
+        np.testing.assert_array_equal(images, np.concatenate([split.images(before), split.images(now)]))
+
+
+def test_a_views_history_is_augmented_as_one(config):
+    """The same picture twice stays the same picture twice."""
+    image = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
+    for seed in range(5):
+        out = pipeline.augment_view(np.stack([image, image]), config.data, np.random.default_rng(seed))
+        np.testing.assert_array_equal(out[0], out[1])

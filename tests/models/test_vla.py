@@ -1,13 +1,21 @@
 """The whole network: what it computes once, what it must not see, what it must."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import quickstart
+from configs import dit_b2, dit_l2, quickstart
+from drifting_vla_jax.config import validate
+from drifting_vla_jax.models.byte_text import ByteText
+from drifting_vla_jax.models.dit import DiT
+from drifting_vla_jax.models.fusion import Fusion
+from drifting_vla_jax.models.layers import normalise
+from drifting_vla_jax.models.vit import ViT
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.objective import make_objective
+from drifting_vla_jax.train.partition import is_borrowed, split
 from drifting_vla_jax.train.state import init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks
 from drifting_vla_jax.types import fake_batch
@@ -164,9 +172,104 @@ def test_bfloat16_computes_in_it_and_keeps_float32_outside(params, observation, 
     np.testing.assert_allclose(out, chunks, atol=0.1 * np.abs(chunks).max())
 
 
+def test_at_the_start_every_layer_of_the_assembled_dit_hands_its_tokens_through(observation, noise):
+    """adaLN-Zero: modulation is zero, whatever the observation says, so the DiT's output is its input, normalised."""
+    params, seen = init_params(CONFIG, jax.random.key(0)), {}
+
+    def watch(next_method, args, options, context):
+        out = next_method(*args, **options)
+        if isinstance(context.module, DiT) and context.method_name == "__call__":
+            seen["in"], seen["condition"], seen["out"] = args[0], args[1], out
+        return out
+
+    with nn.intercept_methods(watch):
+        DriftingVLA(CONFIG).apply({"params": params}, observation, noise, TIME)
+    assert np.abs(seen["condition"]).max() > 0.1 and np.abs(seen["in"]).max() > 0.1
+    np.testing.assert_array_equal(seen["out"], normalise(seen["in"]))
+
+
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_one_answer_is_one_pass_guidance_included(params, observation, noise, negatives):
+    """Counted: the encoders see every image once, the network runs once."""
+    config, calls = small_config(), []
+    config.objective.guidance.negatives, config.objective.guidance.alpha = negatives, 3.0
+
+    def count(next_method, args, options, context):
+        if context.method_name == "__call__":
+            calls.append((type(context.module), len(args[0])))
+        return next_method(*args, **options)
+
+    with nn.intercept_methods(count):
+        jax.eval_shape(lambda: sample_chunks(params, observation, noise, config))
+    assert [call for call in calls if call[0] is ViT] == [(ViT, B * len(config.env.cameras))]
+    assert [call for call in calls if call[0] in (ByteText, Fusion, DiT)] == [(ByteText, 2), (Fusion, B), (DiT, B)]
+
+
+def test_earlier_images_are_more_views(observation, noise):
+    config = small_config()
+    config.model.history = 2
+    seen = jax.tree.map(jnp.asarray, fake_batch(config, B, prompts=2).observation)
+    assert seen.images.shape == (B, 6, 16, 16, 3)
+    context = jax.eval_shape(lambda: encode(init_params(config, jax.random.key(0)), seen, config))
+    assert context[0].shape[1] == 6 * 4 + config.data.max_tokens + 1
+
+
+def test_without_proprioception_the_state_reaches_nothing(noise):
+    config = small_config()
+    config.model.proprioception = False
+    params, seen = random_params(config), jax.tree.map(jnp.asarray, fake_batch(config, B, prompts=2).observation)
+    traced = jax.make_jaxpr(lambda s: encode(params, seen.replace(state=s), config))(seen.state)
+    assert not [e for e in equations(traced) if traced.jaxpr.invars[0] in e.invars]
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_stacked_layers_are_the_same_network(batch, noise, remat):
+    """Two layers of each kind, their parameters stacked: the same chunks and gradients, whatever is kept for them."""
+    config = small_config()
+    config.model.fusion.depth = config.model.dit.depth = 2
+    apart = random_params(config)
+    stacked = dict(apart)
+    for part in ("fusion", "dit"):
+        layers = [apart[part][f"block_{i}"] for i in range(2)]
+        rest = {k: v for k, v in apart[part].items() if not k.startswith("block_")}
+        stacked[part] = rest | {"blocks": jax.tree.map(lambda *x: jnp.stack(x), *layers)}
+
+    def loss(params):
+        return jnp.sum(jnp.square(DriftingVLA(config).apply({"params": params}, batch.observation, noise, TIME)))
+
+    expected = jax.jit(jax.value_and_grad(loss))(apart)
+    config.model.scan_layers, config.model.remat = True, remat
+    found = jax.jit(jax.value_and_grad(loss))(stacked)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    for i in range(2):
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4),
+            found[1]["dit"]["blocks"],
+            expected[1]["dit"][f"block_{i}"],
+        )
+
+
 def test_parameters_of_the_quickstart():
     """A change here changes every number in the README: make it on purpose."""
     shapes = jax.eval_shape(lambda: init_params(quickstart.get_config(), jax.random.key(0)))
     count = {name: sum(x.size for x in jax.tree.leaves(shapes[name])) for name in ("vision", "text", "fusion", "dit")}
     assert count == {"vision": 260_256, "text": 57_632, "fusion": 41_184, "dit": 140_224}
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 544_050
+
+
+@pytest.mark.parametrize(
+    ("preset", "total", "trained"), [(dit_b2, 574_385_000, 146_957_960), (dit_l2, 913_507_000, 486_080_520)]
+)
+def test_presets_have_the_sizes_they_promise(preset, total, trained):
+    """Within 2% of the PyTorch original's parameters: DINOv2-L and CLIP-L text frozen, the rest trained."""
+    config = preset.get_config()
+    validate(config)
+    params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    ours, borrowed = split(params, lambda path: not is_borrowed(path, config))
+    count = {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in params.items()}
+    assert (
+        count["vision"] == 304_367_616 and count["text"] == 123_060_480
+    )  # facebook/dinov2-large without its mask token
+    assert set(borrowed) == {"vision", "text"}
+    np.testing.assert_allclose(sum(count.values()), total, rtol=0.02)
+    np.testing.assert_allclose(sum(x.size for x in jax.tree.leaves(ours)), trained, rtol=0.02)

@@ -61,6 +61,7 @@ def changed(before, after):
     return {path for path in before if np.any(before[path] != after[path])}
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_is_beside_the_state_and_a_text_encoder_not_even_there(config):
     before, after, beside = one_step(config)
     assert set(beside.params) == {"vision"} and not {"vision", "text"} & set(before.params)
@@ -70,6 +71,7 @@ def test_a_frozen_encoder_is_beside_the_state_and_a_text_encoder_not_even_there(
     assert not [path for path in held if path.startswith(("vision/", "text/"))]
 
 
+@pytest.mark.slow
 def test_an_unfrozen_encoder_starts_from_its_weights_and_is_trained(config, encoders):
     config.train.freeze, config.train.lr_scale.vision = ("text",), 0.5
     before, after, beside = one_step(config)
@@ -82,6 +84,7 @@ def test_an_unfrozen_encoder_starts_from_its_weights_and_is_trained(config, enco
     assert len(trained) > len(loaded) / 2
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_on_a_frozen_encoder(config):
     config.model.vision.lora = config.model.text.lora = 2
     before, after, beside = one_step(config)
@@ -160,7 +163,7 @@ def test_in_a_steady_state_text_is_neither_tokenised_nor_encoded(run, monkeypatc
 @pytest.mark.slow
 def test_stored_features_train_as_images_do(config, tmp_path):
     """The same losses, up to the 8 bits in which features are stored, and the image encoder is not even on the device."""
-    config.data.shift, config.data.brightness, config.data.contrast = 0, 0.0, 0.0
+    config.data.shift, config.data.brightness, config.data.contrast, config.train.learning_rate = 0, 0.0, 0.0, 1e-3
     for run in ("images", "features"):
         config.data.features = run == "features"
         if config.data.features:

@@ -1,0 +1,154 @@
+"""Both directions of a conversion: what the source has, what the target needs, everything wrong in one message."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from drifting_vla_jax.models import pretrained
+from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, tensors
+from tests.models import reference
+
+# One vector, and two layers of one 2 x 3 matrix: numbers small enough to follow.
+TABLE = (
+    (r"final\.weight", "norm/scale", lambda w: w),
+    (r"layer\.(?P<layer>\d+)\.(?P<name>query|key)\.weight", "tower/blocks/{name}/kernel", lambda w: w.T),
+)
+TARGET = {"norm/scale": (2,), "tower/blocks/query/kernel": (2, 3, 2)}
+MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
+SOURCE = {"final.weight": np.float32([7, 8]), "layer.1.query.weight": MATRIX, "layer.0.query.weight": 10 * MATRIX}
+
+
+def test_layers_are_stacked_in_their_order():
+    out = convert(SOURCE.items(), TABLE, TARGET)
+    assert out["norm/scale"].tolist() == [7, 8]
+    assert out["tower/blocks/query/kernel"].tolist() == [[[0, 30], [10, 40], [20, 50]], [[0, 3], [1, 4], [2, 5]]]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, torch.bfloat16], ids=["float16", "float64", "bfloat16"])
+def test_every_precision_becomes_float32(dtype, tmp_path):
+    """1.5 is the same number in all of them."""
+    model = reference.dinov2(**reference.SHRUNK_IMAGE)
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, np.dtype(dtype).name)
+    model.layernorm.weight.fill_(1.5)
+    params = pretrained.load(reference.saved(model.to(kind), tmp_path)).params
+    assert {value.dtype for value in params.values()} == {np.dtype(np.float32)}
+    assert (params["norm/scale"] == 1.5).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer.0.value.weight": MATRIX}, r"nothing is known about layer\.0\.value\.weight \[2, 3\]"),
+        ({"layer.0.query.weight": None}, r"nothing sets tower/blocks/query/kernel of layers 0"),
+        ({"final.weight": None}, r"nothing sets norm/scale"),
+        ({"final.weight": np.zeros(3)}, r"final\.weight is \[3\] for norm/scale, expected \[2\]"),
+        ({"layer.0.query.weight": MATRIX.T}, r"layer\.0\.query\.weight is \[2, 3\] for .*, expected \[3, 2\]"),
+        ({"layer.2.query.weight": MATRIX}, r"layer\.2\.query\.weight is beyond the architecture's 2 layers"),
+        ({"model.final.weight": np.zeros(2)}, r"model\.final\.weight and final\.weight are both for norm/scale"),
+        ({"layer.0.key.weight": MATRIX}, r"layer\.0\.key\.weight has no place: .* has no tower/blocks/key/kernel"),
+    ],
+    ids=["unknown", "missing layer", "missing", "shape", "transposed", "too deep", "twice", "no place"],
+)
+def test_what_does_not_fit_is_named(change, message):
+    source = {name: tensor for name, tensor in {**SOURCE, **change}.items() if tensor is not None}
+    with pytest.raises(ConversionError, match=f"^{message}$"):
+        convert(source.items(), TABLE, TARGET)
+
+
+def test_all_that_is_wrong_is_reported_together():
+    source = {"final.weight": np.zeros(3), "final.bias": np.zeros(2), "layer.5.query.weight": MATRIX}
+    with pytest.raises(ConversionError) as error:
+        convert(source.items(), TABLE, TARGET)
+    assert str(error.value).split("; ") == [
+        "final.weight is [3] for norm/scale, expected [2]",
+        "nothing is known about final.bias [2]",
+        "layer.5.query.weight is beyond the architecture's 2 layers",
+        "nothing sets tower/blocks/query/kernel of layers 0, 1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["embeddings.patch_embeddings.projection.weight", "embeddings.cls_token"])
+def test_a_tensor_without_the_right_axes_is_a_wrong_shape(name):
+    target = {"patch/kernel": (12, 4), "class": (1, 4)}
+    with pytest.raises(ConversionError, match=rf"{name} is \[5\] for"):
+        convert([(name, np.zeros(5, np.float32))], DINOV2, target)
+
+
+def test_the_hubs_names_are_read():
+    """The names in facebook/dinov2-* and openai/clip-vit-*, written out."""
+    layer, block = "encoder.layer.1", "tower/blocks"
+    dino = {
+        f"{layer}.attention.attention.query.weight": f"{block}/query/kernel",
+        f"{layer}.attention.output.dense.weight": f"{block}/out/kernel",
+        f"{layer}.layer_scale1.lambda1": f"{block}/attention_scale",
+        f"{layer}.norm2.bias": f"{block}/mlp_norm/bias",
+        f"{layer}.mlp.fc1.weight": f"{block}/up/kernel",
+        f"{layer}.mlp.weights_out.bias": f"{block}/down/bias",
+        "embeddings.cls_token": "class",
+        "layernorm.weight": "norm/scale",
+    }
+    clip = {
+        "text_model.encoder.layers.1.self_attn.q_proj.weight": f"{block}/query/kernel",
+        "text_model.encoder.layers.1.layer_norm1.weight": f"{block}/attention_norm/scale",
+        "text_model.encoder.layers.1.mlp.fc2.bias": f"{block}/down/bias",
+        "text_model.embeddings.token_embedding.weight": "embed/embedding",
+        "text_model.final_layer_norm.bias": "norm/bias",
+    }
+    for table, names in ((DINOV2, dino), (CLIP_TEXT, clip)):
+        for name, path in names.items():
+            with pytest.raises(ConversionError, match=f"{name} has no place: the architecture has no {path}$"):
+                convert([(name, np.zeros(2, np.float32))], table, {})
+
+
+@pytest.mark.parametrize("whole", ["CLIPModel", "CLIPTextModelWithProjection", "Dinov2ForImageClassification"])
+def test_heads_and_other_towers_are_left_behind(whole, tmp_path):
+    """vision_model.*, projections, logit_scale, classifier, mask token; what is left is what the tower alone gives."""
+    if whole.startswith("Dinov2"):
+        model = transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**reference.SHRUNK_IMAGE))
+        part = model.dinov2
+    elif whole == "CLIPModel":
+        vision = {**reference.SHRUNK, "intermediate_size": 96, "image_size": 64}
+        model = transformers.CLIPModel(transformers.CLIPConfig(text_config=reference.SHRUNK_TEXT, vision_config=vision))
+        part = model.text_model
+    else:
+        model = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig(**reference.SHRUNK_TEXT))
+        part = model.text_model
+    encoder = pretrained.load(reference.saved(model, tmp_path / "whole"))
+    assert encoder.hash == pretrained.load(reference.saved(part, tmp_path / "part")).hash
+
+
+def test_old_files_hold_position_ids_too():
+    source = {**SOURCE, "text_model.embeddings.position_ids": np.zeros((1, 77))}
+    assert convert(source.items(), TABLE, TARGET).keys() == TARGET.keys()
+
+
+def test_shards_are_one_checkpoint(tmp_path):
+    model = reference.dinov2(**reference.SHRUNK_IMAGE)
+    whole = pretrained.load(reference.saved(model, tmp_path / "whole"))
+    sharded = reference.saved(model, tmp_path / "sharded", max_shard_size="100KB")
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
+    assert pretrained.load(sharded).hash == whole.hash
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    reference.saved(reference.dinov2(**reference.SHRUNK_IMAGE), tmp_path, max_shard_size="100KB")
+    lost = sorted(tmp_path.glob("*.safetensors"))[1]
+    lost.unlink()
+    with pytest.raises(FileNotFoundError, match=f"has no {lost.name}; fetch it again"):
+        pretrained.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [0, 4, 1000, -4])
+def test_a_truncated_file_is_named(size, tmp_path):
+    reference.saved(reference.dinov2(**reference.SHRUNK_IMAGE), tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(ConversionError, match=r"model\.safetensors is damaged: .*; fetch it again"):
+        dict(tensors(tmp_path))
+
+
+def test_a_damaged_index_is_named(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"layer')
+    with pytest.raises(ConversionError, match=r"index\.json is damaged: .*; fetch it again"):
+        dict(tensors(tmp_path))
