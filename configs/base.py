@@ -109,6 +109,7 @@ def get_config() -> ConfigDict:
     config.train.learning_rate = 1e-3  # peak
     config.train.warmup_steps = 100  # linear from 0
     config.train.final_lr_fraction = 0.02  # cosine down to this share of the peak
+    config.train.micro_batches = 1  # parts of the batch that are computed one after the other: less memory, same result
     config.train.freeze = ()  # parts of the network that are not trained, e.g. ("vision", "text")
     config.train.lr_scale = ConfigDict()  # learning rate of an encoder over that of the rest
     config.train.lr_scale.vision = 1.0
@@ -130,7 +131,9 @@ def get_config() -> ConfigDict:
     config.mesh = ConfigDict()
     config.mesh.data = -1  # batch split, parameters copied
     config.mesh.fsdp = 1  # batch split, parameters and optimiser state split too
+    config.mesh.tensor = 1  # the same batch, matrices split between devices: for networks too large otherwise
     config.mesh.fsdp_min_size = 65536  # elements; smaller parameters are copied, not split
+    config.mesh.split_frozen = False  # frozen encoders split over fsdp too; False: copied, faster and larger
 
     # Closed-loop evaluation: one server, several simulator processes.
     config.eval = ConfigDict()

@@ -1,4 +1,4 @@
-"""The full-size network: frozen DINOv2-L/14 and CLIP-L/14 text, DiT-B; 574 million parameters, 148 million of them trained.
+"""The full-size network: frozen DINOv2-L/14 and CLIP-L/14 text, DiT-B; 577 million parameters, 149 million of them trained.
 
     python -m drifting_vla_jax.data.build --source=metaworld --tasks=... --episodes=100 --image_size=224 --out=data/metaworld-224
     python -m drifting_vla_jax.main --config=configs/dit_b2.py --workdir=runs/dit_b2

@@ -1,4 +1,4 @@
-"""As dit_b2 with a DiT-L: 914 million parameters, 487 million of them trained.
+"""As dit_b2 with a DiT-L: 917 million parameters, 489 million of them trained.
 
 python -m drifting_vla_jax.main --config=configs/dit_l2.py --workdir=runs/dit_l2
 """

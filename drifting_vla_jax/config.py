@@ -18,7 +18,7 @@ PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that c
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
-    *("model.history_stride", "model.vision.pool", "serve.text_cache"),
+    *("train.micro_batches", "model.history_stride", "model.vision.pool", "serve.text_cache"),
     *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
 )
 

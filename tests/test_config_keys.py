@@ -71,7 +71,7 @@ def beside(config) -> str:
     params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     found = abstract_borrowed(config, params, sharding.make_mesh(config), 3)
     leaves = jax.tree_util.tree_leaves_with_path(found)
-    return _digest([(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves])
+    return _digest([(jax.tree_util.keystr(p), leaf.shape, leaf.dtype, leaf.sharding.spec) for p, leaf in leaves])
 
 
 def loss(config) -> str:
@@ -297,6 +297,7 @@ KEYS = {
     "train.learning_rate": (2e-3, update),
     "train.warmup_steps": (3, update),
     "train.final_lr_fraction": (0.5, update),
+    "train.micro_batches": (2, program),
     "train.freeze": (("vision",), shapes),
     "train.lr_scale.vision": (0.5, update),
     "train.lr_scale.text": (0.5, update),
@@ -314,7 +315,9 @@ KEYS = {
     "train.wandb_project": ("other", wandb_run),
     "mesh.data": (8, layout),
     "mesh.fsdp": (4, layout),
+    "mesh.tensor": (2, layout),
     "mesh.fsdp_min_size": (1, layout),
+    "mesh.split_frozen": (True, beside),
     "eval.episodes": (3, evaluation),
     "eval.seed": (7, evaluation),
     "eval.workers": (3, evaluation),
@@ -337,7 +340,7 @@ PRETRAINED = (
     "model.frozen_dtype",
     *(f"model.vision.{k}" for k in ("name", "image_size", "pool", "lora")),
 )
-PRETRAINED += ("model.text.name", "model.text.lora")
+PRETRAINED += ("model.text.name", "model.text.lora", "mesh.split_frozen")
 
 # What else must hold for a key's probe to make sense.
 WITH = {
@@ -346,6 +349,8 @@ WITH = {
     "mesh.data": {"mesh.fsdp": 2},
     "mesh.fsdp_min_size": {"mesh.fsdp": 2},
     "mesh.fsdp": {"mesh.fsdp_min_size": 1},
+    "mesh.tensor": {"mesh.fsdp_min_size": 1},
+    "mesh.split_frozen": {"mesh.fsdp": 2, "mesh.fsdp_min_size": 1},
     "train.wandb_project": {"train.wandb": "auto"},
     "name": {"train.wandb": "auto"},
     "objective.flow_steps": {"objective.name": "flow_matching"},

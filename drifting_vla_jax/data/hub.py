@@ -5,6 +5,7 @@ HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT mean what they mean everywhere
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Sequence
@@ -38,3 +39,15 @@ def folder(name: str, patterns: Sequence[str]) -> Path:
             f"there is no directory {name}, and the Hugging Face hub does not give it ({reason}); on a machine without "
             f"network give the directory where another has put it: hf download {name} --local-dir DIR"
         ) from error
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file of such a folder.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; fetch it again") from error

@@ -6,6 +6,7 @@ CLIP    byte-pair encoding of a CLIP checkpoint's own vocabulary, between a star
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,9 @@ log = logging.getLogger(__name__)
 VOCABULARY = 257  # of bytes
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # what CLIP calls a word
+WORDS = (  # what CLIP calls a word
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
 
 
 def make_tokenizer(config: ConfigDict) -> ByteTokenizer | ClipTokenizer:
@@ -66,15 +69,19 @@ class ClipTokenizer:
 
         Raises:
           FileNotFoundError: the folder has neither.
+          ValueError: a file is damaged or of another model.
         """
         from tokenizers import Tokenizer
 
         if (folder / "tokenizer.json").is_file():
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer = Tokenizer.from_str(json.dumps(hub.read_json(folder / "tokenizer.json")))
         elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
             self._tokenizer = _from_vocabulary(folder)
         else:
             raise FileNotFoundError(f"{folder} has no tokenizer.json, nor vocab.json and merges.txt, of a CLIP model")
+        self._end = self._tokenizer.token_to_id(END)
+        if self._end is None:
+            raise ValueError(f"the vocabulary in {folder} has no {END}; it is not CLIP's")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.length, self._cut = length, False
@@ -85,14 +92,13 @@ class ClipTokenizer:
         Raises:
           ValueError: an instruction is empty.
         """
-        end = self._tokenizer.token_to_id(END)
-        tokens = np.full((len(texts), self.length), end, np.int32)
+        tokens = np.full((len(texts), self.length), self._end, np.int32)
         for row, encoding in enumerate(self._tokenizer.encode_batch([_said(text) for text in texts])):
             ids = encoding.ids
             if len(ids) > self.length:
                 if not self._cut:
                     log.warning("instruction of %d tokens cut to %d: %.60r", len(ids), self.length, texts[row])
-                self._cut, ids = True, [*ids[: self.length - 1], end]
+                self._cut, ids = True, [*ids[: self.length - 1], self._end]
             tokens[row, : len(ids)] = ids
         return tokens
 
@@ -108,20 +114,20 @@ def _from_vocabulary(folder: Path):
     """CLIP's tokenizer from its two original files."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    bpe = models.BPE.from_file(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token=END, end_of_word_suffix="</w>"
-    )
-    tokenizer = Tokenizer(bpe)
+    vocabulary, merges = hub.read_json(folder / "vocab.json"), (folder / "merges.txt").read_text().splitlines()
+    if not {START, END} <= vocabulary.keys():
+        raise ValueError(f"the vocabulary in {folder} has no {START} or no {END}; it is not CLIP's")
+    pairs = [tuple(line.split(" ")) for line in merges if line and not line.startswith("#version")]
+    for pair in pairs:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
+            raise ValueError(f"{folder / 'merges.txt'} is damaged: {' '.join(pair)!r} is no merge; fetch it again")
+    tokenizer = Tokenizer(models.BPE(vocabulary, pairs, unk_token=END, end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    start, end = (tokenizer.token_to_id(token) for token in (START, END))
+    words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.add_special_tokens([START, END])
-    tokenizer.post_processor = processors.RobertaProcessing((END, end), (START, start), add_prefix_space=False)
+    start, end = ((token, vocabulary[token]) for token in (START, END))
+    tokenizer.post_processor = processors.RobertaProcessing(end, start, add_prefix_space=False)
     return tokenizer

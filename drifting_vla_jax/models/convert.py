@@ -12,7 +12,6 @@ the tokenizer's files, and may stand wherever a configuration names an encoder.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.data import hub
 
 FLAGS = flags.FLAGS
 Array = np.ndarray
@@ -177,12 +177,12 @@ def tensors(folder: Path) -> Iterator[tuple[str, Array]]:
 
     Raises:
       FileNotFoundError: there is none, or a shard is missing.
-      ConversionError: a file is damaged.
+      ValueError, ConversionError: the index or a file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
     index = folder / "model.safetensors.index.json"
-    files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    files = sorted(set(hub.read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -198,18 +198,6 @@ def tensors(folder: Path) -> Iterator[tuple[str, Array]]:
             raise ConversionError(f"{folder / name} is damaged: {error}; fetch it again") from error
 
 
-def read_json(path: Path) -> dict:
-    """A checkpoint's JSON file.
-
-    Raises:
-      ConversionError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ConversionError(f"{path} is damaged: {error}; fetch it again") from error
-
-
 def define_flags() -> None:
     example = "facebook/dinov2-large, openai/clip-vit-large-patch14"
     flags.DEFINE_string("model", None, f"hub id ({example}) or a directory", required=True)
@@ -218,8 +206,11 @@ def define_flags() -> None:
 
 
 def main(_) -> None:
+    import jax
+
     from drifting_vla_jax.models import pretrained
 
+    jax.config.update("jax_platforms", "cpu")  # nothing here is worth an accelerator, which may be busy
     encoder = (
         pretrained.randomly(FLAGS.model, FLAGS.random) if FLAGS.random is not None else pretrained.load(FLAGS.model)
     )

@@ -6,12 +6,14 @@ and softmax run in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Shaped
 
 INIT = nn.initializers.xavier_uniform()
 EMBEDDING_INIT = nn.initializers.normal(0.02)
@@ -70,6 +72,17 @@ def rope(x: Float[Array, "b n heads k"], positions: Float[Array, " n"]) -> Float
     return jnp.concatenate([x1 * cos - x2 * sin, x1 * sin + x2 * cos], axis=-1).astype(x.dtype)
 
 
+BATCH_AXES = ("data", "fsdp")  # mesh axes over which a batch is split
+
+
+def split_batch(x: Shaped[Array, "b *n"], over: Sequence[str] = BATCH_AXES) -> Shaped[Array, "b *n"]:
+    """Says that what a layer hands on is split along the batch and nothing else, where there is a mesh to split it over."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or len(x) % math.prod(mesh.shape[axis] for axis in BATCH_AXES):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(tuple(over)))
+
+
 def attend(
     q: Float[Array, "b n heads k"],
     k: Float[Array, "b m heads k"],
@@ -79,14 +92,44 @@ def attend(
 ) -> Float[Array, "b n heads k"]:
     """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel.
 
-    cuDNN takes heads of at most 128 and, with a mask, even lengths; whatever it does not take XLA does.
+    cuDNN takes heads of at most 128; whatever it does not take XLA does.
     """
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    even = mask is None or (q.shape[1] % 2 == 0 and k.shape[1] % 2 == 0)
-    fused = jax.default_backend() == "gpu" and half and q.shape[-1] <= 128 and even
-    return jax.nn.dot_product_attention(
-        q, k, v, mask=mask, is_causal=causal, implementation="cudnn" if fused else "xla"
+    if platform() == "gpu" and half and q.shape[-1] <= 128:
+        return attend_even(q, k, v, mask, causal, "cudnn")
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="xla")
+
+
+def platform() -> str:
+    """What is being compiled for: "cpu", "gpu" or "tpu", of the mesh if there is one; its devices need not be here."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
+def attend_even(
+    q: Float[Array, "b n heads k"],
+    k: Float[Array, "b m heads k"],
+    v: Float[Array, "b m heads k"],
+    mask: Bool[Array, "b 1 1 m"] | None,
+    causal: bool,
+    implementation: str,
+) -> Float[Array, "b n heads k"]:
+    """Attention with odd lengths made even by a row that nobody looks at, and the mask written out for every query.
+
+    cuDNN's backward pass wants even lengths and, where there is a mask, one entry per pair of query and key.
+    """
+    (b, n), m = q.shape[:2], k.shape[1]
+    q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    lengths = None
+    if mask is not None:
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, m % 2)))
+        mask = jnp.broadcast_to(mask, (b, 1, q.shape[1], k.shape[1]))
+    elif m % 2 and not causal:  # a causal query does not see what comes after the last
+        lengths = jnp.full((b,), m, jnp.int32)
+    out = jax.nn.dot_product_attention(
+        q, k, v, mask=mask, is_causal=causal, key_value_seq_lengths=lengths, implementation=implementation
     )
+    return out[:, :n]
 
 
 REMAT = ("none", "full", "dots")
@@ -113,12 +156,13 @@ def stack(module: type[nn.Module], depth: int, scan: bool, policy: str, options:
     layer = remat(module, policy, scan)
 
     def run(x, *more):
+        x = split_batch(x)
         if not scan:
             for i in range(depth):
-                x = layer(**options, name=f"block_{i}")(x, *more)
+                x = split_batch(layer(**options, name=f"block_{i}")(x, *more))
             return x
         body = nn.scan(
-            lambda block, x, *more: (block(x, *more), None),
+            lambda block, x, *more: (split_batch(block(x, *more)), None),
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
@@ -203,7 +247,9 @@ class Modulation(nn.Module):
     @nn.compact
     def __call__(self, condition: Float[Array, "b g d"]) -> list[Float[Array, "b g 1 d"]]:
         dense = Dense(self.count * self.width, self.dtype, kernel_init=nn.initializers.zeros, name="dense")
-        out = dense(nn.silu(condition))
+        # One vector per observation: it is less to send the vectors to where the matrix' columns are than to gather these.
+        vectors = split_batch(nn.silu(condition), over=BATCH_AXES[:1])
+        out = split_batch(split_batch(dense(vectors), over=BATCH_AXES[:1]))
         return jnp.split(out[:, :, None], self.count, axis=-1)
 
 

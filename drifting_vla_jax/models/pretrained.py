@@ -24,7 +24,7 @@ from drifting_vla_jax.data import hub
 from drifting_vla_jax.data.text import TOKENIZER_FILES
 from drifting_vla_jax.models import clip_text, dinov2
 from drifting_vla_jax.models.clip_text import ClipText, ClipTextArchitecture
-from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, read_json, tensors
+from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, tensors
 from drifting_vla_jax.models.dinov2 import DinoArchitecture, DINOv2
 from drifting_vla_jax.models.tower import ACTIVATIONS
 
@@ -89,11 +89,11 @@ def _described(folder: Path) -> Architecture:
     about, config = folder / ABOUT, folder / "config.json"
     try:
         if about.is_file():
-            found = read_json(about)
+            found = hub.read_json(about)
             return _KINDS[found["kind"]](**found["architecture"])
         if not config.is_file():
             raise ValueError(f"{folder} has neither {ABOUT} nor config.json: no encoder")
-        found = read_json(config)
+        found = hub.read_json(config)
         family = found.get("model_type", "model of no type")
         if family not in _FAMILIES:
             raise ValueError(f"{folder} holds a {family}; expected one of {', '.join(_FAMILIES)}")
@@ -173,7 +173,7 @@ def _read(name: str, folder: Path, found: Architecture) -> Encoder:
         params = load_file(folder / WEIGHTS)
     except (SafetensorError, FileNotFoundError) as error:
         raise ConversionError(f"{folder / WEIGHTS} cannot be read: {error}; convert it again") from error
-    hashed, written = identity(found, params), read_json(folder / ABOUT).get("hash")
+    hashed, written = identity(found, params), hub.read_json(folder / ABOUT).get("hash")
     if hashed != written:
         raise ConversionError(f"{folder} is damaged: its hash is {hashed}, {ABOUT} says {written}; convert it again")
     if {path: value.shape for path, value in params.items()} != shapes(found):

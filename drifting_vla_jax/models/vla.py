@@ -26,7 +26,7 @@ from drifting_vla_jax.models.clip_text import ClipText
 from drifting_vla_jax.models.dinov2 import DINOv2
 from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.fusion import Fusion
-from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid
+from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid, split_batch
 from drifting_vla_jax.models.vit import ViT
 from drifting_vla_jax.types import ACTION_PARTS, Observation, Text, is_pretrained, views
 
@@ -98,7 +98,7 @@ class DriftingVLA(nn.Module):
         features = (self.encode_images(observation.images) if features is None else features).astype(m.dtype)
         b, v = features.shape[:2]
         seen = self.vision_projection(features) + self.view_embedding[:, None].astype(m.dtype)
-        condition = self.condition_image(self.readout(features).reshape(b, -1))
+        condition = self.condition_image(split_batch(self.readout(features).reshape(b, -1)))
         words, summary, said = self._instructions(observation)
         tokens, mask = [seen.reshape(b, -1, m.width), words], [jnp.ones((b, v * features.shape[2]), bool), said]
         condition = condition + summary
@@ -107,7 +107,7 @@ class DriftingVLA(nn.Module):
             tokens.append(self.state_projection(state)[:, None])
             mask.append(jnp.ones((b, 1), bool))
             condition = condition + self.condition_state(state)
-        return Context(jnp.concatenate(tokens, axis=1), jnp.concatenate(mask, axis=1), condition)
+        return Context(split_batch(jnp.concatenate(tokens, axis=1)), jnp.concatenate(mask, axis=1), condition)
 
     def _instructions(self, observation: Observation):
         """Each observation's words [b l d], its part of the condition [b d], and which words there are [b l].

@@ -88,7 +88,16 @@ def borrow(
         text = encode_instructions(config, params.pop("text"), tokens)
     if config.data.features and tokens is not None:
         params.pop("vision")  # its outputs are read from disk
-    return sharding.put(Borrowed(params, text), mesh)
+    beside = Borrowed(params, text)
+    return jax.tree.map(jax.device_put, beside, _shardings(beside, mesh, config))
+
+
+def _shardings(beside: Borrowed, mesh: Mesh, config: ConfigDict) -> Borrowed:
+    """On every device whole; the weights split like others if ``config.mesh.split_frozen``."""
+    everywhere = jax.tree.map(lambda _: sharding.replicated(mesh), beside)
+    if not config.mesh.split_frozen:
+        return everywhere
+    return everywhere.replace(params=sharding.state_sharding(beside.params, mesh, config))
 
 
 def encode_instructions(config: ConfigDict, params: dict, tokens: Int[np.ndarray, "u l"]) -> Text:
@@ -109,7 +118,6 @@ def abstract_borrowed(config: ConfigDict, params: dict, mesh: Mesh, instructions
       params: shapes of all parameters of the network.
       instructions: how many the data set has.
     """
-    on = sharding.replicated(mesh)
     frozen, _ = split(params, lambda path: is_borrowed(path, config))
     dtype, text = jnp.dtype(config.model.frozen_dtype), None
     if is_fixed(config, "text"):
@@ -118,4 +126,6 @@ def abstract_borrowed(config: ConfigDict, params: dict, mesh: Mesh, instructions
     if config.data.features:
         frozen.pop("vision")
     frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on), Borrowed(frozen, text))
+    beside = Borrowed(frozen, text)
+    where = _shardings(beside, mesh, config)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), beside, where)

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.models.layers import split_batch
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.bank import Bank, add, neighbours
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, Objective, make_objective
@@ -46,23 +47,72 @@ def objective_loss(
     Returns:
       the loss, and (what is worth watching, the summary of each observation [b d] that a bank keeps).
     """
-    model, o = DriftingVLA(config), config.objective
+    o = config.objective
     key_drop, key = jax.random.split(key)
     drop = o.guidance.drop_instruction if o.guidance.negatives else 0.0
     instructed = jax.random.uniform(key_drop, batch.task.shape) >= drop
     observation = batch.observation.replace(prompt=jnp.where(instructed, batch.observation.prompt, -1))
-    context = model.apply({"params": params}, observation, method=model.encode)
-    summary, near = jax.lax.stop_gradient(context.condition), None
+    generate, summary = _network(params, observation, config, summarise=bank is not None)
+    near = None
     if bank is not None:
         near = neighbours(bank, batch.task, summary, batch.mask, o.bank.bandwidth)
-
-    def generate(noise, time):
-        return model.apply({"params": params}, context, noise, time, method=model.generate)
 
     shape = NoiseShape(config.action.horizon, config.model.noise_dim)
     expert = Expert(batch.target, batch.mask, instructed, near)
     loss, info = objective.loss(generate, expert, shape, key, progress)
     return jnp.mean(loss), (info, summary)
+
+
+def _network(params: dict, observation: Observation, config: ConfigDict, summarise: bool):
+    """``generate(noise [b g h z], time) -> chunks [b g h a]`` of these observations, and a summary of each [b d].
+
+    Observations are encoded once. With ``config.train.micro_batches`` above 1 they go through encoders and network a part
+    at a time: the loop's body is computed again for the gradient, so that no more than one part's activations exist, and
+    parameters' gradients add up. The objective sees all samples at once either way: its statistics are the whole batch's.
+    """
+    model, parts = DriftingVLA(config), config.train.micro_batches
+
+    def encode(observation):
+        return model.apply({"params": params}, observation, method=model.encode)
+
+    if parts == 1:
+        context = encode(observation)
+
+        def generate(noise, time):
+            return model.apply({"params": params}, context, noise, time, method=model.generate)
+
+        return generate, jax.lax.stop_gradient(context.condition)
+
+    def look(rows):
+        return encode(observation.replace(**rows))
+
+    each = {name: getattr(observation, name) for name in ("images", "features", "state", "prompt")}
+
+    def generate(noise, time):
+        def part(rows, noise, time):
+            return model.apply({"params": params}, look(rows), noise, time, method=model.generate)
+
+        return _in_parts(part, parts, each, noise, time)
+
+    summary = _in_parts(lambda rows: look(rows).condition, parts, each) if summarise else None
+    return generate, jax.lax.stop_gradient(summary)
+
+
+def _in_parts(function: Callable, parts: int, *rows):
+    """``function(*rows)`` over parts of the leading axis, one after the other, kept by nothing but their inputs.
+
+    Part j takes rows j, j + parts, ...: of rows split over devices every device has its share in every part.
+    """
+
+    def cut(x):
+        return x.reshape(len(x) // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    @jax.checkpoint
+    def body(part):
+        return function(*jax.tree.map(split_batch, part))
+
+    out = jax.lax.map(body, jax.tree.map(cut, rows))
+    return out.swapaxes(0, 1).reshape(-1, *out.shape[2:])
 
 
 def sample_chunks(
@@ -138,9 +188,14 @@ def compile_train_step(
 ) -> Callable[[TrainState, Batch, Borrowed], tuple[TrainState, Metrics]]:
     """``train_step`` jitted over the mesh; the state is donated, so its memory is reused."""
     state = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+
+    def step(state, batch, borrowed):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return train_step(state, batch, borrowed, config=config)
+
     return jax.jit(
-        lambda state, batch, borrowed: train_step(state, batch, borrowed, config=config),
-        in_shardings=(state, sharding.batch_sharding(mesh), sharding.replicated(mesh)),
+        step,
+        in_shardings=(state, sharding.batch_sharding(mesh), None),  # what is borrowed lies where it was put
         out_shardings=(state, sharding.replicated(mesh)),
         donate_argnums=0,
     )
@@ -149,8 +204,13 @@ def compile_train_step(
 def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array, Borrowed], Array]:
     """``eval_step`` jitted over the mesh."""
     params = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh).ema_params)
+
+    def step(params, batch, rng, borrowed):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return eval_step(params, batch, rng, borrowed, config=config)
+
     return jax.jit(
-        lambda params, batch, rng, borrowed: eval_step(params, batch, rng, borrowed, config=config),
-        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh), sharding.replicated(mesh)),
+        step,
+        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh), None),
         out_shardings=sharding.replicated(mesh),
     )

@@ -5,15 +5,24 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
-import transformers
-from transformers import initialization
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    initialization,
+)
+from transformers.utils import logging
 
 from drifting_vla_jax.models import pretrained
 
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+logging.set_verbosity_error()
+logging.disable_progress_bar()
 
-SHRUNK = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3}
+# An epsilon so large that it shows.
+SHRUNK = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "layer_norm_eps": 0.01}
 SHRUNK_TEXT = {**SHRUNK, "intermediate_size": 96, "vocab_size": 60, "eos_token_id": 59, "bos_token_id": 58}
 SHRUNK_IMAGE = {**SHRUNK, "patch_size": 14, "image_size": 70}  # a grid of 5 x 5
 TRUE_IMAGE = {"patch_size": 14, "image_size": 518}
@@ -22,14 +31,14 @@ TRUE_IMAGE = {"patch_size": 14, "image_size": 518}
 def dinov2(registers: int = 0, **config):
     """A DINOv2 in torch, with registers if any are asked for."""
     if registers:
-        config = transformers.Dinov2WithRegistersConfig(**config, num_register_tokens=registers)
-        return _drawn(transformers.Dinov2WithRegistersModel, config)
-    return _drawn(transformers.Dinov2Model, transformers.Dinov2Config(**config))
+        config = Dinov2WithRegistersConfig(**config, num_register_tokens=registers)
+        return _drawn(Dinov2WithRegistersModel, config)
+    return _drawn(Dinov2Model, Dinov2Config(**config))
 
 
 def clip_text(**config):
     """A CLIP text tower in torch."""
-    return _drawn(transformers.CLIPTextModel, transformers.CLIPTextConfig(**config))
+    return _drawn(CLIPTextModel, CLIPTextConfig(**config))
 
 
 def _drawn(model, config):

@@ -25,13 +25,12 @@ def test_layers_are_stacked_in_their_order():
     assert out["tower/blocks/query/kernel"].tolist() == [[[0, 30], [10, 40], [20, 50]], [[0, 3], [1, 4], [2, 5]]]
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float64, torch.bfloat16], ids=["float16", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_every_precision_becomes_float32(dtype, tmp_path):
     """1.5 is the same number in all of them."""
     model = reference.dinov2(**reference.SHRUNK_IMAGE)
-    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, np.dtype(dtype).name)
     model.layernorm.weight.fill_(1.5)
-    params = pretrained.load(reference.saved(model.to(kind), tmp_path)).params
+    params = pretrained.load(reference.saved(model.to(dtype), tmp_path)).params
     assert {value.dtype for value in params.values()} == {np.dtype(np.float32)}
     assert (params["norm/scale"] == 1.5).all()
 
@@ -150,5 +149,5 @@ def test_a_truncated_file_is_named(size, tmp_path):
 
 def test_a_damaged_index_is_named(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"layer')
-    with pytest.raises(ConversionError, match=r"index\.json is damaged: .*; fetch it again"):
+    with pytest.raises(ValueError, match=r"index\.json is damaged: .*; fetch it again"):
         dict(tensors(tmp_path))

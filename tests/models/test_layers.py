@@ -4,10 +4,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from drifting_vla_jax.models.dit import DiT, DiTBlock
-from drifting_vla_jax.models.layers import Attention, Dense, RMSNorm, normalise, rope, sinusoid
-from drifting_vla_jax.models.vit import space_to_depth
+from drifting_vla_jax.models.layers import (
+    REMAT,
+    Attention,
+    Dense,
+    RMSNorm,
+    normalise,
+    rope,
+    sinusoid,
+    space_to_depth,
+    stack,
+)
 
 F32 = jnp.float32
 
@@ -24,6 +34,19 @@ def initialised(module, *args):
 def test_dense_is_linens_dense():
     x, params = draw(0, 2, 3, 4), {"params": {"kernel": draw(1, 4, 5), "bias": draw(2, 5)}}
     np.testing.assert_allclose(Dense(5, F32).apply(params, x), nn.Dense(5).apply(params, x), rtol=1e-5)
+
+
+def test_an_adapter_starts_as_nothing_and_adds_a_product_of_its_rank():
+    """lora_up is zero at first; then 2 x @ lora_down @ lora_up is added."""
+    x, dense = draw(0, 2, 3, 4), Dense(5, F32, lora=2)
+    variables, apply = initialised(dense, x)
+    params = variables["params"]
+    assert params["lora_down"].shape == (4, 2) and params["lora_up"].shape == (2, 5) and not params["lora_up"].any()
+    plain = {"params": {"kernel": params["kernel"], "bias": params["bias"]}}
+    np.testing.assert_array_equal(apply(variables, x), jax.jit(Dense(5, F32).apply)(plain, x))
+    up = draw(1, 2, 5)
+    added = apply({"params": {**params, "lora_up": up}}, x) - apply(variables, x)
+    np.testing.assert_allclose(added, 2 * x @ params["lora_down"] @ up, rtol=1e-4, atol=1e-5)
 
 
 def test_rms_norm_by_hand():
@@ -64,6 +87,55 @@ def test_masked_context_is_not_seen():
     assert np.abs(out - apply(variables, x, context.at[:, 0].add(1.0), mask)).max() > 1e-3
 
 
+class Layer(nn.Module):
+    """The least that has a matrix and something to compute again."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        return x + jnp.sin(Dense(x.shape[-1], self.dtype, name="dense")(x))
+
+
+class Stacked(nn.Module):
+    """Three layers."""
+
+    scan: bool
+    policy: str
+
+    @nn.compact
+    def __call__(self, x):
+        return stack(Layer, 3, self.scan, self.policy, {"dtype": F32})(x)
+
+
+def value_and_gradient(scan, policy, params, x):
+    module = Stacked(scan, policy)
+    return jax.jit(jax.value_and_grad(lambda params: jnp.sum(jnp.sin(module.apply({"params": params}, x)))))(params)
+
+
+def test_scanned_layers_are_the_layers_one_after_the_other():
+    x = draw(0, 2, 5, 8)
+    variables, apply = initialised(Stacked(True, "none"), x)
+    stacked = variables["params"]["blocks"]
+    assert stacked["dense"]["kernel"].shape == (3, 8, 8)
+    apart = {f"block_{i}": jax.tree.map(lambda w, i=i: w[i], stacked) for i in range(3)}
+    assert jax.tree.structure(apart) == jax.tree.structure(
+        jax.eval_shape(Stacked(False, "none").init, jax.random.key(0), x)["params"]
+    )
+    one_by_one = jax.jit(Stacked(False, "none").apply)({"params": apart}, x)
+    np.testing.assert_allclose(apply(variables, x), one_by_one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_what_is_computed_again_changes_no_gradient(scan):
+    x = draw(0, 2, 5, 8)
+    params = jax.jit(Stacked(scan, "none").init)(jax.random.key(0), x)["params"]
+    expected = value_and_gradient(scan, "none", params, x)
+    for policy in REMAT:
+        found = value_and_gradient(scan, policy, params, x)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected)
+
+
 def test_a_block_is_the_identity_at_initialisation():
     """adaLN-Zero: the gates are zero, whatever the condition says."""
     x, condition = draw(0, 2, 3, 4, 8), draw(1, 2, 1, 8)
@@ -76,7 +148,7 @@ def test_a_block_is_the_identity_at_initialisation():
 
 def test_one_condition_per_observation_is_the_same_as_one_per_sample():
     x, condition = draw(0, 2, 3, 4, 8), draw(1, 2, 1, 8)
-    variables, apply = initialised(DiT(1, 2, 3.0, F32), x, condition)
+    variables, apply = initialised(DiT(1, 2, 3.0, False, "none", F32), x, condition)
     variables = jax.tree.map(lambda w: w + 0.1 * draw(2, *w.shape), variables)
     np.testing.assert_allclose(
         apply(variables, x, condition), apply(variables, x, jnp.repeat(condition, 3, axis=1)), rtol=1e-5, atol=1e-5

@@ -1,0 +1,74 @@
+"""Folders by name: on this machine, in the hub's cache, or neither."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drifting_vla_jax.data import hub
+
+ROOT = Path(__file__).parents[2]
+REVISION = "0" * 40
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A cache of the hub's library that holds config.json of owner/name."""
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(REVISION)
+    (repository / "snapshots" / REVISION).mkdir(parents=True)
+    (repository / "snapshots" / REVISION / "config.json").write_text("{}")
+    return tmp_path
+
+
+def ask(name: str, home: Path, **environment: str) -> str:
+    """What another process, which reads the environment afresh, is told about a name."""
+    code = (
+        "import sys; from drifting_vla_jax.data import hub\n"
+        "try: print(hub.folder(sys.argv[1], ['config.json']))\n"
+        "except hub.HubError as error: print(error)"
+    )
+    environment = {**os.environ, "HF_HOME": str(home), **environment}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code, name], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_directory_is_itself(tmp_path):
+    assert hub.folder(str(tmp_path), ["config.json"]) == tmp_path
+
+
+def test_a_cached_repository_needs_no_network(home):
+    found = Path(ask("owner/name", home, HF_HUB_OFFLINE="1"))
+    assert found == home / "hub" / "models--owner--name" / "snapshots" / REVISION
+    assert (found / "config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}], ids=str)
+def test_what_cannot_be_had_is_said_in_one_line(environment, home):
+    said = ask("owner/another", home, **environment)
+    assert said.startswith("there is no directory owner/another, and the Hugging Face hub does not give it (")
+    assert said.endswith("hf download owner/another --local-dir DIR") and "\n" not in said
+
+
+@pytest.mark.parametrize("name", ["dinov2", "/no/such/place", "a/b/c", "owner/", "../up"])
+def test_a_name_that_is_neither(name):
+    with pytest.raises(hub.HubError, match="is no directory and no name of a repository on the Hugging Face hub"):
+        hub.folder(name, ["config.json"])
+
+
+def test_a_name_that_the_hub_does_not_allow():
+    with pytest.raises(hub.HubError, match=r"does not give it \(Cannot have -- or \.\. in repo_id"):
+        hub.folder("a..b/c", ["config.json"])
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"width": ')
+    with pytest.raises(ValueError, match=r"config\.json is damaged: .*; fetch it again"):
+        hub.read_json(tmp_path / "config.json")
