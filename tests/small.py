@@ -1,13 +1,11 @@
 """A configuration of a few thousand parameters and a data set of a few dozen steps, with every part of the real ones."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tokenizers.pre_tokenizers import ByteLevel
 
 from configs import base
 from drifting_vla_jax.data import builder
@@ -53,10 +51,6 @@ def small_encoders(out: Path) -> dict[str, str]:
         params = {path: 0.3 * rng.standard_normal(shape, np.float32) for path, shape in shapes.items()}
         encoder = pretrained.Encoder("a test", architecture, params, pretrained.identity(architecture, params), None)
         pretrained.write(encoder, out / part)
-    letters = sorted(ByteLevel.alphabet())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (out / "text" / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (out / "text" / "merges.txt").write_text("#version: 0.2\n")
     return {part: str(out / part) for part in ("vision", "text")}
 
 

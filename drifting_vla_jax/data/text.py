@@ -131,3 +131,16 @@ def _from_vocabulary(folder: Path):
     start, end = ((token, vocabulary[token]) for token in (START, END))
     tokenizer.post_processor = processors.RobertaProcessing(end, start, add_prefix_space=False)
     return tokenizer
+
+
+def write_alphabet(folder: Path, end: int) -> None:
+    """Writes a vocabulary of bytes without merges, for an encoder whose weights are random and know no words.
+
+    ``end`` is the id of the end token; the start token is the one before it.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    ids = {token: i for i, token in enumerate([*letters, *(f"{letter}</w>" for letter in letters)])}
+    (folder / "vocab.json").write_text(json.dumps(ids | {START: end - 1, END: end}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")

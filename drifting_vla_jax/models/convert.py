@@ -50,7 +50,7 @@ def _tokens(w: Array) -> Array:
 
 
 # Heads, whole models and versions of transformers put these before the same names.
-PREFIX = re.compile(r"((dinov2|dinov2_with_registers|clip|model|text_model)\.)*")
+PREFIX = r"((dinov2|dinov2_with_registers|clip|model|text_model)\.)*"
 # (pattern over source names, path of the parameter, transform). A named group "layer" is the index on the stacked axis.
 Table = tuple[tuple[str, str, Callable[[Array], Array]], ...]
 _DINO = r"encoder\.layer\.(?P<layer>\d+)\."
@@ -141,7 +141,9 @@ def convert(
         elif value.shape != shape:
             problems.append(f"{name} is {list(value.shape)} for {path}, expected {list(shape)}")
         else:
-            out.setdefault(path, np.empty(target[path], np.float32))[... if layer is None else layer] = value
+            if path not in out:
+                out[path] = np.empty(target[path], np.float32)
+            out[path][... if layer is None else layer] = value
         setter[path, layer] = name
     problems += _missing(setter, target)
     if problems:
@@ -161,7 +163,7 @@ def _missing(setter: Mapping[tuple[str, int | None], str], target: Mapping[str, 
 def _find(name: str, table: Table) -> tuple[str, int | None, Callable] | None:
     """The parameter that a source tensor is for, which layer of it, and what to do to the tensor."""
     for pattern, path, transform in table:
-        match = re.fullmatch(PREFIX.pattern + pattern, name)
+        match = re.fullmatch(PREFIX + pattern, name)
         if match:
             groups = match.groupdict()
             return path.format(**groups), int(groups["layer"]) if "layer" in groups else None, transform
@@ -169,7 +171,7 @@ def _find(name: str, table: Table) -> tuple[str, int | None, Callable] | None:
 
 
 def _is_ignored(name: str) -> bool:
-    return any(re.fullmatch(PREFIX.pattern + pattern, name) for pattern in IGNORED)
+    return any(re.fullmatch(PREFIX + pattern, name) for pattern in IGNORED)
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, Array]]:

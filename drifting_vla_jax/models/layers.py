@@ -92,11 +92,12 @@ def attend(
 ) -> Float[Array, "b n heads k"]:
     """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel.
 
-    cuDNN takes heads of at most 128; whatever it does not take XLA does.
+    cuDNN takes heads of at most 128 and no mask of one's own: a mask becomes a bias, and of a bias that differs between the
+    rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does.
     """
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    if platform() == "gpu" and half and q.shape[-1] <= 128:
-        return attend_even(q, k, v, mask, causal, "cudnn")
+    if platform() == "gpu" and half and q.shape[-1] <= 128 and mask is None:
+        return attend_even(q, k, v, causal, "cudnn")
     return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="xla")
 
 
@@ -110,24 +111,16 @@ def attend_even(
     q: Float[Array, "b n heads k"],
     k: Float[Array, "b m heads k"],
     v: Float[Array, "b m heads k"],
-    mask: Bool[Array, "b 1 1 m"] | None,
     causal: bool,
     implementation: str,
 ) -> Float[Array, "b n heads k"]:
-    """Attention with odd lengths made even by a row that nobody looks at, and the mask written out for every query.
-
-    cuDNN's backward pass wants even lengths and, where there is a mask, one entry per pair of query and key.
-    """
+    """Attention with odd lengths made even, as cuDNN's backward pass wants them, by a row that nobody looks at."""
     (b, n), m = q.shape[:2], k.shape[1]
     q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))
-    lengths = None
-    if mask is not None:
-        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, m % 2)))
-        mask = jnp.broadcast_to(mask, (b, 1, q.shape[1], k.shape[1]))
-    elif m % 2 and not causal:  # a causal query does not see what comes after the last
-        lengths = jnp.full((b,), m, jnp.int32)
+    # A causal query does not see what comes after the last; any other is told how many keys there are.
+    lengths = jnp.full((b,), m, jnp.int32) if m % 2 and not causal else None
     out = jax.nn.dot_product_attention(
-        q, k, v, mask=mask, is_causal=causal, key_value_seq_lengths=lengths, implementation=implementation
+        q, k, v, is_causal=causal, key_value_seq_lengths=lengths, implementation=implementation
     )
     return out[:, :n]
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from drifting_vla_jax.data import hub
-from drifting_vla_jax.data.text import TOKENIZER_FILES
+from drifting_vla_jax.data.text import TOKENIZER_FILES, write_alphabet
 from drifting_vla_jax.models import clip_text, dinov2
 from drifting_vla_jax.models.clip_text import ClipText, ClipTextArchitecture
 from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, tensors
@@ -152,9 +152,12 @@ def write(encoder: Encoder, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     save_file({path: np.ascontiguousarray(value) for path, value in encoder.params.items()}, out / WEIGHTS)
+    (out / WEIGHTS).chmod(0o644)  # the library makes it the owner's alone
     for name in TOKENIZER_FILES if encoder.folder else ():
         if (encoder.folder / name).is_file():
             shutil.copyfile(encoder.folder / name, out / name)
+    if encoder.folder is None and isinstance(encoder.architecture, ClipTextArchitecture):
+        write_alphabet(out, encoder.architecture.end)
     about = {
         "source": encoder.source,
         "kind": next(kind for kind, of in _KINDS.items() if isinstance(encoder.architecture, of)),
