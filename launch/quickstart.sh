@@ -2,6 +2,7 @@
 # Demonstrations -> training -> evaluation in a simulator, on this machine. Stopped and started again it goes on.
 #   bash launch/quickstart.sh [--config.seed=1 ...]      further options go to training and evaluation
 set -euo pipefail
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" cpu,metaworld,data
 source launch/renderer.sh
 config=configs/quickstart.py

@@ -2,6 +2,7 @@
 # Makes the environment if missing and runs the tests.
 #   bash launch/test.sh [-m "not slow" ...]              further options go to pytest
 set -euo pipefail
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" cpu,metaworld,data,test
 source launch/renderer.sh
 python -m ruff check .

@@ -195,7 +195,8 @@ def cadence(config) -> str:
         loop.train(config, "unused")
     dataset = DataSet(config.data.path, config.env.cameras)
     assets = loop._assets(config, dataset, dataset.action_space(config), {})
-    held_out = len(loop._validation_batches(dataset, assets, config))
+    on = sharding.batch_sharding(sharding.single_device_mesh())
+    held_out = len(loop._validation_batches(dataset, assets, config, on))
     return _digest(events, kept, held_out)
 
 

@@ -1,17 +1,21 @@
 """Grain: rows of a data set -> window -> decode -> augment -> batch -> device.
 
-The order of the data, the augmentation of every sample and the paraphrase it gets are functions of the seed alone, so
-an iterator's state is a few numbers and a restart goes on at the exact sample. Each process reads its own share.
+The order of the data, the augmentation of every sample and the paraphrase it gets are functions of the seed and of the
+sample's number in that order, so an iterator's state is one number and a restart goes on at the exact sample. All
+processes know the whole order and each reads, of every batch, the rows that its devices hold: a batch is the same
+whatever the number of processes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import grain.experimental as grain_experimental
 import grain.python as grain
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.data import stored_features
@@ -32,6 +36,27 @@ class _Rows:
 
     def __getitem__(self, index: int) -> int:
         return int(self._rows[index])
+
+
+class _Share:
+    """The rows of every batch that one process reads, as a Grain random-access source of samples.
+
+    Args:
+      samples: of all processes, one batch after the other.
+      size: of a batch.
+      rows: of a batch that are read here.
+      start: the first sample of the first batch.
+    """
+
+    def __init__(self, samples: grain.MapDataset, size: int, rows: np.ndarray, start: int):
+        self._samples, self._size, self._rows, self._start = samples, size, rows.tolist(), start
+
+    def __len__(self) -> int:
+        return (len(self._samples) - self._start) // self._size * len(self._rows)
+
+    def __getitem__(self, index: int) -> dict:
+        batch, row = divmod(index, len(self._rows))
+        return self._samples[self._start + batch * self._size + self._rows[row]]
 
 
 class _Sample(grain.RandomMapTransform):
@@ -79,17 +104,21 @@ def augment_view(images: np.ndarray, data: ConfigDict, rng: np.random.Generator)
 class _Collate(grain.MapTransform):
     """Samples -> ``Batch``: windows of the low-dimensional arrays, and each distinct instruction once.
 
-    The table of a batch's instructions has a fixed size and is split over devices like the batch, so a process's own
-    prompts start at its own offset of the global table. Where the text encoder is frozen there is no such table
-    (``token_table`` is None): prompts are the data set's own numbers of its instructions.
+    The table of a batch's instructions has a fixed size and is split over devices like the batch: ``slots`` are the
+    rows of it that this process fills. Where the text encoder is frozen there is no such table (``token_table`` is
+    None): prompts are the data set's own numbers of its instructions.
     """
 
     def __init__(
-        self, split: Split, actions: ActionSpace, token_table: np.ndarray | None, prompts: int, tasks: np.ndarray
+        self,
+        split: Split,
+        actions: ActionSpace,
+        token_table: np.ndarray | None,
+        slots: np.ndarray,
+        tasks: np.ndarray,
     ):
-        self._split, self._actions, self._token_table, self._prompts = split, actions, token_table, prompts
+        self._split, self._actions, self._token_table, self._slots = split, actions, token_table, slots
         self._tasks = tasks
-        self._offset = jax.process_index() * prompts
 
     def map(self, samples: dict[str, np.ndarray]) -> Batch:
         split, actions = self._split, self._actions
@@ -98,7 +127,7 @@ class _Collate(grain.MapTransform):
         prompt, tokens = samples["prompt"], None
         if self._token_table is not None:
             distinct, prompt = np.unique(prompt, return_inverse=True)
-            prompt, tokens = prompt + self._offset, self._token_table[np.resize(distinct, self._prompts)]
+            prompt, tokens = self._slots[prompt], self._token_table[np.resize(distinct, len(self._slots))]
         return Batch(
             observation=Observation(
                 images=samples.get("images"),
@@ -113,9 +142,50 @@ class _Collate(grain.MapTransform):
         )
 
 
-def to_device(batch: Batch, sharding: NamedSharding) -> Batch:
+def to_device(batch: Batch, sharding: Sharding) -> Batch:
     """A process's own part of a batch as one global array per leaf."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def own_rows(sharding: Sharding | None, size: int) -> np.ndarray:
+    """Which of ``size`` rows this process's devices hold, in the order of ``to_device``; all of them, if none hold any."""
+    if sharding is None:
+        return np.arange(size)
+    held = sharding.addressable_devices_indices_map((size,)).values()
+    spans = {rows.indices(size)[:2] for (rows,) in held}
+    return np.concatenate([np.arange(*span) for span in sorted(spans)])
+
+
+class Batches:
+    """An iterator of ``Batch`` that says how far it has come, and goes on where it is told.
+
+    Its state counts the samples of all processes, so it means the same to any number of them.
+    """
+
+    def __init__(self, read: Callable[[int], grain.DatasetIterator], size: int):
+        """``read(start)`` reads from that sample on; each batch has ``size`` samples over all processes."""
+        self._read, self._size = read, size
+        self._samples, self._batches = 0, read(0)
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        self._samples += self._size
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """That of the last batch handed out, however many are being made ready."""
+        return {"samples": self._samples}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Raises ValueError if the state is not of this class."""
+        if set(state) != {"samples"}:
+            raise ValueError(f"the position in the data is {state}, not a number of samples: it is of an older version")
+        self._batches.close()
+        self._samples = state["samples"]
+        self._batches = self._read(self._samples)
 
 
 def batches(
@@ -125,14 +195,15 @@ def batches(
     config: ConfigDict,
     *,
     train: bool,
-    sharding: NamedSharding | None = None,
+    sharding: Sharding | None = None,
     encoder_hash: str | None = None,
-) -> grain.DatasetIterator:
-    """An iterator of ``Batch``; ``get_state`` is that of the last batch handed out, ``set_state`` goes back to it.
+) -> Batches:
+    """The batches of a split, of which each process reads the rows that its devices hold under ``sharding``.
 
-    With a sharding the batches are on the devices, ``config.data.prefetch`` of them ahead of time; without, they are
-    numpy. Training shuffles globally, repeats for ever and augments; otherwise the order is shuffled once by the seed
-    (so a few batches see every task), each row comes once, and nothing is augmented.
+    Training shuffles anew in every epoch, repeats for ever and augments, and with a sharding its batches are on the
+    devices, ``config.data.prefetch`` of them ahead of time. Otherwise the order is shuffled once by the seed (so a few
+    batches see every task), each row comes once, nothing is augmented, and batches are numpy. Without a sharding a
+    batch is whole and numpy.
 
     ``encoder_hash`` says whose stored features are read, if ``config.data.features``.
 
@@ -144,11 +215,10 @@ def batches(
     wanted = [dataset.tasks.index(task) for task in config.env.tasks]
     tasks = np.full(len(dataset.tasks), -1, np.int32)  # the data set's number of a task -> the configuration's
     tasks[wanted] = np.arange(len(wanted))
-    rows = np.flatnonzero(np.isin(split.task, wanted))[jax.process_index() :: jax.process_count()]
-    size = config.data.batch_size // jax.process_count()
+    rows, size = np.flatnonzero(np.isin(split.task, wanted)), config.data.batch_size
     if len(rows) < size:
         raise ValueError(
-            f"split {split_name} of {config.data.path} has {len(rows)} steps for this process, fewer than "
+            f"split {split_name} of {config.data.path} has {len(rows)} steps of the wanted tasks, fewer than "
             f"config.data.batch_size {size}; collect more episodes or make the batch smaller"
         )
     tokens = None if is_fixed(config, "text") else make_tokenizer(config)(dataset.instructions)
@@ -158,12 +228,24 @@ def batches(
     if config.data.features:
         features = stored_features.open_features(dataset, split_name, config, encoder_hash)
     data = data.random_map(_Sample(split, config, train, features))
-    threads = grain.ReadOptions(num_threads=config.data.num_threads, prefetch_buffer_size=2 * size)
-    data = data.to_iter_dataset(threads).batch(size, drop_remainder=True)
-    devices = len(sharding.addressable_devices) if sharding is not None else 1
-    prompts = -(-min(size, len(dataset.instructions)) // devices) * devices
-    data = data.map(_Collate(split, actions, tokens, prompts, tasks))
-    if sharding is not None:
-        data = data.map(lambda batch: to_device(batch, sharding))
-        data = grain_experimental.ThreadPrefetchIterDataset(data, prefetch_buffer_size=config.data.prefetch)
-    return iter(data)
+    own = own_rows(sharding, size)
+    threads = grain.ReadOptions(num_threads=config.data.num_threads, prefetch_buffer_size=2 * len(own))
+    slots = _prompt_slots(sharding, own, size, len(dataset.instructions))
+    collate = _Collate(split, actions, tokens, slots, tasks)
+
+    def read(start: int) -> grain.DatasetIterator:
+        share = grain.MapDataset.source(_Share(data, size, own, start)).to_iter_dataset(threads)
+        share = share.batch(len(own), drop_remainder=True).map(collate)
+        if train and sharding is not None:
+            share = share.map(lambda batch: to_device(batch, sharding))
+            share = grain_experimental.ThreadPrefetchIterDataset(share, prefetch_buffer_size=config.data.prefetch)
+        return iter(share)
+
+    return Batches(read, size)
+
+
+def _prompt_slots(sharding: Sharding | None, own: np.ndarray, size: int, instructions: int) -> np.ndarray:
+    """The rows of a batch's table of instructions that this process fills: enough for its ``own`` rows of the batch."""
+    share = size if sharding is None else sharding.shard_shape((size,))[0]  # of one device
+    each = -(-min(len(own), instructions) // (len(own) // share))
+    return own_rows(sharding, each * (size // share))

@@ -83,6 +83,12 @@ def split_batch(x: Shaped[Array, "b *n"], over: Sequence[str] = BATCH_AXES) -> S
     return jax.lax.with_sharding_constraint(x, PartitionSpec(tuple(over)))
 
 
+def rows_together(x: Shaped[Array, "b *n d"]) -> int:
+    """Vectors in x of the devices that share one copy of the parameters."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return math.prod(x.shape[:-1]) // (1 if mesh.empty else mesh.shape[BATCH_AXES[0]])
+
+
 def attend(
     q: Float[Array, "b n heads k"],
     k: Float[Array, "b m heads k"],
@@ -240,9 +246,10 @@ class Modulation(nn.Module):
     @nn.compact
     def __call__(self, condition: Float[Array, "b g d"]) -> list[Float[Array, "b g 1 d"]]:
         dense = Dense(self.count * self.width, self.dtype, kernel_init=nn.initializers.zeros, name="dense")
-        # One vector per observation: it is less to send the vectors to where the matrix' columns are than to gather these.
-        vectors = split_batch(nn.silu(condition), over=BATCH_AXES[:1])
-        out = split_batch(split_batch(dense(vectors), over=BATCH_AXES[:1]))
+        # Where parameters are split either the matrix comes to the vectors or, if they are fewer than its rows, they to it.
+        vectors = split_batch(nn.silu(condition))
+        over = BATCH_AXES[:1] if rows_together(vectors) < self.width else BATCH_AXES
+        out = split_batch(split_batch(dense(split_batch(vectors, over)), over))
         return jnp.split(out[:, :, None], self.count, axis=-1)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -26,8 +25,8 @@ from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.train import borrowed, sharding
 from drifting_vla_jax.train.checkpoint import Assets, CheckpointError, Checkpoints
 from drifting_vla_jax.train.partition import merge
-from drifting_vla_jax.train.step import sample_chunks
-from drifting_vla_jax.types import ACTION_DIM, Observation, Text
+from drifting_vla_jax.train.step import answer
+from drifting_vla_jax.types import ACTION_DIM, Text
 from drifting_vla_jax.wire import protocol
 
 
@@ -52,7 +51,7 @@ class Policy:
         config = assets.config
         self.assets, self._params, self._unseeded = assets, params, 0
         self.batch_sizes = tuple(batch_sizes)
-        self._sample, self._encode_text = jax.jit(self._sample_chunks), jax.jit(self._text)
+        self._sample, self._encode_text = jax.jit(functools.partial(answer, config=config)), jax.jit(self._text)
         self._tokenizer = make_tokenizer(config)
         self._heard = functools.lru_cache(text_cache)(self._hear)
         self._tokens = functools.lru_cache(text_cache)(lambda prompt: self._tokenizer([prompt]))
@@ -118,13 +117,6 @@ class Policy:
     def _hear(self, prompt: str) -> Text:
         """What the text encoder makes of one instruction, on the host."""
         return jax.device_get(self._encode_text(self._params, self._tokens(prompt)))
-
-    def _sample_chunks(self, params, images, state, text, seeds):
-        config = self.assets.config
-        shape = (1, config.action.horizon, config.model.noise_dim)
-        noise = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
-        observation = Observation(images=images, state=state, prompt=jnp.arange(len(images)), text=text)
-        return sample_chunks(params, observation, noise, config)[:, 0]
 
     def check(self, observation: dict) -> None:
         """Raises ValueError with one line if an observation (wire format) cannot be used."""

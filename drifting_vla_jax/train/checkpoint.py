@@ -3,17 +3,17 @@
     DIR/checkpoints/<step>/
         params, ema_params      nested dicts; frozen encoders are not saved, their identity is in ``assets``
         opt_state               optimiser moments, step, rng; the bank of positives, if there is one
-        data_state              the data iterator of every process, so the next batch is the next batch
+        data_state              how far the data iterator has come, so the next batch is the next batch
         assets                  JSON: config, action statistics, cameras, encoders, prompts, code version
 
 A checkpoint is written beside its final name and renamed, so a killed process leaves the previous one whole. Restores
 are always targeted: the shapes and shardings come from the configuration, whatever number of devices wrote the file.
+Several processes write one checkpoint together; any number of them can go on from it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.train.state import TrainState, abstract_state
 
 BEST_METRIC = "val/position_error_cm"
-_DATA_STATE_BYTES = 1 << 16
 
 
 class CheckpointError(RuntimeError):
@@ -83,6 +82,14 @@ class Assets:
         )
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, which leaves it to the training loop to ask whether the run is to stop."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: JAX takes each question for a step done, and this one may come late, from the thread that saves."""
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one run."""
 
@@ -90,6 +97,9 @@ class Checkpoints:
         """Opens DIR/checkpoints, making it if needed; keeps the newest ``keep`` and the best by validation.
 
         Without ``keep`` it is opened for reading only: a checkpoint that a training process is writing is left alone.
+
+        Raises:
+          CheckpointError: not all processes of a training run see the same folder.
         """
         self.folder = Path(workdir).absolute() / "checkpoints"
         newest = checkpoint_managers.LatestN(keep)
@@ -107,7 +117,18 @@ class Checkpoints:
         arrays = ("params", "ema_params", "opt_state")
         handlers = {name: ocp.StandardCheckpointHandler() for name in arrays}
         handlers |= {name: ocp.JsonCheckpointHandler() for name in ("data_state", "assets")}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._manager = _Manager(self.folder, options=options, item_handlers=handlers)
+        if keep is not None and jax.process_count() > 1:
+            self._check_shared()
+
+    def _check_shared(self) -> None:
+        latest = self.latest()
+        seen = multihost_utils.process_allgather(np.array([self.folder.is_dir(), -1 if latest is None else latest]))
+        if (seen != seen[0]).any():
+            raise CheckpointError(
+                f"the processes do not all see the same checkpoints in {self.folder}; "
+                "--workdir must be on a file system that they share"
+            )
 
     def latest(self) -> int | None:
         return self._manager.latest_step()
@@ -140,7 +161,7 @@ class Checkpoints:
                     params=ocp.args.StandardSave(state.params),
                     ema_params=ocp.args.StandardSave(state.ema_params),
                     opt_state=ocp.args.StandardSave(optimiser),
-                    data_state=ocp.args.JsonSave(_gather(data_state)),
+                    data_state=ocp.args.JsonSave(data_state),
                     assets=ocp.args.JsonSave(assets.to_json()),
                 ),
                 metrics=metrics,
@@ -163,7 +184,7 @@ class Checkpoints:
         )
 
     def restore_state(self, step: int, config: ConfigDict, mesh: Mesh) -> tuple[TrainState, Any]:
-        """The whole train state on this mesh, and this process's data iterator state."""
+        """The whole train state on this mesh, and the state of the data iterator."""
         target = abstract_state(config, mesh)
         items = self._restore(
             step,
@@ -181,13 +202,7 @@ class Checkpoints:
             opt_state=done["opt_state"],
             bank=done.get("bank"),
         )
-        states = items["data_state"]["processes"]
-        if len(states) != jax.process_count():
-            raise CheckpointError(
-                f"checkpoint {step} was written by {len(states)} processes, now there are {jax.process_count()}; "
-                "the data position cannot be carried over: use the same number, or start a new workdir"
-            )
-        return state, states[jax.process_index()]
+        return state, items["data_state"]
 
     def restore_assets(self, step: int) -> Assets:
         return Assets.from_json(self._restore(step, assets=ocp.args.JsonRestore())["assets"])
@@ -222,14 +237,3 @@ def _optimiser(state: TrainState) -> dict[str, Any]:
 
 def _error(metrics: dict[str, float]) -> float:
     return metrics[BEST_METRIC]
-
-
-def _gather(data_state: Any) -> dict:
-    """The iterator states of all processes, in process order, as JSON-able data."""
-    if jax.process_count() == 1:
-        return {"processes": [data_state]}
-    text = json.dumps(data_state).encode()
-    padded = np.zeros(_DATA_STATE_BYTES, np.uint8)
-    padded[: len(text)] = np.frombuffer(text, np.uint8)
-    rows = multihost_utils.process_allgather(padded)
-    return {"processes": [json.loads(bytes(row).rstrip(b"\0")) for row in rows]}

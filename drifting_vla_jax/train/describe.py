@@ -66,9 +66,9 @@ def describe(config: ConfigDict) -> str:
     return "\n\n".join("\n".join([title, *lines]) for title, lines in sections)
 
 
-def make_plan(config: ConfigDict) -> Plan:
-    """Traces the initialisation of a configuration on the devices there are."""
-    mesh = sharding.make_mesh(config)
+def make_plan(config: ConfigDict, mesh: Mesh | None = None) -> Plan:
+    """Traces the initialisation of a configuration, over the devices there are if no mesh is given."""
+    mesh = mesh or sharding.make_mesh(config)
     params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     instructions = PARAPHRASES * len(config.env.tasks)
     one = abstract(fake_batch(config, 1, prompts=1)).observation
@@ -117,7 +117,7 @@ def _modules(plan: Plan) -> list[str]:
     for part, n in [*count.most_common(), ("total", count.total())]:
         trained = learned.total() if part == "total" else learned[part]
         rows.append((part, f"{n:,}", f"{trained:,}", f"{n - trained:,}"))
-    return _table(rows, "<>>>")
+    return table(rows, "<>>>")
 
 
 def _operations(plan: Plan) -> list[str]:
@@ -129,14 +129,14 @@ def _operations(plan: Plan) -> list[str]:
     step = flops(functools.partial(train_step, config=c), plan.state, plan.batch, plan.borrowed)
     size, evaluations = c.data.batch_size, make_objective(c).evaluations_per_chunk
     rows = [
-        ("image encoder", _scaled(look, "FLOP"), f"per observation of {asked.images.shape[1]} images"),
-        ("text encoder", _scaled(read, "FLOP"), f"per instruction of {c.data.max_tokens} tokens, when first heard"),
-        ("the rest", _scaled(call - look, "FLOP"), f"per chunk, {evaluations} network evaluation(s)"),
-        ("policy call", _scaled(call, "FLOP"), "images and the rest"),
-        ("training step", _scaled(step, "FLOP"), f"forward and backward, {size} observations"),
-        ("", _scaled(step / size, "FLOP"), "per observation"),
+        ("image encoder", scaled(look, "FLOP"), f"per observation of {asked.images.shape[1]} images"),
+        ("text encoder", scaled(read, "FLOP"), f"per instruction of {c.data.max_tokens} tokens, when first heard"),
+        ("the rest", scaled(call - look, "FLOP"), f"per chunk, {evaluations} network evaluation(s)"),
+        ("policy call", scaled(call, "FLOP"), "images and the rest"),
+        ("training step", scaled(step, "FLOP"), f"forward and backward, {size} observations"),
+        ("", scaled(step / size, "FLOP"), "per observation"),
     ]
-    return _table(rows, "<><")
+    return table(rows, "<><")
 
 
 def _memory(plan: Plan) -> list[str]:
@@ -163,8 +163,8 @@ def _memory(plan: Plan) -> list[str]:
         ("activations", kept // devices, f"kept for the gradient; config.model.remat is {c.model.remat}"),
     ]
     total = sum(size for _, size, _ in parts)
-    rows = [(name, _scaled(size, "B"), note) for name, size, note in [*parts, ("together", total, "")] if size]
-    return _table(rows, "<><")
+    rows = [(name, scaled(size, "B"), note) for name, size, note in [*parts, ("together", total, "")] if size]
+    return table(rows, "<><")
 
 
 def _layout(plan: Plan) -> list[str]:
@@ -187,7 +187,7 @@ def _layout(plan: Plan) -> list[str]:
         ("chunk, boundary", f"{h} x {ACTION_DIM}: x y z (m, world), qx qy qz qw, gripper (0 closed .. 1 open)"),
         ("mesh", f"{' x '.join(f'{a} {n}' for a, n in mesh.shape.items())}, {mesh.devices.flat[0].platform}"),
     ]
-    return _table(rows, "<<")
+    return table(rows, "<<")
 
 
 def _parameters(plan: Plan) -> list[str]:
@@ -199,11 +199,11 @@ def _parameters(plan: Plan) -> list[str]:
         there, dtype, layout, size = held.get(path), "", "absent", ""
         if there is not None:
             spec = ", ".join("-" if axis is None else str(axis) for axis in there.sharding.spec)
-            dtype, layout, size = there.dtype.name, f"({spec})" if spec else "copied", _scaled(_bytes(there), "B")
+            dtype, layout, size = there.dtype.name, f"({spec})" if spec else "copied", scaled(_bytes(there), "B")
         role = "learned" if is_learned(path, plan.config) else "frozen"
         rows.append((path, "x".join(map(str, leaf.shape)), dtype, layout, size, role))
     absent = ["absent: frozen, and its outputs are computed beforehand"] if len(held) < len(whole) else []
-    return [*_table(rows, "<><<><"), *absent]
+    return [*table(rows, "<><<><"), *absent]
 
 
 def _bytes(tree) -> int:
@@ -215,14 +215,14 @@ def _bytes(tree) -> int:
     return sum(math.prod(shape(x)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _scaled(number: float, unit: str) -> str:
+def scaled(number: float, unit: str) -> str:
     """Four digits and a decimal prefix: 1234567 B -> "1.235 MB"."""
     power = min(len(str(int(number))) - 1, 15) // 3
     digits = f"{number / 1000**power:#.4g}".rstrip(".") if power else f"{number:.0f}"
     return f"{digits} {' kMGTP'[power].strip()}{unit}"
 
 
-def _table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
     """Rows as lines, each column as wide as its widest cell, aligned "<" or ">"."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(align))]
     return ["  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths)).rstrip() for row in rows]

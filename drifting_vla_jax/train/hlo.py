@@ -9,8 +9,9 @@ its ``known_trip_count`` or as the one integer that its condition compares with.
     cuDNN attention       n times the two products of the forward pass, the five of the backward pass
     collective            n * bytes of its larger side: what is gathered, what is reduced, before or after it is scattered
 
-XLA writes one collective in several ways: as one instruction or as a pair (start, done); in pieces under one channel, which
-count once; on TPU a reduce-scatter is an all-reduce within a computation called ``all-reduce-scatter``.
+XLA writes one collective in several ways: as one instruction or as a pair (start, done). On TPU it may be cut into pieces
+that are fused with computations meanwhile; pieces have one channel and count once. There a reduce-scatter is an all-reduce
+within a fusion called ``all-reduce-scatter``; these count each, as several may have one channel.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Program:
             elif row := _INSTRUCTION.match(line):
                 current[row[1]] = _instruction(row[2])
         self.runs: dict[str, int] = defaultdict(int)
+        self._fused: set[str] = set()
         self._walk(entry, 1)
 
     def _walk(self, name: str, times: int) -> None:
@@ -89,6 +91,8 @@ class Program:
             if branches := _BRANCHES.search(instruction.text):
                 called += [("branch", branch.strip(" %")) for branch in branches[1].split(",")]
             rounds = self._trips(instruction) if instruction.operation == "while" else 1
+            if instruction.operation == "fusion":
+                self._fused.update(name for _, name in called)
             for how, other in called:
                 if how != "condition" and other in self.computations:
                     self._walk(other, times * rounds)
@@ -129,21 +133,20 @@ class Program:
 
     def collectives(self) -> dict[str, float]:
         """Bytes of one device by kind of collective, those that occur; XLA's names."""
-        channels: dict[tuple[str, str], float] = {}
+        total, seen = defaultdict(float), set()
         for name, x, times in self._executed():
             kind = x.operation.removesuffix("-done")
             if kind not in COLLECTIVES:
                 continue
             start = self.computations[name][x.operands[0]] if x.operation.endswith("-done") else x
-            channel = re.search(r"channel_id=(\d+)", start.text)
-            number = channel[1] if channel else f"{name}/{len(channels)}"
             if "all-reduce-scatter" in name:
                 kind = "reduce-scatter"
-            size = times * max(x.bytes, sum(operand.bytes for operand in self._operands(name, start)))
-            channels[kind, number] = max(size, channels.get((kind, number), 0))
-        total: dict[str, float] = defaultdict(float)
-        for (kind, _), size in channels.items():
-            total[kind] += size
+            elif name in self._fused:
+                piece = (kind, tuple(re.findall(r"channel_id=(\d+)", start.text)), x.arrays, times)
+                if piece in seen:
+                    continue
+                seen.add(piece)
+            total[kind] += times * max(x.bytes, sum(operand.bytes for operand in self._operands(name, start)))
         return dict(total)
 
     def _operands(self, computation: str, x: Instruction) -> list[Instruction]:
@@ -200,7 +203,9 @@ def _convolution(x: Instruction, image: Shape, kernel: Shape) -> int:
     settings = zip(spatial, each("stride", "1"), each("pad", "0_0"), each("lhs_dilate", "1"), each("rhs_dilate", "1"))
     count = x.shape[result.index("b")] * x.shape[result.index("f")] * kernel[weights.index("i")]
     for axis, stride, pad, stretch, spread in settings:
-        size, taps, places = (s[labels.index(axis)] for s, labels in ((image, inputs), (kernel, weights), (x.shape, result)))
+        size, taps, places = (
+            s[labels.index(axis)] for s, labels in ((image, inputs), (kernel, weights), (x.shape, result))
+        )
         low, stretch = int(pad.split("_")[0]), int(stretch)
         meets = [p * int(stride) + t * int(spread) - low for p in range(places) for t in range(taps)]
         count *= sum(at % stretch == 0 and 0 <= at // stretch < size for at in meets)

@@ -1,20 +1,23 @@
 """The training loop: batches in, steps done, metrics and checkpoints out. All I/O of training is here.
 
-A start resumes by itself if the workdir holds a checkpoint. Ctrl-C and SIGTERM finish the step, save, and return, so
-the process exits 0 and the next start goes on with the next batch.
+A start resumes by itself if the workdir holds a checkpoint. Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and
+return, so the process exits 0 and the next start goes on with the next batch.
+
+With several processes all of them run this loop, each on its own rows of the same batches; process 0 alone writes
+metrics and shows progress, and all of them write the checkpoints together.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import config as config_lib
@@ -23,11 +26,12 @@ from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.models.pretrained import Encoder
-from drifting_vla_jax.train import metrics, sharding
+from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
+from drifting_vla_jax.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +45,19 @@ def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
 
     Raises:
       FileNotFoundError, ValueError: data set missing, or of other cameras, image size or tasks than the config's.
-      CheckpointError: a checkpoint cannot be read or written.
+      CheckpointError: a checkpoint cannot be read or written, or not all processes see the same ones.
       NonFiniteError: the loss or the gradient is not finite.
     """
     config_lib.validate(config)
     workdir = Path(workdir)
     dataset = DataSet(config.data.path, config.env.cameras)
     dataset.check(config)
-    workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(config, devices)
     with contextlib.closing(Checkpoints(workdir, config.train.keep)) as checkpoints:  # whatever happens, a save ends
         run = _Run(config, workdir, dataset, mesh, checkpoints)
-        with interruptible() as interrupted:
+        with distributed.interruptible() as interrupted:
             run.loop(interrupted)
 
 
@@ -82,40 +87,44 @@ class _Run:
         if latest is not None:
             self.batches.set_state(data_state)
             log.info("resumed at step %d", latest)
-        self.validation = _validation_batches(dataset, self.assets, config)
+        self.validation = _validation_batches(dataset, self.assets, config, on_devices)
         self.train_step = compile_train_step(config, mesh)
         self.eval_step = compile_eval_step(config, mesh)
-        config_lib.save(config, workdir)
+        if jax.process_index() == 0:
+            config_lib.save(config, workdir)
 
-    def loop(self, interrupted) -> None:
+    def loop(self, interrupted: Callable[[], bool]) -> None:
         t, first = self.config.train, int(self.state.step)
         sinks = metrics.make_sinks(self.workdir, self.config, first)
-        bar, clock, window, validation = metrics.progress_bar(t.steps, first), metrics.Clock(), [], None
-        for step in range(first + 1, t.steps + 1):
-            if len(window) > 1:
-                jax.block_until_ready(window[-2])  # one step runs, one is queued: a wait for input below is a real one
-            start = time.perf_counter()
-            batch = next(self.batches)
-            clock.waited(time.perf_counter() - start)
-            with jax.transfer_guard("disallow"):
-                self.state, info = self.train_step(self.state, batch, self.borrowed)
-            window.append(info)
-            bar.update()
-            last = step == t.steps or interrupted()
-            if step % t.log_every == 0 or last:
-                line = self._finish_window(step, window, clock)
-                bar.set_postfix_str(_summary(line))
-                sinks.write(step, line)
-                window = []
-            if step % t.eval_every == 0 or step == t.steps:
-                validation = self.validate()
-                sinks.write(step, validation)
-            if step % t.save_every == 0 or last:
-                self.checkpoints.save(self.state, self.batches.get_state(), self.assets, validation)
-                validation = None
-            if last:
-                break
-        bar.close()
+        clock, window, validation = metrics.Clock(), [], None
+        with metrics.progress_bar(t.steps, first) as bar:
+            for step in range(first + 1, t.steps + 1):
+                distributed.doing(f"step {step}")
+                if len(window) > 1:
+                    jax.block_until_ready(window[-2])  # one step runs, one is queued: waiting for input is real below
+                start = time.perf_counter()
+                batch = next(self.batches)
+                clock.waited(time.perf_counter() - start)
+                with jax.transfer_guard("disallow"):
+                    self.state, info = self.train_step(self.state, batch, self.borrowed)
+                window.append(info)
+                bar.update()
+                last = step == t.steps or interrupted()
+                if step % t.log_every == 0 or last:
+                    line = self._finish_window(step, window, clock)
+                    bar.set_postfix_str(_summary(line))
+                    sinks.write(step, line)
+                    window = []
+                if step % t.eval_every == 0 or step == t.steps:
+                    validation = self.validate()
+                    sinks.write(step, validation)
+                if step % t.save_every == 0 or last:
+                    distributed.doing(f"the checkpoint of step {step}")
+                    self.checkpoints.save(self.state, self.batches.get_state(), self.assets, validation)
+                    validation = None
+                if last:
+                    break
+        distributed.doing("the last checkpoint")
         self.checkpoints.wait()
         sinks.close()
         log.info("stopped at step %d of %d; checkpoint in %s", int(self.state.step), t.steps, self.checkpoints.folder)
@@ -140,14 +149,14 @@ class _Run:
         return means | {f"train/{k}": v for k, v in clock.window(self.config.data.batch_size).items()}
 
     def validate(self) -> dict[str, float]:
-        """Errors of the EMA weights on held-out episodes, in physical units."""
+        """Errors of the EMA weights on held-out episodes, in physical units; the same in every process."""
         rng = sharding.put(jax.random.key_data(jax.random.key(self.config.seed)), self.mesh)
         rows = []
-        for batch in self.validation:
-            on_device = pipeline.to_device(batch, sharding.batch_sharding(self.mesh))
-            samples = np.asarray(self.eval_step(self.state.ema_params, on_device, rng, self.borrowed))
-            state = batch.observation.state
-            rows.append(metrics.action_errors(samples, batch.target, batch.mask, state, self.assets.actions))
+        for number, (batch, (target, mask, state)) in enumerate(self.validation):
+            distributed.doing(f"validation batch {number}")
+            on_devices = pipeline.to_device(batch, sharding.batch_sharding(self.mesh))
+            samples = np.asarray(self.eval_step(self.state.ema_params, on_devices, rng, self.borrowed))
+            rows.append(metrics.action_errors(samples, target, mask, state, self.assets.actions))
         return {f"val/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
@@ -162,32 +171,22 @@ def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace, encoders
     )
 
 
-def _validation_batches(dataset: DataSet, assets: Assets, config: ConfigDict) -> list:
-    """The same few held-out batches every time."""
-    seen_by = assets.encoders["vision"]
-    iterator = pipeline.batches(dataset, "val", assets.actions, config, train=False, encoder_hash=seen_by)
-    return [batch for batch, _ in zip(iterator, range(config.train.eval_batches))]
+def _validation_batches(
+    dataset: DataSet, assets: Assets, config: ConfigDict, on_devices: NamedSharding
+) -> list[tuple[Batch, tuple[np.ndarray, ...]]]:
+    """The same few held-out batches every time: this process's rows, and target, mask and state of all rows."""
+    iterator = pipeline.batches(
+        dataset, "val", assets.actions, config, train=False, sharding=on_devices, encoder_hash=assets.encoders["vision"]
+    )
+    gather = jax.jit(lambda arrays: arrays, out_shardings=sharding.replicated(on_devices.mesh))
+    out = []
+    for batch, _ in zip(iterator, range(config.train.eval_batches)):
+        known = (batch.target, batch.mask, batch.observation.state)
+        out.append((batch, jax.device_get(gather(jax.make_array_from_process_local_data(on_devices, known)))))
+    return out
 
 
 def _summary(line: dict[str, float]) -> str:
     shown = {"centroid": "train/centroid_error", "spread": "train/sample_spread", "loss": "train/loss"}
     parts = [f"{label} {line[key]:.3f}" for label, key in shown.items() if key in line]
     return ", ".join([*parts, f"{line['train/samples_per_second']:.0f} samples/s"])
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator:
-    """Turns SIGINT and SIGTERM into a question: ``interrupted()``. A second signal ends the process at once."""
-    asked = []
-
-    def handler(number, frame):
-        asked.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        log.info("%s: finishing the step and saving", signal.Signals(number).name)
-
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -1,6 +1,6 @@
 """What is logged, and where it goes: a progress bar, metrics.jsonl always, WandB when it can.
 
-A sink that fails says so once and never stops training.
+A sink that fails says so once and never stops training. Of several processes only the first one logs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -110,6 +111,8 @@ class Sinks:
 
 def make_sinks(workdir: Path, config: ConfigDict, step: int) -> Sinks:
     """The sinks of a run that starts or goes on at ``step``."""
+    if jax.process_index() > 0:
+        return Sinks([])
     sinks: list[Sink] = [JsonlSink(workdir, step)]
     if config.train.wandb == "auto":
         try:
@@ -214,4 +217,5 @@ def progress_bar(total: int, done: int) -> tqdm:
         dynamic_ncols=interactive,
         mininterval=0.5 if interactive else 15.0,
         smoothing=0.05,
+        disable=jax.process_index() > 0,
     )

@@ -122,6 +122,6 @@ def put(array, mesh: Mesh):
     return jax.device_put(array, replicated(mesh))
 
 
-def single_device_mesh() -> Mesh:
-    """The first local device alone, with the same axis names: a policy acts on one device."""
-    return _mesh((1, 1, 1), jax.local_devices()[:1])
+def single_device_mesh(device: jax.Device | None = None) -> Mesh:
+    """One device alone, the first local one if none is given, with the same axis names: a policy acts on one device."""
+    return _mesh((1, 1, 1), [device or jax.local_devices()[0]])

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -192,9 +193,70 @@ def test_eight_devices_see_what_one_process_reads(make):
     assert text_of(split) == text_of(plain)
 
 
+def held(shards, of=8):
+    """A sharding over ``of`` devices as a process sees it whose own devices hold these shards."""
+
+    def indices(shape):
+        size = shape[0] // of
+        return {shard: (slice(shard * size, (shard + 1) * size),) for shard in shards}
+
+    return SimpleNamespace(addressable_devices_indices_map=indices, shard_shape=lambda shape: (shape[0] // of,))
+
+
+PROCESSES = {
+    "two": [[0, 1, 2, 3], [4, 5, 6, 7]],
+    "four": [[0, 1], [2, 3], [4, 5], [6, 7]],
+    "two whose devices lie apart": [[0, 1, 6, 7], [5, 4, 3, 2]],
+    "two of the same rows": [list(range(8)), list(range(8))],
+}
+
+
+@pytest.mark.parametrize("shards", PROCESSES.values(), ids=PROCESSES)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_processes_read_the_parts_of_the_batch_that_one_process_reads(make, config, monkeypatch, split, shards):
+    """The same samples at the same places with the same augmentation; prompts point into the table put together."""
+    monkeypatch.setattr(pipeline, "to_device", lambda batch, sharding: batch)
+    config.data.batch_size = 16
+    actions = make.actions
+
+    def start(sharding=None):
+        return pipeline.batches(make.dataset, split, actions, config, train=split == "train", sharding=sharding)
+
+    def assert_joined(parts, whole):
+        place = np.concatenate([pipeline.own_rows(held(own), 16) for own in shards])
+        for name in ("images", "state"):
+            for row, value in zip(place, np.concatenate([getattr(part.observation, name) for part in parts])):
+                np.testing.assert_array_equal(value, getattr(whole.observation, name)[row])
+        for name in ("target", "mask", "task"):
+            for row, value in zip(place, np.concatenate([getattr(part, name) for part in parts])):
+                np.testing.assert_array_equal(value, getattr(whole, name)[row])
+        table = {}
+        for own, part in zip(shards, parts):
+            slots = pipeline.own_rows(held(own), len(part.observation.tokens) * 8 // len(own))
+            table |= dict(zip(slots.tolist(), part.observation.tokens))
+        asked = np.concatenate([part.observation.prompt for part in parts])
+        expected = whole.observation.tokens[whole.observation.prompt]
+        for row, prompt in zip(place, asked):
+            np.testing.assert_array_equal(table[int(prompt)], expected[row])
+
+    whole, parts = start(), [start(held(own)) for own in shards]
+    for _ in range(6 if split == "train" else 1):  # 72 samples are an epoch of four and a half batches
+        assert_joined([next(part) for part in parts], next(whole))
+    if split == "train":  # another number of processes goes on at the same sample
+        (state,) = {json.dumps(iterator.get_state()) for iterator in (whole, *parts)}
+        again = start()
+        again.set_state(json.loads(state))
+        assert_joined([next(part) for part in parts], next(again))
+
+
+def test_a_position_of_another_kind_is_refused(make):
+    with pytest.raises(ValueError, match="not a number of samples"):
+        make().set_state({"processes": [{"next_index": 8}]})
+
+
 def test_a_batch_larger_than_the_split_is_refused(make, config):
     config.data.batch_size = 32
-    with pytest.raises(ValueError, match=r"split val of .* has 24 steps for this process, fewer than .* 32"):
+    with pytest.raises(ValueError, match=r"split val of .* has 24 steps of the wanted tasks, fewer than .* 32"):
         make("val")
 
 

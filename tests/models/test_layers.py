@@ -12,7 +12,10 @@ from drifting_vla_jax.models.layers import (
     Attention,
     Dense,
     RMSNorm,
+    attend,
+    attend_even,
     normalise,
+    platform,
     rope,
     sinusoid,
     space_to_depth,
@@ -111,6 +114,32 @@ class Stacked(nn.Module):
 def value_and_gradient(scan, policy, params, x):
     module = Stacked(scan, policy)
     return jax.jit(jax.value_and_grad(lambda params: jnp.sum(jnp.sin(module.apply({"params": params}, x)))))(params)
+
+
+@pytest.mark.parametrize(("n", "m", "causal"), [(5, 7, False), (7, 7, False), (7, 7, True), (4, 6, False)])
+def test_attention_of_odd_lengths_is_that_of_even_ones(n, m, causal):
+    """What cuDNN is given in place of lengths that it cannot differentiate: the same result, the same gradients."""
+    q, k, v = (jax.random.normal(jax.random.key(i), (2, length, 3, 4)) for i, length in enumerate((n, m, m)))
+
+    def gradients(function):
+        return jax.grad(lambda *qkv: jnp.sum(jnp.sin(function(*qkv))), (0, 1, 2))(q, k, v)
+
+    def even(*qkv):
+        return attend_even(*qkv, causal, implementation="xla")
+
+    def plain(*qkv):
+        return attend(*qkv, causal=causal)
+
+    np.testing.assert_allclose(even(q, k, v), plain(q, k, v), atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients(even), gradients(plain))
+
+
+def test_attention_is_told_what_it_is_compiled_for_by_the_mesh():
+    device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    mesh = jax.sharding.AbstractMesh((1, 1), ("data", "fsdp"), abstract_device=device)
+    assert platform() == "cpu"
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert platform() == "gpu"
 
 
 def test_scanned_layers_are_the_layers_one_after_the_other():

@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.train import loop
 from drifting_vla_jax.train.checkpoint import CheckpointError
 from tests.small import CAMERAS, SIZE, small_config, write_dataset
@@ -83,3 +85,27 @@ def test_a_step_that_is_not_there(policy, tmp_path_factory):
     run = next(path for path in tmp_path_factory.getbasetemp().iterdir() if (path / "checkpoints").is_dir())
     with pytest.raises(CheckpointError, match="no checkpoint of step 7 .* there are: 2"):
         Policy.restore(run, step=7)
+
+
+@pytest.mark.slow
+def test_a_policy_that_looks_back_acts_in_a_simulator(tmp_path, dataset_path):
+    """Its episodes show it the present images and those of two steps before, as in training."""
+    config = small_config()
+    config.data.path, config.model.history, config.model.history_stride = str(dataset_path), 1, 2
+    config.train.steps, config.train.warmup_steps, config.train.eval_every, config.train.save_every = 2, 1, 2, 2
+    loop.train(config, tmp_path, jax.devices()[:1])
+    policy, shapes = Policy.restore(tmp_path), []
+
+    class Client:
+        def infer(self, request):
+            policy.check(request)
+            shapes.append(request["images"]["front"].shape)
+            return {"actions": policy.infer([request])[0], "server_timing": {"infer_ms": 0.0}}
+
+    env = envs.make("dummy", cameras=CAMERAS, image_size=SIZE, frame_skip=1)
+    settings = EpisodeSettings.for_policy(policy.metadata, execute=2, max_steps=6, hold_steps=3)
+    result = run_episode(env, Client(), EpisodeSpec(env.tasks[0], 0, 0, 0), settings)
+    env.close()
+    assert result.outcome in ("success", "time_limit") and shapes and set(shapes) == {(2, SIZE, SIZE, 3)}
+    with pytest.raises(ValueError, match=r"uint8 \[16, 16, 3\]; expected uint8 \[2, 16, 16, 3\]"):
+        policy.check(observation(0))

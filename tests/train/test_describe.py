@@ -106,7 +106,7 @@ def test_layouts(table):
     assert table["context"] == [f"{2 * 4 + 32 + 1} tokens of width 16"]  # patches of 8 px, instruction, state
     assert table["chunk, network"][0].startswith("4 x 10: x y z (from the present end effector)")
     assert table["chunk, boundary"][0].startswith("4 x 8: x y z (m, world), qx qy qz qw, gripper")
-    assert table["mesh"] == ["data 8 x fsdp 1, cpu"]
+    assert table["mesh"] == ["data 8 x fsdp 1 x tensor 1, cpu"]
 
 
 def test_every_parameter_and_where_it_lies(table):
@@ -114,7 +114,7 @@ def test_every_parameter_and_where_it_lies(table):
     config = small_config()
     config.mesh.fsdp, config.mesh.fsdp_min_size = 4, 256
     split = rows(config)
-    assert split["mesh"] == ["data 2 x fsdp 4, cpu"]
+    assert split["mesh"] == ["data 2 x fsdp 4 x tensor 1, cpu"]
     assert split["decoder/hidden/kernel"] == ["16x16", "float32", "(fsdp, -)", "256 B", "learned"]
     assert split["decoder/hidden/bias"] == ["16", "float32", "copied", "64 B", "learned"]
     listed = sum(number(cells[-2]) for cells in split.values() if cells[-1:] == ["learned"])
