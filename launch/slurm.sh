@@ -49,11 +49,13 @@ fi
 cd "${SLURM_SUBMIT_DIR:-.}" # SLURM runs a copy of this file from elsewhere
 # shellcheck source=/dev/null
 [ ! -f .venv/bin/activate ] || . .venv/bin/activate
-requeue='' training=''
-trap 'requeue=1; kill -USR1 "$training"' USR1 # srun passes it on to every node
-trap ':' TERM                                 # SLURM tells the nodes itself; this shell waits for them
+requeue='' training='' told=''
+tell() { [ -z "$training" ] || [ -n "$told" ] || { told=1; kill -USR1 "$training"; }; } # srun passes it on to every node
+trap 'requeue=1; tell' USR1
+trap ':' TERM # SLURM tells the nodes itself; this shell waits for them
 "${step[@]}" &
 training=$!
+[ -z "$requeue" ] || tell # the signal came before the training
 while kill -0 "$training" 2>/dev/null; do
   wait "$training" || true # ended by a signal, or by the end of training
 done

@@ -84,7 +84,7 @@ def project(tmp_path):
 
 
 def test_if_one_local_process_fails_the_others_are_stopped(project, programs, tmp_path):
-    path = programs(python='[[ $* == *--process_id=1* ]] && exit 7; echo "I am $$"; exec sleep 60')
+    path = programs(python='[[ $* == *--process_id=1* ]] && { sleep 0.5; exit 7; }; echo "I am $$"; exec sleep 60')
     began = time.monotonic()
     done = subprocess.run(
         ["bash", "launch/local_multiprocess.sh", "3", "--config=c.py", f"--workdir={tmp_path / 'run'}"],

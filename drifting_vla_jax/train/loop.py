@@ -67,6 +67,7 @@ class _Run:
     def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet, mesh, checkpoints: Checkpoints):
         self.config, self.workdir, self.mesh, self.checkpoints = config, workdir, mesh, checkpoints
         latest, encoders = checkpoints.latest(), load_encoders(config)
+        distributed.doing("the state to begin with")
         if latest is None:
             self.assets = _assets(config, dataset, dataset.action_space(config), encoders)
             self.state = create_state(config, mesh, encoders)
@@ -77,6 +78,7 @@ class _Run:
                 log.warning("resuming step %d with another configuration: %s", latest, change)
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
             self.assets = _assets(config, dataset, self.assets.actions, encoders)
+        distributed.doing("what is borrowed, and the data")
         tokens = make_tokenizer(config)(dataset.instructions)
         self.borrowed = borrow(config, encoders, mesh, tokens)
         on_devices = sharding.batch_sharding(mesh)
