@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,9 @@ def evaluate(
         "episodes": episodes_per_task,
         "seed": seed,
         "out": out,
-        **asdict(settings),
+        "execute": execute,
+        "max_steps": max_steps,
+        "hold_steps": hold_steps,
         "frame_skip": frame_skip,
         "variations": ",".join(str(v) for v in variations),
         "videos": videos,
