@@ -100,7 +100,7 @@ def test_if_one_local_process_fails_the_others_are_stopped(project, programs, tm
 
 
 def test_a_signal_to_the_local_launcher_reaches_every_process(project, programs, tmp_path):
-    path = programs(python='trap "echo saved; exit 0" TERM; echo ready; while :; do sleep 0.05; done')
+    path = programs(python='trap "echo saved; exit 0" TERM; echo ready; for _ in $(seq 400); do sleep 0.05; done')
     command = ["bash", "launch/local_multiprocess.sh", "2", "--config=c.py", f"--workdir={tmp_path / 'run'}"]
     launcher = subprocess.Popen(
         command, cwd=project, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True
@@ -143,7 +143,7 @@ def job(project, programs, tmp_path):
     return job
 
 
-SAVES = 'trap "sleep 0.2; exit 0" {}; echo ready; while :; do sleep 0.05; done'
+SAVES = 'trap "sleep 0.2; exit 0" {}; echo ready; for _ in $(seq 400); do sleep 0.05; done'
 
 
 def test_before_its_time_is_up_a_job_saves_and_queues_again(job, tmp_path):
@@ -244,8 +244,8 @@ def test_the_jobset_has_a_pod_for_every_host_of_the_slice(pod):
     [
         ("exit 0", False, 0),
         ("exit 3", False, 3),
-        ('trap "exit 0" TERM; echo "$@"; while :; do sleep 0.05; done', True, 75),
-        ('trap "exit 4" TERM; echo "$@"; while :; do sleep 0.05; done', True, 4),
+        ('trap "exit 0" TERM; echo "$@"; for _ in $(seq 400); do sleep 0.05; done', True, 75),
+        ('trap "exit 4" TERM; echo "$@"; for _ in $(seq 400); do sleep 0.05; done', True, 4),
     ],
     ids=["done", "failed", "saved because the pod goes", "failed to save"],
 )
