@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import FRAMES, GROUPINGS, is_fixed, is_pretrained
+from drifting_vla_jax.types import FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
 
 DTYPES = ("float32", "bfloat16")
-REMAT = ("none", "dots", "full")
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 
 _AT_LEAST_ONE = (
@@ -25,6 +25,20 @@ _AT_LEAST_ONE = (
 
 class ConfigError(ValueError):
     """A configuration that cannot be meant; the message says what came, what was expected, what to do."""
+
+
+def from_flag() -> ConfigDict:
+    """What ``--config=FILE --config.key=value ...`` says, checked.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ConfigError: see ``validate``.
+    """
+    path = Path(flags.FLAGS["config"].config_filename)
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration file {path}; the project's own are in configs/")
+    validate(flags.FLAGS.config)
+    return flags.FLAGS.config
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -45,13 +45,9 @@ def define_flags() -> None:
 
 
 def main(_) -> None:
-    path = Path(FLAGS["config"].config_filename)
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration file {path}; the project's own are in configs/")
-    config = FLAGS.config
-    from drifting_vla_jax import config as config_lib
+    from drifting_vla_jax.config import from_flag
 
-    config_lib.validate(config)
+    config = from_flag()
     if FLAGS.mode == "describe":
         from drifting_vla_jax.train.describe import describe
 

@@ -18,6 +18,7 @@ NETWORK_ACTION_DIM = 10  # inside the network: x y z, rotation as the first two 
 ACTION_PARTS = {"position": slice(0, 3), "rotation": slice(3, 9), "gripper": slice(9, 10)}  # of the network's action
 GROUPINGS = ("chunk", "step", "dim", "block")  # which entries of a chunk drift together: objectives/grouping.py
 SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
+REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
 FRAMES = ("relative", "absolute")  # positions in the network: from the present end effector, or in the world
 
 

@@ -28,13 +28,9 @@ def define_flags() -> None:
 
 
 def main(_) -> None:
-    path = Path(FLAGS["config"].config_filename)
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration file {path}; the project's own are in configs/")
-    from drifting_vla_jax import config as config_lib
+    from drifting_vla_jax.config import from_flag
 
-    config_lib.validate(FLAGS.config)
-    where = cache_features(FLAGS.config, FLAGS.batch_size)
+    where = cache_features(from_flag(), FLAGS.batch_size)
     size = sum(file.stat().st_size for file in where.iterdir())
     print(f"{size / 1e9:.2f} GB in {where}; train with --config.data.features=True and no augmentation of images")
 

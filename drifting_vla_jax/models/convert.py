@@ -53,52 +53,46 @@ def _tokens(w: Array) -> Array:
 PREFIX = r"((dinov2|dinov2_with_registers|clip|model|text_model)\.)*"
 # (pattern over source names, path of the parameter, transform). A named group "layer" is the index on the stacked axis.
 Table = tuple[tuple[str, str, Callable[[Array], Array]], ...]
-_DINO = r"encoder\.layer\.(?P<layer>\d+)\."
+
+
+def _dense(source: str, path: str, transform: Callable[[Array], Array] = _matrix) -> Table:
+    """The two tensors of a layer with a kernel and a bias."""
+    return (rf"{source}\.weight", f"{path}/kernel", transform), (rf"{source}\.bias", f"{path}/bias", _keep)
+
+
+def _norm(source: str, path: str) -> Table:
+    """The two tensors of a LayerNorm."""
+    return (rf"{source}\.weight", f"{path}/scale", _keep), (rf"{source}\.bias", f"{path}/bias", _keep)
+
+
+_DINO, _CLIP, _BLOCKS = r"encoder\.layer\.(?P<layer>\d+)", r"encoder\.layers\.(?P<layer>\d+)", "tower/blocks"
 DINOV2: Table = (
     (r"embeddings\.cls_token", "class", _tokens),
     (r"embeddings\.register_tokens", "registers", _tokens),
     (r"embeddings\.position_embeddings", "position", _tokens),
-    (r"embeddings\.patch_embeddings\.projection\.weight", "patch/kernel", _patch),
-    (r"embeddings\.patch_embeddings\.projection\.bias", "patch/bias", _keep),
-    (_DINO + r"norm1\.weight", "tower/blocks/attention_norm/scale", _keep),
-    (_DINO + r"norm1\.bias", "tower/blocks/attention_norm/bias", _keep),
-    (_DINO + r"attention\.attention\.(?P<name>query|key|value)\.weight", "tower/blocks/{name}/kernel", _matrix),
-    (_DINO + r"attention\.attention\.(?P<name>query|key|value)\.bias", "tower/blocks/{name}/bias", _keep),
-    (_DINO + r"attention\.output\.dense\.weight", "tower/blocks/out/kernel", _matrix),
-    (_DINO + r"attention\.output\.dense\.bias", "tower/blocks/out/bias", _keep),
-    (_DINO + r"layer_scale1\.lambda1", "tower/blocks/attention_scale", _keep),
-    (_DINO + r"norm2\.weight", "tower/blocks/mlp_norm/scale", _keep),
-    (_DINO + r"norm2\.bias", "tower/blocks/mlp_norm/bias", _keep),
-    (_DINO + r"mlp\.(fc1|weights_in)\.weight", "tower/blocks/up/kernel", _matrix),
-    (_DINO + r"mlp\.(fc1|weights_in)\.bias", "tower/blocks/up/bias", _keep),
-    (_DINO + r"mlp\.(fc2|weights_out)\.weight", "tower/blocks/down/kernel", _matrix),
-    (_DINO + r"mlp\.(fc2|weights_out)\.bias", "tower/blocks/down/bias", _keep),
-    (_DINO + r"layer_scale2\.lambda1", "tower/blocks/mlp_scale", _keep),
-    (r"layernorm\.weight", "norm/scale", _keep),
-    (r"layernorm\.bias", "norm/bias", _keep),
+    *_dense(r"embeddings\.patch_embeddings\.projection", "patch", _patch),
+    *_norm(rf"{_DINO}\.norm1", f"{_BLOCKS}/attention_norm"),
+    *_dense(rf"{_DINO}\.attention\.attention\.(?P<name>query|key|value)", f"{_BLOCKS}/{{name}}"),
+    *_dense(rf"{_DINO}\.attention\.output\.dense", f"{_BLOCKS}/out"),
+    (rf"{_DINO}\.layer_scale1\.lambda1", f"{_BLOCKS}/attention_scale", _keep),
+    *_norm(rf"{_DINO}\.norm2", f"{_BLOCKS}/mlp_norm"),
+    *_dense(rf"{_DINO}\.mlp\.(fc1|weights_in)", f"{_BLOCKS}/up"),
+    *_dense(rf"{_DINO}\.mlp\.(fc2|weights_out)", f"{_BLOCKS}/down"),
+    (rf"{_DINO}\.layer_scale2\.lambda1", f"{_BLOCKS}/mlp_scale", _keep),
+    *_norm("layernorm", "norm"),
 )
-_CLIP = r"encoder\.layers\.(?P<layer>\d+)\."
 CLIP_TEXT: Table = (
     (r"embeddings\.token_embedding\.weight", "embed/embedding", _keep),
     (r"embeddings\.position_embedding\.weight", "position", _keep),
-    (_CLIP + r"layer_norm1\.weight", "tower/blocks/attention_norm/scale", _keep),
-    (_CLIP + r"layer_norm1\.bias", "tower/blocks/attention_norm/bias", _keep),
-    (_CLIP + r"self_attn\.q_proj\.weight", "tower/blocks/query/kernel", _matrix),
-    (_CLIP + r"self_attn\.q_proj\.bias", "tower/blocks/query/bias", _keep),
-    (_CLIP + r"self_attn\.k_proj\.weight", "tower/blocks/key/kernel", _matrix),
-    (_CLIP + r"self_attn\.k_proj\.bias", "tower/blocks/key/bias", _keep),
-    (_CLIP + r"self_attn\.v_proj\.weight", "tower/blocks/value/kernel", _matrix),
-    (_CLIP + r"self_attn\.v_proj\.bias", "tower/blocks/value/bias", _keep),
-    (_CLIP + r"self_attn\.out_proj\.weight", "tower/blocks/out/kernel", _matrix),
-    (_CLIP + r"self_attn\.out_proj\.bias", "tower/blocks/out/bias", _keep),
-    (_CLIP + r"layer_norm2\.weight", "tower/blocks/mlp_norm/scale", _keep),
-    (_CLIP + r"layer_norm2\.bias", "tower/blocks/mlp_norm/bias", _keep),
-    (_CLIP + r"mlp\.fc1\.weight", "tower/blocks/up/kernel", _matrix),
-    (_CLIP + r"mlp\.fc1\.bias", "tower/blocks/up/bias", _keep),
-    (_CLIP + r"mlp\.fc2\.weight", "tower/blocks/down/kernel", _matrix),
-    (_CLIP + r"mlp\.fc2\.bias", "tower/blocks/down/bias", _keep),
-    (r"final_layer_norm\.weight", "norm/scale", _keep),
-    (r"final_layer_norm\.bias", "norm/bias", _keep),
+    *_norm(rf"{_CLIP}\.layer_norm1", f"{_BLOCKS}/attention_norm"),
+    *_dense(rf"{_CLIP}\.self_attn\.q_proj", f"{_BLOCKS}/query"),
+    *_dense(rf"{_CLIP}\.self_attn\.k_proj", f"{_BLOCKS}/key"),
+    *_dense(rf"{_CLIP}\.self_attn\.v_proj", f"{_BLOCKS}/value"),
+    *_dense(rf"{_CLIP}\.self_attn\.out_proj", f"{_BLOCKS}/out"),
+    *_norm(rf"{_CLIP}\.layer_norm2", f"{_BLOCKS}/mlp_norm"),
+    *_dense(rf"{_CLIP}\.mlp\.fc1", f"{_BLOCKS}/up"),
+    *_dense(rf"{_CLIP}\.mlp\.fc2", f"{_BLOCKS}/down"),
+    *_norm("final_layer_norm", "norm"),
 )
 # What the checkpoints hold besides: masked-image training, classifiers, CLIP's other tower and what joins the two.
 IGNORED = (

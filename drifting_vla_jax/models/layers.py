@@ -131,9 +131,6 @@ def attend_even(
     return out[:, :n]
 
 
-REMAT = ("none", "full", "dots")
-
-
 def remat(module: type[nn.Module], policy: str, scan: bool) -> type[nn.Module]:
     """A layer whose backward pass computes again what the forward pass did not keep.
 

@@ -108,7 +108,7 @@ class Policy:
         checkpoints.close()
         pretrained = borrowed.load_encoders(config)
         borrowed.check_identities(pretrained, assets.encoders)
-        params = merge(params, borrowed.borrow(config, pretrained, mesh, tokens=None).params)
+        params = merge(params, borrowed.borrow(config, pretrained, mesh, instructions=None).params)
         return cls(assets, params, number, batch_sizes, text_cache)
 
     def _text(self, params, tokens) -> Text:

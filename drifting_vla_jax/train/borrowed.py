@@ -6,7 +6,7 @@ data set's instructions is computed once, as a table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.models.vla import make_text
@@ -75,18 +76,18 @@ def borrowed_params(config: ConfigDict, encoders: Mapping[str, Encoder]) -> dict
 
 
 def borrow(
-    config: ConfigDict, encoders: Mapping[str, Encoder], mesh: Mesh, tokens: Int[np.ndarray, "u l"] | None
+    config: ConfigDict, encoders: Mapping[str, Encoder], mesh: Mesh, instructions: Sequence[str] | None
 ) -> Borrowed:
     """Puts on every device what a run needs of its frozen encoders.
 
     Args:
-      tokens: all instructions of the data set, encoded here if the text encoder is frozen; None: a policy, which
-        encodes what it is told.
+      instructions: all of the data set, encoded here if the text encoder is frozen; None: a policy, which encodes
+        what it is told.
     """
     params, text = borrowed_params(config, encoders), None
-    if tokens is not None and is_fixed(config, "text"):
-        text = encode_instructions(config, params.pop("text"), tokens)
-    if config.data.features and tokens is not None:
+    if instructions is not None and is_fixed(config, "text"):
+        text = encode_instructions(config, params.pop("text"), make_tokenizer(config)(instructions))
+    if instructions is not None and config.data.features:
         params.pop("vision")  # its outputs are read from disk
     beside = Borrowed(params, text)
     return jax.tree.map(jax.device_put, beside, _shardings(beside, mesh, config))

@@ -24,7 +24,6 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
-from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
@@ -79,8 +78,7 @@ class _Run:
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
             self.assets = _assets(config, dataset, self.assets.actions, encoders)
         distributed.doing("what is borrowed, and the data")
-        tokens = make_tokenizer(config)(dataset.instructions)
-        self.borrowed = borrow(config, encoders, mesh, tokens)
+        self.borrowed = borrow(config, encoders, mesh, dataset.instructions)
         on_devices = sharding.batch_sharding(mesh)
         seen_by = self.assets.encoders["vision"]
         self.batches = pipeline.batches(

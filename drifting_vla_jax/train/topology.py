@@ -109,6 +109,7 @@ def devices(topology: Topology) -> list:
     import jax
     from jax.experimental import topologies
 
+    jax.config.update("jax_platforms", "cpu")  # in case JAX was imported before ``prepare``
     try:
         if topology.gpu:
             described = topologies.get_topology_desc(platform="cuda", target_config=_H100, topology=topology.layout)

@@ -8,7 +8,6 @@ import pytest
 
 from drifting_vla_jax.models.dit import DiT, DiTBlock
 from drifting_vla_jax.models.layers import (
-    REMAT,
     Attention,
     Dense,
     RMSNorm,
@@ -21,6 +20,7 @@ from drifting_vla_jax.models.layers import (
     space_to_depth,
     stack,
 )
+from drifting_vla_jax.types import REMAT
 
 F32 = jnp.float32
 

@@ -42,7 +42,7 @@ def one_step(config):
     mesh = sharding.make_mesh(config, jax.devices()[:1])
     dataset = DataSet(config.data.path, config.env.cameras)
     found = load_encoders(config)
-    beside = borrow(config, found, mesh, make_tokenizer(config)(dataset.instructions))
+    beside = borrow(config, found, mesh, dataset.instructions)
     actions, on = dataset.action_space(config), sharding.batch_sharding(mesh)
     batches = pipeline.batches(
         dataset, "train", actions, config, train=True, sharding=on, encoder_hash=found["vision"].hash
@@ -168,9 +168,7 @@ def test_stored_features_train_as_images_do(config, tmp_path):
         config.data.features = run == "features"
         if config.data.features:
             cache_features.cache_features(config, batch_size=5)
-            assert not borrow(
-                config, load_encoders(config), sharding.single_device_mesh(), np.zeros((1, 32), int)
-            ).params
+            assert not borrow(config, load_encoders(config), sharding.single_device_mesh(), ["open"]).params
         loop.train(config, tmp_path / run, jax.devices()[:1])
     lines = [
         [json.loads(x) for x in (tmp_path / r / "metrics.jsonl").read_text().splitlines()]
