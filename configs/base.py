@@ -153,5 +153,10 @@ def get_config() -> ConfigDict:
     config.serve.batch_deadline_ms = 2.0  # longest wait for more requests to join a batch
     config.serve.text_cache = 256  # instructions whose features are remembered
     config.serve.api_key = ""  # if set, clients must send "Authorization: Api-Key <it>"
+    config.serve.tls_certificate = ""  # PEM file; with its key the server speaks wss://
+    config.serve.tls_key = ""  # PEM file
+    config.serve.max_connections = 256  # open at once
+    config.serve.max_queue = 256  # requests that may wait for the network; more are answered "busy"
+    config.serve.idle_seconds = 600.0  # after which a silent connection is closed
     config.lock()
     return config

@@ -18,7 +18,7 @@ PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that c
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
-    *("train.micro_batches", "model.history_stride", "model.vision.pool", "serve.text_cache"),
+    *("train.micro_batches", "model.history_stride", "model.vision.pool", "serve.text_cache", "serve.max_connections"),
     *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
 )
 
@@ -142,6 +142,14 @@ def validate(config: ConfigDict) -> None:
     sizes = tuple(config.serve.batch_sizes)
     expect(bool(sizes) and sizes == tuple(sorted(set(sizes))) and sizes[0] >= 1,
            f"config.serve.batch_sizes is {sizes}; expected ascending sizes, e.g. (1, 2, 4)")  # fmt: skip
+    queue = config.serve.max_queue
+    expect(
+        queue >= max(sizes, default=1),
+        f"config.serve.max_queue is {queue}; expected at least the largest batch size {sizes}",
+    )
+    expect(
+        config.serve.idle_seconds > 0, f"config.serve.idle_seconds is {config.serve.idle_seconds}; expected more than 0"
+    )
     if problems:
         raise ConfigError("; ".join(problems))
 

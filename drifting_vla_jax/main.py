@@ -118,15 +118,19 @@ def _evaluate(config, workdir: Path) -> None:
 
 
 def _serve(config, workdir: Path) -> None:
-    from drifting_vla_jax.serve.server import PolicyServer
+    from drifting_vla_jax.serve.listening import tls
+    from drifting_vla_jax.serve.server import Limits, PolicyServer
 
     s = config.serve
+    secured = tls(s.tls_certificate, s.tls_key)  # before minutes of compilation
     server = PolicyServer(
         _policy(config, workdir),
         host=s.host,
         port=s.port,
         batch_deadline_ms=s.batch_deadline_ms,
         api_key=s.api_key or None,
+        tls=secured,
+        limits=Limits(s.max_connections, s.max_queue, s.idle_seconds),
     )
     server.serve_forever()
 

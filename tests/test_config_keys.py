@@ -146,7 +146,7 @@ def evaluation(config) -> str:
 
 def serving(config) -> str:
     """What ``--mode=serve`` hands to the server and to the policy."""
-    from drifting_vla_jax.serve import server
+    from drifting_vla_jax.serve import listening, server
 
     seen = []
     with pytest.MonkeyPatch.context() as patch:
@@ -155,6 +155,7 @@ def serving(config) -> str:
             server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
         )
         patch.setattr(main, "FLAGS", SimpleNamespace(step="latest", vision_weights=None, text_weights=None))
+        patch.setattr(listening, "tls", lambda *files: files)
         main._serve(config, None)
     return _digest(seen)
 
@@ -333,6 +334,11 @@ KEYS = {
     "serve.batch_deadline_ms": (9.0, serving),
     "serve.text_cache": (2, serving),
     "serve.api_key": ("k", serving),
+    "serve.tls_certificate": ("cert.pem", serving),
+    "serve.tls_key": ("key.pem", serving),
+    "serve.max_connections": (3, serving),
+    "serve.max_queue": (9, serving),
+    "serve.idle_seconds": (9.0, serving),
 }
 
 # Keys of pretrained encoders: their probes run with a pair of them.

@@ -28,6 +28,10 @@ class InferenceError(RuntimeError):
     """The policy failed on a batch whose observations it had accepted."""
 
 
+class BusyError(RuntimeError):
+    """As many requests wait as may."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One request's share of a batch: actions float32 [h, 8], and its wall-clock milliseconds waiting and computing."""
@@ -48,45 +52,63 @@ class Batcher:
     """Gathers requests and hands them to the inference thread. Lives on one event loop.
 
     Attributes:
-      batches: {size: how many batches of that size ran}.
+      clients: open connections.
       failures: batches on which the policy failed.
     """
 
     def __init__(
-        self, infer: Callable[[Sequence[dict]], np.ndarray], *, max_batch: int, deadline_s: float, executor: Executor
+        self,
+        infer: Callable[[Sequence[dict]], np.ndarray],
+        *,
+        max_batch: int,
+        deadline_s: float,
+        max_waiting: int,
+        executor: Executor,
+        on_batch: Callable[[int], None] = lambda size: None,
     ):
         """Args:
         infer: observations (at most ``max_batch``) -> actions [n, h, 8]; blocks until the result is ready.
         max_batch: the largest batch.
         deadline_s: seconds a request waits at most for others while the inference thread is free.
+        max_waiting: requests that may wait; one more is turned away at once.
         executor: where ``infer`` runs; one thread.
+        on_batch: told the size of every batch that was answered.
         """
         self._infer = infer
         self._max_batch = max_batch
         self._deadline_s = deadline_s
+        self._max_waiting = max_waiting
         self._executor = executor
+        self._on_batch = on_batch
         self._waiting: collections.deque[_Request] = collections.deque()
         self._running: asyncio.Task | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._clients = 0
-        self.batches: collections.Counter[int] = collections.Counter()
+        self.clients = 0
         self.failures = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no batch has taken yet."""
+        return len(self._waiting)
 
     def join(self) -> None:
         """A connection opened."""
-        self._clients += 1
+        self.clients += 1
 
     def leave(self) -> None:
         """A connection closed: those that remain may now be complete."""
-        self._clients -= 1
+        self.clients -= 1
         self._consider()
 
     async def submit(self, observation: dict) -> Result:
         """Waits for a place in a batch and for its result.
 
         Raises:
+          BusyError: the queue is full.
           InferenceError: the policy failed; the message names its error.
         """
+        if len(self._waiting) >= self._max_waiting:
+            raise BusyError(f"{len(self._waiting)} requests wait already; ask again later")
         loop = asyncio.get_running_loop()
         request = _Request(observation, loop.time(), loop.create_future())
         self._waiting.append(request)
@@ -99,7 +121,7 @@ class Batcher:
             return
         loop = asyncio.get_running_loop()
         due = self._waiting[0].arrived + self._deadline_s
-        if len(self._waiting) >= min(self._max_batch, self._clients) or loop.time() >= due:
+        if len(self._waiting) >= min(self._max_batch, self.clients) or loop.time() >= due:
             self._start()
         elif self._timer is None:
             self._timer = loop.call_at(due, self._on_timer)
@@ -126,7 +148,7 @@ class Batcher:
                 if not request.answer.done():
                     request.answer.set_exception(InferenceError(f"{type(error).__name__}: {error}"))
         else:
-            self.batches[len(batch)] += 1
+            self._on_batch(len(batch))
             for request, chunk in zip(batch, actions):
                 if not request.answer.done():  # cancelled when its connection went away
                     request.answer.set_result(Result(chunk, 1000 * (started - request.arrived), infer_ms))

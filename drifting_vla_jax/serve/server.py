@@ -4,7 +4,10 @@
                   line and the connection goes on
     GET /healthz  200 "OK" while serving. The port is taken first (so a port in use is known at once) but refuses
                   connections until every batch size is compiled, and again while draining
-    key           ``Authorization: Api-Key K`` where a key is set, else 401
+    GET /metrics  what ``telemetry`` counts, as Prometheus reads it
+    key           ``Authorization: Api-Key K`` where a key is set, else 401; health alone needs none
+    limits        of connections (503), of requests waiting (a text frame "busy ..." at once), of idle time; a peer that is
+                  gone without a word is noticed by pings
     stop          SIGTERM, SIGINT or ``stop()``: no new connections, requests in flight are answered, then closed
 
 ``serve_forever`` is for a process, ``start``/``stop`` for a thread beside other work.
@@ -13,24 +16,26 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hmac
 import http
 import logging
 import signal
 import socket
+import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from drifting_vla_jax.serve.batching import Batcher, InferenceError
+from drifting_vla_jax.serve.batching import Batcher, BusyError, InferenceError, Result
+from drifting_vla_jax.serve.listening import bind, port_error
+from drifting_vla_jax.serve.telemetry import Telemetry
 from drifting_vla_jax.wire import protocol
 
 logger = logging.getLogger(__name__)
@@ -60,13 +65,26 @@ class Policy(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a server lets others take.
+
+    Attributes:
+      connections: open at once.
+      queue: requests that wait for the network at once.
+      idle_seconds: without a whole message, after which a connection is closed.
+    """
+
+    connections: int = 256
+    queue: int = 256
+    idle_seconds: float = 600.0
+
+
 class PolicyServer:
     """Serves one policy on one port.
 
     Attributes:
       port: the bound port once ``start`` or ``serve_forever`` has it (useful with port=0).
-      counts: requests by how they ended ("answered", "refused", "failed"), and connections without the key
-        ("unauthorized").
     """
 
     _loop: asyncio.AbstractEventLoop  # these three exist once it serves
@@ -81,6 +99,8 @@ class PolicyServer:
         port: int,
         batch_deadline_ms: float,
         api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits | None = None,
     ):
         """Args:
         policy: what answers.
@@ -88,6 +108,8 @@ class PolicyServer:
         port: 0 takes a free one.
         batch_deadline_ms: how long a request waits for others to share its batch.
         api_key: what clients must present; without one everybody who reaches the port is let in.
+        tls: makes it wss://, see ``listening.tls``.
+        limits: see ``Limits``.
         """
         protocol.check_metadata(policy.metadata)
         self._policy = policy
@@ -95,11 +117,22 @@ class PolicyServer:
         self.port = port
         self._deadline_s = batch_deadline_ms / 1000
         self._api_key = api_key
+        self._tls = tls
+        self._limits = limits or Limits()
         self._greeting = protocol.pack(policy.metadata)
-        self.counts: Counter[str] = Counter()
+        self._telemetry = Telemetry(
+            policy.batch_sizes,
+            connections=lambda: self._batcher.clients,
+            queue_length=lambda: self._batcher.waiting,
+        )
         self._draining = False
         self._idle: set[ServerConnection] = set()
         self._thread: threading.Thread | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Requests by how they ended and connections turned away, see ``telemetry``."""
+        return self._telemetry.counts
 
     def serve_forever(self) -> None:
         """Warms, listens and returns once SIGTERM or SIGINT has been obeyed. Main thread only.
@@ -146,7 +179,7 @@ class PolicyServer:
 
     def _prepare(self, executor: ThreadPoolExecutor) -> socket.socket:
         """Takes the port, then compiles every batch size in the thread that will use it."""
-        sock = _bind(self._host, self.port)
+        sock = bind(self._host, self.port)
         self.port = sock.getsockname()[1]
         try:
             example = protocol.example_observation(self._policy.metadata)
@@ -176,12 +209,15 @@ class PolicyServer:
             self._policy.infer,
             max_batch=max(self._policy.batch_sizes),
             deadline_s=self._deadline_s,
+            max_waiting=self._limits.queue,
             executor=executor,
+            on_batch=self._telemetry.batch,
         )
         try:
             server = await serve(
                 self._handle,
                 sock=sock,
+                ssl=self._tls,
                 process_request=self._admit,
                 compression=None,
                 max_size=protocol.MAX_MESSAGE_BYTES,
@@ -191,12 +227,12 @@ class PolicyServer:
             )
         except OSError as error:  # another server began to listen while this one was compiling
             sock.close()
-            raise _port_error(error, self._host, self.port) from error
-        logger.info("serving on ws://%s:%d", self._host, self.port)
+            raise port_error(error, self._host, self.port) from error
+        logger.info("serving on %s://%s:%d", "wss" if self._tls else "ws", self._host, self.port)
         ready()
         await self._stop.wait()
         await self._drain(server)
-        logger.info("stopped: %s", dict(self.counts))
+        logger.info("stopped: %s", self.counts)
 
     async def _drain(self, server: Server) -> None:
         self._draining = True
@@ -209,15 +245,21 @@ class PolicyServer:
             await asyncio.gather(*(c.close(1001, "server stopping") for c in server.connections))
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Before the handshake: health, then the key; None lets the websocket open."""
+        """Before the handshake: health, then the key, then whether there is room; None lets the websocket open."""
         if request.path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "OK")
         if self._api_key:
             given = request.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(), f"Api-Key {self._api_key}".encode()):
-                self.counts["unauthorized"] += 1
+                self._telemetry.turned_away("unauthorized")
                 reason = "expected the header 'Authorization: Api-Key KEY'"
                 return connection.respond(http.HTTPStatus.UNAUTHORIZED, reason)
+        if request.path == "/metrics":
+            return connection.respond(http.HTTPStatus.OK, self._telemetry.text())
+        if len(connection.server.connections) >= self._limits.connections:
+            self._telemetry.turned_away("full")
+            reason = f"full: {self._limits.connections} connections are open; try again later"
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, reason)
         return None
 
     async def _handle(self, connection: ServerConnection) -> None:
@@ -227,10 +269,14 @@ class PolicyServer:
             await connection.send(self._greeting)
             while not self._draining:
                 self._idle.add(connection)
-                message = await connection.recv()
+                async with asyncio.timeout(self._limits.idle_seconds):
+                    message = await connection.recv()
                 self._idle.discard(connection)
                 await connection.send(await self._answer(message))
             await connection.close(1001, "server stopping")
+        except TimeoutError:
+            self._telemetry.turned_away("idle")
+            await connection.close(1001, f"nothing came for {self._limits.idle_seconds:g} s")
         except ConnectionClosed as closed:
             logger.debug("%s left: %s", connection.remote_address, closed)
         finally:
@@ -246,45 +292,27 @@ class PolicyServer:
             observation = protocol.unpack(message)
             self._policy.check(observation)
         except ValueError as error:
-            self.counts["refused"] += 1
+            self._telemetry.ended("refused")
             return f"bad request: {error}"
         try:
             result = await self._batcher.submit(observation)
             if not np.all(np.isfinite(result.actions)):
                 raise InferenceError("the policy's actions are not finite")
+        except BusyError as error:
+            self._telemetry.ended("busy")
+            return f"busy: {error}"
         except InferenceError as error:
-            self.counts["failed"] += 1
+            self._telemetry.ended("failed")
             return f"inference failed: {error}"
-        self.counts["answered"] += 1
+        self._telemetry.ended("answered")
+        return self._pack(result, arrived)
+
+    def _pack(self, result: Result, arrived: float) -> bytes:
+        """The answer; its last time is taken as late as it can be."""
         timing = {
             "queue_ms": result.queue_ms,  # waiting for a batch and for the inference thread
             "infer_ms": result.infer_ms,  # in policy.infer, until the result is ready, for the whole batch
             "total_ms": 1000 * (time.monotonic() - arrived),  # from message received to answer ready to send
         }
+        self._telemetry.times(timing)
         return protocol.pack({"actions": result.actions, "server_timing": timing})
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A socket that has the port but does not listen yet."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(error.errno, f"host {host!r} has no address: {error.strerror}") from error
-    family, kind, proto, _, address = found[0]
-    sock = socket.socket(family, kind, proto)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _port_error(error, host, port) from error
-    return sock
-
-
-def _port_error(error: OSError, host: str, port: int) -> OSError:
-    if error.errno == errno.EADDRINUSE:
-        message = (
-            f"port {port} on {host} is in use; stop what listens there or choose another port (0 takes a free one)"
-        )
-        return OSError(error.errno, message)
-    return OSError(error.errno, f"cannot listen on port {port} of {host}: {error.strerror}")

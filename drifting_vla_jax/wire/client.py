@@ -89,7 +89,7 @@ class PolicyClient:
         except InvalidStatus as error:
             status = error.response.status_code
             if status == 503:
-                return "the server is starting or stopping"
+                return "the server is starting, stopping or full"
             if status == 401:
                 raise ServerUnreachableError(f"the policy server at {self.uri} refuses the API key") from error
             raise ServerUnreachableError(f"{self.uri} answers with HTTP {status}; it is no policy server") from error

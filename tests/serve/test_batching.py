@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from drifting_vla_jax.serve.batching import Batcher, InferenceError
+from drifting_vla_jax.serve.batching import Batcher, BusyError, InferenceError
 
 
 class Echo:
@@ -26,13 +26,14 @@ class Echo:
         return np.stack([np.full((2, 8), o["n"], np.float32) for o in observations])
 
 
-def run(scenario, *, max_batch=4, deadline_s=0.02, clients=1):
+def run(scenario, *, max_batch=4, deadline_s=0.02, clients=1, **more):
     """Runs ``scenario(batcher, echo)`` on an event loop of its own."""
 
     async def main():
         with ThreadPoolExecutor(1) as executor:
             echo = Echo()
-            batcher = Batcher(echo, max_batch=max_batch, deadline_s=deadline_s, executor=executor)
+            options = {"max_waiting": 100, "executor": executor, **more}
+            batcher = Batcher(echo, max_batch=max_batch, deadline_s=deadline_s, **options)
             for _ in range(clients):
                 batcher.join()
             try:
@@ -119,9 +120,28 @@ def test_a_failing_batch_is_answered_and_the_next_one_runs():
         with pytest.raises(InferenceError, match="FloatingPointError: negative"):
             await batcher.submit({"n": -1})
         result = await batcher.submit({"n": 4})
-        return batcher.failures, dict(batcher.batches), result.actions[0, 0]
+        return batcher.failures, result.actions[0, 0]
 
-    assert run(scenario) == (1, {1: 1}, 4)
+    answered = []
+    assert run(scenario, on_batch=answered.append) == (1, 4)
+    assert answered == [1]
+
+
+def test_a_full_queue_says_so_at_once_and_empties():
+    async def scenario(batcher, echo):
+        echo.gate.clear()
+        taken = asyncio.create_task(ask(batcher, 1))
+        await asyncio.sleep(0.03)  # the network is at work on it
+        waiting = asyncio.create_task(ask(batcher, 2, 3))
+        await asyncio.sleep(0.01)
+        assert batcher.waiting == 2
+        with pytest.raises(BusyError, match="2 requests wait already; ask again later"):
+            await batcher.submit({"n": 4})
+        echo.gate.set()
+        await asyncio.gather(taken, waiting)
+        return (await batcher.submit({"n": 5})).actions[0, 0]
+
+    assert run(scenario, max_waiting=2, clients=4, deadline_s=0.001) == 5
 
 
 def test_an_answer_of_another_size_is_a_failure():
