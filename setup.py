@@ -15,6 +15,7 @@ LEARNER = [
     "safetensors>=0.6,<1",
     "tokenizers>=0.22,<1",
     "huggingface_hub>=1,<3",
+    "httpx>=0.27,<1",  # whose errors huggingface_hub hands on
     "scipy>=1.15,<2",
     "matplotlib>=3.10,<4",
     "rich>=13,<16",

@@ -255,7 +255,7 @@ def _check(columns: Mapping[str, np.ndarray], observations: list, source: Path) 
         raise DemoError(f"{source}: the quaternion of observation {off.argmax()} is {off.max():.3g} off unit length")
     if not np.all((opening >= 0) & (opening <= 1)):
         raise DemoError(f"{source}: gripper_open is outside 0 .. 1")
-    if all(getattr(o, "gripper_matrix", None) is not None for o in observations):
+    if all(np.shape(getattr(o, "gripper_matrix", None)) == (4, 4) for o in observations):  # older RLBench: 12 numbers
         matrix = _column(observations, "gripper_matrix", (4, 4), source)
         away = np.abs(matrix[:, :3, 3] - pose[:, :3]).max(1)
         away = np.maximum(away, np.abs(matrix[:, :3, :3] - Rotation.from_quat(pose[:, 3:]).as_matrix()).max((1, 2)))

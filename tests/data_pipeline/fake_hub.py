@@ -21,12 +21,15 @@ class Hub:
 
     Attributes:
       cut: files that are sent half, once, and then the line breaks.
+      stuck: files that are sent half and then nothing more, while the line stays open.
       requests: "METHOD path range" of everything asked.
     """
 
     def __init__(self, root: Path, repository: str):
         self.root, self.repository = root, repository
         self.cut: set[str] = set()
+        self.stuck: set[str] = set()
+        self.over = threading.Event()
         self.requests: list[str] = []
 
     @contextmanager
@@ -37,6 +40,7 @@ class Hub:
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
+            self.over.set()
             server.shutdown()
             server.server_close()
 
@@ -97,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             self.close_connection = True
+            return
+        if name in self.hub.stuck:
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.hub.over.wait(60)
             return
         self.wfile.write(body)
 

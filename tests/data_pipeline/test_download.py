@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +31,16 @@ def hub(demos, tmp_path):
         yield hub
 
 
-def run(hub, tmp_path, *arguments, **environment) -> subprocess.CompletedProcess:
-    """The command in a process of its own: the hub's library reads the environment once."""
+def command(hub, tmp_path, *arguments, **environment) -> dict:
+    """How to start the command in a process of its own: the hub's library reads the environment once."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.address}
     env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
-    command = [sys.executable, "-m", "drifting_vla_jax.data.download", "--repository=somebody/demos", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    line = [sys.executable, "-m", "drifting_vla_jax.data.download", "--repository=somebody/demos", *arguments]
+    return {"args": line, "cwd": ROOT, "env": env, "text": True}
+
+
+def run(hub, tmp_path, *arguments, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(**command(hub, tmp_path, *arguments, **environment), capture_output=True, timeout=120)
 
 
 @pytest.mark.slow
@@ -81,6 +87,24 @@ def test_what_is_missing_is_named_and_the_rest_is_finished(hub, tmp_path):
     offline = run(hub, tmp_path, *arguments, "--splits=train", "--episodes=2", HF_HUB_OFFLINE="1")  # from what was kept
     assert offline.returncode == 0, offline.stderr
     assert len(find_episodes(out / "train", "close_jar")) == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_at_once_and_the_next_start_goes_on(hub, tmp_path):
+    """The hub sends half of an archive and then nothing; the other part is there, and stays."""
+    hub.stuck.add("data/train/close_jar.zip")
+    arguments = (f"--tasks={','.join(TASKS)}", "--splits=train", f"--out={tmp_path / 'out'}")
+    process = subprocess.Popen(**command(hub, tmp_path, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out/train/open_drawer/.download.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "error: interrupted" in errors and "Traceback" not in errors
+    hub.stuck.clear()
+    done = run(hub, tmp_path, *arguments)
+    assert done.returncode == 0 and "1 of 2 parts are done already" in done.stderr, done.stderr
+    assert len(find_episodes(tmp_path / "out/train", "close_jar")) == 3
 
 
 @pytest.mark.slow
