@@ -2,6 +2,7 @@
 
 T is the number of time steps. Row t holds what the policy saw at t and the ABSOLUTE target one step ahead, so the chunk
 that starts at t is ``actions[t : t + h]``: its entry k is the target for k + 1 steps after t, never the present pose.
+With a stride or with keyframes it is some of the later rows (``actions.chunk_indices``).
 """
 
 from __future__ import annotations

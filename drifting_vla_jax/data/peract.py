@@ -177,15 +177,16 @@ def read_demo(path: Path) -> Demo:
     sums = _checksums(path)
     low = path / "low_dim_obs.pkl"
     demo = _load(low, sums)
-    observations = getattr(demo, "_observations", None)
-    if not isinstance(observations, list) or len(observations) < 2:
+    records = getattr(demo, "_observations", None)
+    if not isinstance(records, list) or len(records) < 2:
         raise DemoError(f"{low} has no list of at least two observations")
-    if not all(isinstance(o, unpickle.Record) for o in observations):
+    if not all(isinstance(o, unpickle.Record) and isinstance(getattr(o, "misc", None), dict) for o in records):
         raise DemoError(f"{low} has observations of another kind")
+    observations = [vars(o) for o in records]
     columns = {name: _column(observations, name, (size,), low) for name, size in FIELDS.items()}
     _check(columns, observations, low)
     ignore = None
-    if all(getattr(o, "ignore_collisions", None) is not None for o in observations):
+    if all(o.get("ignore_collisions") is not None for o in observations):
         ignore = _column(observations, "ignore_collisions", (1,), low)[:, 0]
     episodic = (path / "variation_number.pkl").is_file()
     mixed = path.parents[1].name == "all_variations"
@@ -204,7 +205,9 @@ def read_demo(path: Path) -> Demo:
         joint_positions=columns["joint_positions"],
         joint_velocities=columns["joint_velocities"],
         ignore_collisions=ignore,
-        cameras={camera: found for camera in CAMERAS if (found := _camera(observations, camera, low))},
+        cameras={
+            camera: found for camera in CAMERAS if (found := _camera([o["misc"] for o in observations], camera, low))
+        },
     )
 
 
@@ -235,19 +238,19 @@ def _descriptions(path: Path, sums: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _column(observations: list, name: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
+def _column(observations: list[dict], name: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
     """One field of all observations, float64 [t, *shape]."""
     rows = []
     for t, observation in enumerate(observations):
-        value = vars(observation).get(name)
-        row = np.asarray(np.nan if isinstance(value, (str, bytes, dict, list, unpickle.Record)) else value)
+        value = observation.get(name)
+        row = np.asarray(value if isinstance(value, (np.ndarray, float, int)) else np.nan)
         if row.dtype.kind not in "fiub" or row.size != np.prod(shape) or not np.all(np.isfinite(row)):
             raise DemoError(f"{source}: {name} of observation {t} is not {np.prod(shape)} finite numbers")
         rows.append(row.astype(np.float64).reshape(shape))
     return np.stack(rows)
 
 
-def _check(columns: Mapping[str, np.ndarray], observations: list, source: Path) -> None:
+def _check(columns: Mapping[str, np.ndarray], observations: list[dict], source: Path) -> None:
     """What must hold of any robot's demonstration."""
     pose, opening = columns["gripper_pose"], columns["gripper_open"]
     off = np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1)
@@ -255,7 +258,9 @@ def _check(columns: Mapping[str, np.ndarray], observations: list, source: Path) 
         raise DemoError(f"{source}: the quaternion of observation {off.argmax()} is {off.max():.3g} off unit length")
     if not np.all((opening >= 0) & (opening <= 1)):
         raise DemoError(f"{source}: gripper_open is outside 0 .. 1")
-    if all(np.shape(getattr(o, "gripper_matrix", None)) == (4, 4) for o in observations):  # older RLBench: 12 numbers
+    if all(
+        getattr(o.get("gripper_matrix"), "shape", None) == (4, 4) for o in observations
+    ):  # older RLBench: 12 numbers
         matrix = _column(observations, "gripper_matrix", (4, 4), source)
         away = np.abs(matrix[:, :3, 3] - pose[:, :3]).max(1)
         away = np.maximum(away, np.abs(matrix[:, :3, :3] - Rotation.from_quat(pose[:, 3:]).as_matrix()).max((1, 2)))
@@ -265,16 +270,10 @@ def _check(columns: Mapping[str, np.ndarray], observations: list, source: Path) 
             )
 
 
-def _camera(observations: list, camera: str, source: Path) -> Camera | None:
-    """A camera's calibration from ``misc``; None where the first observation has none."""
-    misc = [unpickle.Record("misc") for _ in observations]
-    for record, observation in zip(misc, observations):
-        values = getattr(observation, "misc", None)
-        if not isinstance(values, dict):
-            raise DemoError(f"{source}: an observation has no misc")
-        vars(record).update(values)
+def _camera(misc: list[dict], camera: str, source: Path) -> Camera | None:
+    """A camera's calibration from each observation's ``misc``; None where the first has none."""
     prefix = f"{camera}_camera_"
-    if not hasattr(misc[0], f"{prefix}extrinsics"):
+    if f"{prefix}extrinsics" not in misc[0]:
         return None
     shapes = {"extrinsics": (4, 4), "intrinsics": (3, 3), "near": (1,), "far": (1,)}
     values = {name: _column(misc, prefix + name, shape, source) for name, shape in shapes.items()}

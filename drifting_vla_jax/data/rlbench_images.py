@@ -5,7 +5,7 @@
     mask   object handle, red the lowest:  R + 256 G + 65536 B
 
 Packing from stepjam/RLBench (backend/utils.py). PerAct's fork unpacks masks into 8 bits and loses handles; files are right.
-OpenCV forgives damaged files, so a PNG's own checksums are looked at first.
+A PNG's own checksums say whether it is as it was written, so most pictures are used without being decoded.
 """
 
 from __future__ import annotations

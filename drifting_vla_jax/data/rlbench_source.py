@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import difflib
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -148,14 +149,13 @@ def convert(settings: ConvertSettings, out: Path) -> tuple[dict[str, list[Path]]
     same = {"converter": CONVERTER, "input": str(Path(settings.input).resolve())}
     claim(out / ".episodes", same | {"cameras": list(settings.cameras), "image_size": settings.image_size})
     jobs = [(name, folder, task) for name, folder in settings.folders().items() for task in settings.tasks]
-    bar = tqdm(desc="episodes", unit="ep", dynamic_ncols=True)
+    bar, stop = tqdm(desc="episodes", unit="ep", dynamic_ncols=True), threading.Event()
     with bar, concurrent.futures.ThreadPoolExecutor(settings.workers) as pool:
-        futures = [pool.submit(_convert_task, settings, out, *job, bar) for job in jobs]
+        futures = [pool.submit(_convert_task, settings, out, *job, bar, stop) for job in jobs]
         try:
             done = [future.result() for future in futures]
-        except (ValueError, OSError):
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:
+            stop.set()  # after damage or Ctrl-C the others end with the episode that they are at
     splits: dict[str, list[Path]] = {"train": [], "val": []}
     for (name, *_), (sizes, _) in zip(jobs, done):
         paths, held = list(sizes), 0 if name else round(len(sizes) * settings.val_fraction)
@@ -170,11 +170,13 @@ def convert(settings: ConvertSettings, out: Path) -> tuple[dict[str, list[Path]]
     return splits, next(iter(different)), [report for _, report in done]
 
 
-def _convert_task(settings: ConvertSettings, out: Path, name: str, folder: Path, task: str, bar: tqdm):
+def _convert_task(
+    settings: ConvertSettings, out: Path, name: str, folder: Path, task: str, bar: tqdm, stop: threading.Event
+) -> tuple[dict[Path, int], TaskReport]:
     """The files of one task's good episodes with the pixels of their pictures' side, and the report about them."""
     sizes, damaged, lengths = {}, [], []
     for source in peract.find_episodes(folder, task):
-        if settings.episodes and len(sizes) == settings.episodes:
+        if stop.is_set() or (settings.episodes and len(sizes) == settings.episodes):
             break
         where = source.relative_to(folder / task)
         path = out / ".episodes" / (name or "all") / task / f"{where.parts[0]}-{source.name}.npz"
@@ -193,9 +195,9 @@ def _convert_task(settings: ConvertSettings, out: Path, name: str, folder: Path,
         sizes[path] = rlbench_images.check_png(episode.images[settings.cameras[0]][0])[0]
         lengths.append(len(episode))
         bar.update()
-    if not sizes:
+    if not sizes and damaged:
         raise DemoError(f"no good episode of {task} in {folder}; {len(damaged)} are damaged: {damaged[0]}")
-    return sizes, TaskReport(task, name or folder.name, len(sizes), float(np.mean(lengths)), tuple(damaged))
+    return sizes, TaskReport(task, name or folder.name, len(sizes), float(np.mean(lengths or [0])), tuple(damaged))
 
 
 def report_lines(tasks: list[dict]) -> Iterator[str]:
