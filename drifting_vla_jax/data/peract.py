@@ -80,6 +80,7 @@ class Demo:
       joint_positions, joint_velocities: [t, 7], rad and rad/s.
       ignore_collisions: [t], or None where the data does not say.
       cameras: those whose calibration is there.
+      random_seed: numpy's generator before the scene was made, as ``np.random.set_state`` takes it; None if not kept.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class Demo:
     joint_velocities: Float[np.ndarray, "t 7"]
     ignore_collisions: Float[np.ndarray, " t"] | None
     cameras: Mapping[str, Camera]
+    random_seed: tuple | None
 
     def __len__(self) -> int:
         return len(self.gripper_pose)
@@ -195,6 +197,7 @@ def read_demo(path: Path) -> Demo:
     )
     if type(variation) is not int or not 0 <= variation < 10_000:
         raise DemoError(f"{path / 'variation_number.pkl'}: {variation!r:.40} is no variation's number")
+    misc, seed = [o["misc"] for o in observations], getattr(demo, "random_seed", None)
     return Demo(
         path=path,
         task=path.parents[2].name,
@@ -205,9 +208,8 @@ def read_demo(path: Path) -> Demo:
         joint_positions=columns["joint_positions"],
         joint_velocities=columns["joint_velocities"],
         ignore_collisions=ignore,
-        cameras={
-            camera: found for camera in CAMERAS if (found := _camera([o["misc"] for o in observations], camera, low))
-        },
+        cameras={camera: found for camera in CAMERAS if (found := _camera(misc, camera, low))},
+        random_seed=seed if isinstance(seed, tuple) else None,
     )
 
 

@@ -42,6 +42,13 @@ def test_every_field_is_what_rlbench_reads(name, demos):
     np.testing.assert_array_equal(demo.cameras["front"].intrinsics[0], want["front_intrinsics"])
 
 
+def test_the_scenes_seed_is_kept(demos):
+    """What reset_to_demo gives to numpy."""
+    generator = np.random.RandomState()
+    generator.set_state(read_demo(demos / EPISODE).random_seed)
+    assert 0 <= generator.rand() < 1
+
+
 def test_calibration_puts_the_table_where_it_is(demos):
     """Pixels through intrinsics, depth and extrinsics: the table of every RLBench scene is at z = 0.752 m."""
     demo = read_demo(demos / EPISODE)
