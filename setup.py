@@ -16,6 +16,7 @@ LEARNER = [
     "tokenizers>=0.22,<1",
     "huggingface_hub>=1,<3",
     "prometheus_client>=0.20,<1",
+    "httpx>=0.27,<1",  # whose errors huggingface_hub hands on
     "scipy>=1.15,<2",
     "matplotlib>=3.10,<4",
     "rich>=13,<16",

@@ -37,7 +37,9 @@ def get_config() -> ConfigDict:
     config.data.state_noise = 0.02  # augmentation: standard deviation added to the normalised state
 
     config.action = ConfigDict()
-    config.action.horizon = 8  # h: control steps in a chunk
+    config.action.horizon = 8  # h: targets in a chunk
+    config.action.stride = 1  # control steps from one target of a chunk to the next
+    config.action.keyframes = False  # True: targets are the demonstrations' next keyframes (RLBench), for a planner
     config.action.frame = "relative"  # positions in the network: relative (to the present end effector) | absolute
 
     config.model = ConfigDict()

@@ -16,9 +16,10 @@ DTYPES = ("float32", "bfloat16")
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 
 _AT_LEAST_ONE = (
-    *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
+    *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "action.stride"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
-    *("train.micro_batches", "model.history_stride", "model.vision.pool", "serve.text_cache", "serve.max_connections"),
+    *("train.micro_batches", "model.noise_dim", "model.history_stride", "model.vision.pool", "serve.text_cache"),
+    *("serve.max_connections",),
     *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
 )
 
@@ -103,6 +104,10 @@ def validate(config: ConfigDict) -> None:
     expect(len(config.env.cameras) > 0, "config.env.cameras is empty; name at least one view")
     expect(len(config.env.tasks) > 0, "config.env.tasks is empty; name at least one task")
     expect(config.action.frame in FRAMES, f"config.action.frame is {config.action.frame!r}; expected {_either(FRAMES)}")
+    expect(
+        config.action.stride == 1 or not config.action.keyframes,
+        f"config.action.stride is {config.action.stride}, but keyframes come as they are; leave it at 1",
+    )
     for key in ("dtype", "frozen_dtype"):
         expect(m[key] in DTYPES, f"config.model.{key} is {m[key]!r}; expected {_either(DTYPES)}")
     expect(m.remat in REMAT, f"config.model.remat is {m.remat!r}; expected {_either(REMAT)}")

@@ -87,6 +87,7 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
         images={camera: [frame(p, camera) for p in path[:-1]] for camera in CAMERAS},
         state=state,
         actions=actions,
+        keyframes=(2, 4, steps // 2, steps - 1),
     )
 
 

@@ -250,6 +250,8 @@ KEYS = {
     "data.contrast": (0.0, batch),
     "data.state_noise": (0.0, batch),
     "action.horizon": (2, shapes),
+    "action.stride": (2, batch),
+    "action.keyframes": (True, batch),
     "action.frame": ("absolute", batch),
     "model.width": (32, shapes),
     "model.readout": (4, shapes),

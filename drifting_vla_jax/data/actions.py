@@ -58,14 +58,22 @@ def from_network(
 
 
 def chunk_indices(
-    start: np.ndarray, last: np.ndarray, horizon: int
+    start: Int[np.ndarray, " n"], ahead: np.ndarray, last: np.ndarray, horizon: int
 ) -> tuple[Int[np.ndarray, "n h"], Bool[np.ndarray, "n h"]]:
-    """Rows of the chunks that start at rows ``start`` of episodes that end at rows ``last``, and which are not padding.
+    """Rows of the actions in the chunks that start at rows ``start``, and which of them are not padding.
 
-    Steps past the end repeat the last row and are masked.
+    Args:
+      ahead: for every row of the data set, the row whose action a chunk starts with there: the row itself where every
+        time step is a target, a later one with a stride or between keyframes. Each further entry is what ``ahead`` says
+        of the row after the one before.
+      last: for every row, the row on which its episode ends. Entries past it repeat it and are masked.
     """
-    rows = start[:, None] + np.arange(horizon)
-    return np.minimum(rows, last[:, None]), rows <= last[:, None]
+    end = last[start]
+    rows, real = [ahead[start]], [np.ones(len(start), bool)]
+    for _ in range(horizon - 1):
+        real.append(rows[-1] < end)
+        rows.append(ahead[np.minimum(rows[-1] + 1, end)])
+    return np.stack(rows, axis=1), np.stack(real, axis=1)
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,24 @@ class ActionSpace:
         cls,
         state: Float[np.ndarray, "n s"],
         actions: Float[np.ndarray, "n 8"],
+        ahead: np.ndarray,
         last: np.ndarray,
         horizon: int,
         frame: str,
     ) -> ActionSpace:
-        """Statistics of every chunk of a data set given as rows; ``last[i]`` is the final row of row i's episode."""
+        """Statistics of every chunk of a data set given as rows; ``ahead`` and ``last`` as in ``chunk_indices``.
+
+        Raises:
+          ValueError: unknown frame, or a horizon that no episode is long enough for.
+        """
         if frame not in FRAMES:
             raise ValueError(f"config.action.frame is {frame!r}; expected one of {', '.join(FRAMES)}")
-        rows, real = chunk_indices(np.arange(len(state)), last, horizon)
+        rows, real = chunk_indices(np.arange(len(state)), ahead, last, horizon)
+        if not real.any(0).all():
+            raise ValueError(
+                f"config.action.horizon is {horizon}, but no episode has more than {int(real.any(0).sum())} targets with "
+                "this config.action.stride and keyframes; make it smaller"
+            )
         mean, std = np.zeros((2, horizon, NETWORK_ACTION_DIM))
         for k in range(horizon):  # one step of the chunk at a time: memory stays that of the data set
             keep = real[:, k]

@@ -1,9 +1,11 @@
 """Command line: demonstrations -> a data set.
 
     python -m drifting_vla_jax.data.build --source=metaworld --tasks=drawer-open,door-open --episodes=40 --out=data/mine
+    python -m drifting_vla_jax.data.build --source=peract --input=data/rlbench --tasks=open_drawer --out=data/rlbench-set
 
-Collects with the simulator's scripted experts, replays every episode's targets open loop (the gate), and writes a TFDS
-data set. Stopped and started again it goes on with what is missing; a finished data set is left alone.
+metaworld collects with the simulator's scripted experts and replays every episode's targets open loop (the gate). peract
+converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. Either writes a TFDS data
+set. Stopped and started again it goes on with what is missing; a finished data set is left alone.
 """
 
 from __future__ import annotations
@@ -11,44 +13,81 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.data import demonstrations
-from drifting_vla_jax.envs.metaworld import SIMULATOR_HZ, MetaWorld
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from drifting_vla_jax.data.builder import About
 
 FLAGS = flags.FLAGS
+MAY_CHANGE = ("workers", "gate")  # settings that a finished data set does not depend on
 
 
 def define_flags() -> None:
-    flags.DEFINE_enum("source", None, ["metaworld"], "where the demonstrations come from", required=True)
+    flags.DEFINE_enum("source", None, list(SOURCES), "where the demonstrations come from", required=True)
     flags.DEFINE_list("tasks", None, "task names, comma-separated", required=True)
-    flags.DEFINE_integer("episodes", 40, "episodes per task, validation included", lower_bound=2)
+    flags.DEFINE_integer("episodes", None, "episodes per task (metaworld: 40, validation included; peract: all)", 1)
     flags.DEFINE_string("out", None, "directory of the data set", required=True)
-    flags.DEFINE_list("cameras", ["top", "zoom"], "views, in order")
-    flags.DEFINE_integer("image_size", 64, "pixels, height and width of every view", lower_bound=8)
-    flags.DEFINE_integer("frame_skip", 2, "simulator steps per control step", lower_bound=1)
-    flags.DEFINE_float("action_noise", 0.4, "standard deviation of the noise on the expert's command (-1 .. 1)")
-    flags.DEFINE_integer("hold_steps", 12, "control steps that success must hold before an episode ends", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "of the scenes and the noise")
+    flags.DEFINE_list("cameras", None, "views, in order (metaworld: top,zoom; peract: all five)")
+    flags.DEFINE_integer("image_size", None, "pixels, height and width of every view (metaworld: 64; peract: as is)", 8)
     flags.DEFINE_float("val_fraction", 0.1, "share of each task's episodes held out for validation")
-    flags.DEFINE_float("gate", 0.95, "least share of a task's episodes whose replayed targets must succeed")
-    flags.DEFINE_integer("workers", 2, "simulator processes", lower_bound=1)
+    flags.DEFINE_integer("workers", 2, "simulator processes, or tasks converted at once", lower_bound=1)
     flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set")
+    flags.DEFINE_integer("frame_skip", 2, "metaworld: simulator steps per control step", lower_bound=1)
+    flags.DEFINE_float(
+        "action_noise", 0.4, "metaworld: standard deviation of the noise on the expert's command (-1 .. 1)"
+    )
+    flags.DEFINE_integer("hold_steps", 12, "metaworld: control steps that success must hold before an episode ends", 1)
+    flags.DEFINE_integer("seed", 0, "metaworld: of the scenes and the noise")
+    flags.DEFINE_float("gate", 0.95, "metaworld: least share of a task's episodes whose replayed targets must succeed")
+    flags.DEFINE_string("input", None, "peract: folder of the demonstrations, with train/ and val/ or with tasks")
+    flags.DEFINE_enum(
+        "on_error", "fail", ["fail", "skip"], "peract: what a damaged episode does; skipped ones are counted"
+    )
 
 
-def build(settings: demonstrations.CollectSettings, out: Path, keep_episodes: bool) -> Path:
-    """Collects what is missing and writes the data set; returns its folder."""
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where demonstrations come from.
+
+    Attributes:
+      defaults: of the flags whose default depends on the source.
+      own: flags of this source alone.
+      settings: values of flags -> a dataclass of settings; raises ValueError.
+      collect: (settings, OUT) -> the episode files of each split, and what the data set says about itself.
+      lines: the datasheet's task reports -> lines to print.
+    """
+
+    defaults: dict[str, Any]
+    own: tuple[str, ...]
+    settings: Callable[[dict], Any]
+    collect: Callable[[Any, Path], tuple[dict[str, list[Path]], About]]
+    lines: Callable[[list[dict]], list[str]]
+
+
+def _metaworld_settings(values: dict) -> Any:
+    from drifting_vla_jax.data.demonstrations import CollectSettings
+
+    return CollectSettings(**values)
+
+
+def _metaworld(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
+    from drifting_vla_jax.data import demonstrations
+    from drifting_vla_jax.envs.metaworld import SIMULATOR_HZ, MetaWorld
+
     report = demonstrations.collect(settings, out)
-    from drifting_vla_jax.data import builder  # here: the import takes seconds, the collection needs none of it
-
-    splits = {"train": [], "val": []}
+    splits: dict[str, list[Path]] = {"train": [], "val": []}
     for task in settings.tasks:
         for index in range(settings.episodes):
             splits[settings.split(index)].append(demonstrations.episode_path(out, task, index))
-    about = builder.About(
+    from drifting_vla_jax.data import builder  # here: the import takes seconds, the collection needs none of it
+
+    return splits, builder.About(
         source="metaworld",
         cameras=settings.cameras,
         image_size=settings.image_size,
@@ -56,30 +95,125 @@ def build(settings: demonstrations.CollectSettings, out: Path, keep_episodes: bo
         control_hz=SIMULATOR_HZ / settings.frame_skip,
         details={"settings": dataclasses.asdict(settings), "tasks": [dataclasses.asdict(t) for t in report.tasks]},
     )
+
+
+def _metaworld_lines(tasks: list[dict]) -> list[str]:
+    return [f"{t['task']:28s} {t['kept']:4d} kept {t['failed']:4d} failed and dropped, {t['replayed']:4d} replayed, "
+            f"{t['mean_length']:6.1f} steps" for t in tasks]  # fmt: skip
+
+
+def _peract_settings(values: dict) -> Any:
+    from drifting_vla_jax.data.rlbench_source import ConvertSettings
+
+    if values["input"] is None:
+        raise ValueError("--source=peract needs --input=DIR, a folder of RLBench demonstrations")
+    settings = ConvertSettings(**values)
+    if settings.has_splits and FLAGS["val_fraction"].present:
+        raise ValueError(f"{settings.input} has train/ and val/ of its own: --val_fraction would mean nothing")
+    return settings
+
+
+def _peract(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
+    from drifting_vla_jax.data import rlbench_source
+
+    splits, image_size, reports = rlbench_source.convert(settings, out)
+    from drifting_vla_jax.data import builder
+
+    return splits, builder.About(
+        source="peract",
+        cameras=settings.cameras,
+        image_size=image_size,
+        state_names=rlbench_source.STATE_NAMES,
+        control_hz=rlbench_source.HZ,
+        details=rlbench_source.details(settings, reports),
+    )
+
+
+def _peract_lines(tasks: list[dict]) -> list[str]:
+    from drifting_vla_jax.data.rlbench_source import report_lines
+
+    return list(report_lines(tasks))
+
+
+SOURCES = {
+    "metaworld": Source(
+        defaults={"episodes": 40, "cameras": ("top", "zoom"), "image_size": 64},
+        own=("frame_skip", "action_noise", "hold_steps", "seed", "gate"),
+        settings=_metaworld_settings,
+        collect=_metaworld,
+        lines=_metaworld_lines,
+    ),
+    "peract": Source(
+        defaults={
+            "episodes": 0,
+            "cameras": ("left_shoulder", "right_shoulder", "overhead", "wrist", "front"),
+            "image_size": 0,
+        },
+        own=("input", "on_error"),
+        settings=_peract_settings,
+        collect=_peract,
+        lines=_peract_lines,
+    ),
+}
+
+
+def read_settings() -> Any:
+    """The settings that the command line asks for.
+
+    Raises:
+      ValueError: a flag of another source was given, or a value makes no sense.
+    """
+    source = SOURCES[FLAGS.source]
+    for name, other in SOURCES.items():
+        foreign = [f"--{flag}" for flag in other.own if FLAGS[flag].present and flag not in source.own]
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)} is for --source={name}; --source={FLAGS.source} has no such choice")
+    names = ("tasks", "episodes", "cameras", "image_size", "val_fraction", "workers", *source.own)
+    values = {name: source.defaults[name] if FLAGS[name].value is None and name in source.defaults else FLAGS[name].value
+              for name in names}  # fmt: skip
+    return source.settings(values | {"tasks": tuple(values["tasks"]), "cameras": tuple(values["cameras"])})
+
+
+def build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
+    """Collects what is missing and writes the data set, unless it is there; returns its folder.
+
+    Raises:
+      ValueError: a finished data set is there that was made with other settings.
+    """
+    folder = out / "demonstrations" / "1.0.0"
+    if (folder / "metadata.json").is_file():
+        _check_same(json.loads((folder / "metadata.json").read_text()), source, settings, out)
+        return folder
+    splits, about = SOURCES[source].collect(settings, out)
+    from drifting_vla_jax.data import builder
+
     folder = builder.write(out, splits, about)
     if not keep_episodes:
         shutil.rmtree(out / ".episodes")
     return folder
 
 
+def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
+    made = {"source": metadata["source"], **metadata["details"].get("settings", {})}
+    wanted = {"source": source, **json.loads(json.dumps(dataclasses.asdict(settings)))}
+    if wanted.get("input"):
+        wanted["input"] = str(Path(wanted["input"]).resolve())
+    changed = [f"{key} {made[key]} -> {value}" for key, value in wanted.items()
+               if key not in MAY_CHANGE and made.get(key, value) != value]  # fmt: skip
+    if changed:
+        raise ValueError(f"{out} holds a data set made with other settings ({'; '.join(changed)}); choose another --out, "
+                         "or remove it")  # fmt: skip
+
+
 def summary(folder: Path) -> str:
     """A few lines about a data set: its tasks, what was dropped, what the replay gate said."""
     metadata = json.loads((folder / "metadata.json").read_text())
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
-    lines = [f"{t['task']:28s} {t['kept']:4d} kept {t['failed']:4d} failed and dropped, {t['replayed']:4d} replayed, "
-             f"{t['mean_length']:6.1f} steps" for t in metadata["details"]["tasks"]]  # fmt: skip
-    return "\n".join([*lines, f"{steps} steps in {folder}"])
+    return "\n".join([*SOURCES[metadata["source"]].lines(metadata["details"]["tasks"]), f"{steps} steps in {folder}"])
 
 
 def main(_) -> None:
-    out = Path(FLAGS.out)
-    fields = {f.name: getattr(FLAGS, f.name) for f in dataclasses.fields(demonstrations.CollectSettings)}
-    fields |= {"tasks": tuple(FLAGS.tasks), "cameras": tuple(FLAGS.cameras)}
-    settings = demonstrations.CollectSettings(**fields)
-    folder = out / "demonstrations" / "1.0.0"
-    if not (folder / "metadata.json").is_file():
-        folder = build(settings, out, FLAGS.keep_episodes)
-    print(summary(folder))
+    print(summary(build(read_settings(), Path(FLAGS.out), FLAGS.source, FLAGS.keep_episodes)))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     OUT/demonstrations/1.0.0/
         demonstrations-{train,val}.array_record-*   the records (any TFDS user can read them)
-        low_dim-{train,val}.npz                     state, actions, episode, step, last of every record, in record order
+        low_dim-{train,val}.npz                     state, actions, episode, step, last of every record, in record order;
+                                                    keyframe (the row of the next one) where the source knows them
         dataset_info.json, features.json, metadata.json
 
-Records are single steps, so horizon, stride and padding are choices at load time; their order is the episodes' order,
+Records are single steps, so horizon, stride and keyframes are choices at load time; their order is the episodes' order,
 so row i of ``low_dim`` is record i and a window costs one image decode per view. Writing needs tensorflow (TFDS imports
 it to serialise); reading does not.
 """
@@ -87,7 +88,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         episodes, instructions = {}, {}
         for split, paths in self._splits.items():
             rows = []
-            for episode in map(Episode.load, paths):
+            for episode in _without_images(paths):
                 ids = [instructions.setdefault(text, len(instructions)) for text in episode.instructions]
                 about = {"task": episode.task, "variation": episode.variation, "seed": episode.seed}
                 rows.append(about | {"length": len(episode), "instructions": ids})
@@ -109,7 +110,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager) -> dict:
         for split, paths in self._splits.items():
-            np.savez(Path(self.data_dir) / f"low_dim-{split}.npz", **_low_dim(map(Episode.load, paths)))
+            np.savez(Path(self.data_dir) / f"low_dim-{split}.npz", **_low_dim(_without_images(paths)))
         return {split: self._generate_examples(paths) for split, paths in self._splits.items()}
 
     def _generate_examples(self, paths: Sequence[Path]) -> Iterator[tuple[int, dict]]:
@@ -141,9 +142,16 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _without_images(paths: Sequence[Path]) -> Iterator[Episode]:
+    return (Episode.load(path, images=False) for path in paths)
+
+
 def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
-    """The small arrays of every step: state [n, s], actions [n, 8], episode [n], step [n], last [n] (a row number)."""
-    columns: dict[str, list] = {"state": [], "actions": [], "episode": [], "step": [], "last": []}
+    """The small arrays of every step: state [n, s], actions [n, 8], episode [n], step [n], last [n] (a row number).
+
+    ``keyframe`` [n] is there if every episode has keyframes: the row whose action is the next keyframe seen from a row.
+    """
+    columns: dict[str, list] = {"state": [], "actions": [], "episode": [], "step": [], "last": [], "keyframe": []}
     rows = 0
     for index, episode in enumerate(episodes):
         steps = len(episode)
@@ -152,7 +160,12 @@ def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
         columns["episode"].append(np.full(steps, index))
         columns["step"].append(np.arange(steps))
         columns["last"].append(np.full(steps, rows + steps - 1))
+        if episode.keyframes is not None:
+            found = np.array(episode.keyframes)
+            columns["keyframe"].append(rows + found[np.searchsorted(found, np.arange(steps))])
         rows += steps
+    if len(columns["keyframe"]) < len(columns["last"]):
+        del columns["keyframe"]
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 

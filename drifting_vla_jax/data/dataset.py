@@ -28,6 +28,7 @@ class Split:
     Attributes:
       state: float32 [n, s].  actions: float32 [n, 8], one step ahead.
       last: int [n], the row on which row i's episode ends.
+      keyframe: int [n], the row whose action is the next keyframe seen from row i; None where they are not known.
       task: int [n], index into ``DataSet.tasks``.
       prompts: for each row, the ids of its paraphrases, as (first, count) [n, 2] into ``prompt_ids``.
       records: random access to the encoded images.
@@ -37,6 +38,7 @@ class Split:
     state: np.ndarray
     actions: np.ndarray
     last: np.ndarray
+    keyframe: np.ndarray | None
     task: np.ndarray
     prompts: np.ndarray
     prompt_ids: np.ndarray
@@ -46,6 +48,21 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def ahead(self, action: ConfigDict) -> np.ndarray:
+        """For each row, the row whose action a chunk starts with there, int [n]: see ``actions.chunk_indices``.
+
+        Raises:
+          ValueError: ``config.action.keyframes`` of a data set that has none.
+        """
+        if not action.keyframes:
+            return np.minimum(np.arange(len(self)) + action.stride - 1, self.last)
+        if self.keyframe is None:
+            raise ValueError(
+                "config.action.keyframes is True, but the data set has no keyframes; build one with --source=peract or set "
+                "it to False"
+            )
+        return self.keyframe
 
     def rows_before(self, row: int, history: int, stride: int) -> np.ndarray:
         """``row`` and ``history`` earlier ones of its episode, ``stride`` apart, oldest first, the first one repeated."""
@@ -123,6 +140,7 @@ class DataSet:
             state=low["state"],
             actions=low["actions"],
             last=low["last"],
+            keyframe=low.get("keyframe"),
             task=np.array([self.tasks.index(e["task"]) for e in episodes])[low["episode"]],
             prompts=spans[low["episode"]],
             prompt_ids=np.concatenate([np.array(e["instructions"]) for e in episodes]),
@@ -134,7 +152,8 @@ class DataSet:
     def action_space(self, config: ConfigDict) -> ActionSpace:
         """Normalisation statistics of the training split, one pass over low-dimensional data."""
         train = self.split("train")
-        return ActionSpace.fit(train.state, train.actions, train.last, config.action.horizon, config.action.frame)
+        ahead, action = train.ahead(config.action), config.action
+        return ActionSpace.fit(train.state, train.actions, ahead, train.last, action.horizon, action.frame)
 
     def check(self, config: ConfigDict) -> None:
         """Compares the data set with the configuration.

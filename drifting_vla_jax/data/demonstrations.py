@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from drifting_vla_jax.data.episodes import Episode, encode_png
+from drifting_vla_jax.data.episodes import Episode, claim, encode_png
 from drifting_vla_jax.envs.env import EnvCrashError
 from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 
@@ -262,24 +262,6 @@ def _outcomes(settings: CollectSettings, out: Path) -> Iterator[_Outcome]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _claim(settings: CollectSettings, out: Path) -> None:
-    """Writes settings.json, or checks that the episodes already there were made with the same."""
-    path, wanted = out / ".episodes" / "settings.json", settings.recorded()
-    if path.exists():
-        found = json.loads(path.read_text())
-        changed = [f"{k} {found.get(k)} -> {wanted.get(k)}" for k in wanted if found.get(k) != wanted.get(k)]
-        if changed:
-            raise ValueError(
-                f"{path.parent} holds episodes made with other settings ({'; '.join(changed)}); "
-                f"choose another --out, or remove that folder to record them again"
-            )
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(wanted, indent=1))
-    partial.replace(path)
-
-
 def collect(settings: CollectSettings, out: Path) -> CollectReport:
     """Records what is missing, replays everything, and returns the figures.
 
@@ -290,7 +272,7 @@ def collect(settings: CollectSettings, out: Path) -> CollectReport:
     out = Path(out)
     # Whatever is wrong with simulator, renderer or cameras is said here, once, and not by every worker.
     MetaWorld(settings.cameras, settings.image_size, settings.frame_skip).close()
-    _claim(settings, out)
+    claim(out / ".episodes", settings.recorded())
     start, done = time.monotonic(), {task: [] for task in settings.tasks}
     with tqdm(
         total=len(settings.tasks) * settings.episodes, desc="demonstrations", unit="ep", dynamic_ncols=True

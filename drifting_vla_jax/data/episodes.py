@@ -2,11 +2,13 @@
 
 T is the number of time steps. Row t holds what the policy saw at t and the ABSOLUTE target one step ahead, so the chunk
 that starts at t is ``actions[t : t + h]``: its entry k is the target for k + 1 steps after t, never the present pose.
+With a stride or with keyframes it is some of the later rows (``actions.chunk_indices``).
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ class Episode:
       state: float32 [T, s] proprioception.
       actions: float32 [T, 8] targets one step ahead: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1
         open).
+      keyframes: rows whose action is a keyframe, ascending, the last row among them; None where they are not known.
     """
 
     task: str
@@ -37,6 +40,7 @@ class Episode:
     images: Mapping[str, Sequence[bytes]]
     state: np.ndarray
     actions: np.ndarray
+    keyframes: tuple[int, ...] | None = None
 
     def __post_init__(self):
         steps = len(self.state)
@@ -44,6 +48,12 @@ class Episode:
             raise ValueError(f"actions of {self.task} have shape {self.actions.shape}; expected ({steps}, 8)")
         if not self.instructions:
             raise ValueError(f"an episode of {self.task} has no instruction")
+        if self.keyframes is not None and (
+            list(self.keyframes) != sorted(set(self.keyframes)) or not self.keyframes or self.keyframes[-1] != steps - 1
+        ):
+            raise ValueError(
+                f"keyframes of {self.task} are {self.keyframes}; expected ascending rows up to {steps - 1}"
+            )
         for camera, frames in self.images.items():
             if len(frames) != steps:
                 raise ValueError(f"camera {camera} of {self.task} has {len(frames)} frames; expected {steps}")
@@ -55,6 +65,8 @@ class Episode:
         """Writes one .npz file atomically: a reader sees the whole episode or none."""
         arrays = {"state": self.state, "actions": self.actions, "instructions": np.array(self.instructions)}
         arrays["about"] = np.array([self.task, str(self.variation), str(self.seed)])
+        if self.keyframes is not None:
+            arrays["keyframes"] = np.array(self.keyframes, np.int64)
         for camera, frames in self.images.items():
             arrays[f"bytes/{camera}"] = np.frombuffer(b"".join(frames), np.uint8)
             arrays[f"sizes/{camera}"] = np.array([len(f) for f in frames], np.int64)
@@ -65,26 +77,49 @@ class Episode:
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> Episode:
-        """Reads what ``save`` wrote (no pickle)."""
+    def load(cls, path: Path, images: bool = True) -> Episode:
+        """Reads what ``save`` wrote (no pickle), all of it or without the images."""
         with np.load(path, allow_pickle=False) as arrays:
-            images = {}
+            frames = {}
             for key in arrays.files:
-                if key.startswith("bytes/"):
+                if images and key.startswith("bytes/"):
                     camera = key.removeprefix("bytes/")
                     ends = np.cumsum(arrays[f"sizes/{camera}"])
                     data = arrays[key].tobytes()
-                    images[camera] = [data[a:b] for a, b in zip([0, *ends[:-1]], ends)]
+                    frames[camera] = [data[a:b] for a, b in zip([0, *ends[:-1]], ends)]
             task, variation, seed = arrays["about"].tolist()
             return cls(
                 task=task,
                 variation=int(variation),
                 seed=int(seed),
                 instructions=tuple(arrays["instructions"].tolist()),
-                images=images,
+                images=frames,
                 state=arrays["state"],
                 actions=arrays["actions"],
+                keyframes=tuple(arrays["keyframes"].tolist()) if "keyframes" in arrays.files else None,
             )
+
+
+def claim(folder: Path, settings: Mapping[str, object]) -> None:
+    """Writes ``folder``/settings.json, or checks that the episodes already there were made with the same.
+
+    Raises:
+      ValueError: they were made with others; says which.
+    """
+    path = folder / "settings.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        changed = [f"{k} {found.get(k)} -> {settings.get(k)}" for k in settings if found.get(k) != settings.get(k)]
+        if changed:
+            raise ValueError(
+                f"{folder} holds episodes made with other settings ({'; '.join(changed)}); "
+                f"choose another --out, or remove that folder to record them again"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings, indent=1))
+    partial.replace(path)
 
 
 def encode_png(image: np.ndarray) -> bytes:

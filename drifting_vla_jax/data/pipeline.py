@@ -113,16 +113,17 @@ class _Collate(grain.MapTransform):
         self,
         split: Split,
         actions: ActionSpace,
+        ahead: np.ndarray,
         token_table: np.ndarray | None,
         slots: np.ndarray,
         tasks: np.ndarray,
     ):
-        self._split, self._actions, self._token_table, self._slots = split, actions, token_table, slots
-        self._tasks = tasks
+        self._split, self._actions, self._ahead = split, actions, ahead
+        self._token_table, self._slots, self._tasks = token_table, slots, tasks
 
     def map(self, samples: dict[str, np.ndarray]) -> Batch:
         split, actions = self._split, self._actions
-        rows, real = chunk_indices(samples["row"], split.last[samples["row"]], actions.horizon)
+        rows, real = chunk_indices(samples["row"], self._ahead, split.last, actions.horizon)
         state = split.state[samples["row"]]
         prompt, tokens = samples["prompt"], None
         if self._token_table is not None:
@@ -231,7 +232,7 @@ def batches(
     own = own_rows(sharding, size)
     threads = grain.ReadOptions(num_threads=config.data.num_threads, prefetch_buffer_size=2 * len(own))
     slots = _prompt_slots(sharding, own, size, len(dataset.instructions))
-    collate = _Collate(split, actions, tokens, slots, tasks)
+    collate = _Collate(split, actions, split.ahead(config.action), tokens, slots, tasks)
 
     def read(start: int) -> grain.DatasetIterator:
         share = grain.MapDataset.source(_Share(data, size, own, start)).to_iter_dataset(threads)

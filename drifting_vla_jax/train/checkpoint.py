@@ -46,7 +46,7 @@ class Assets:
       config: of the run.
       actions: normalisation statistics.
       prompts: training instructions.
-      control_hz: control steps per second in the data.
+      control_hz: actions per second; of keyframes, which have no rate, that of the data.
       state_names: what each entry of proprioception is.
       encoders: identity of each encoder: "scratch", or hub id and weight hash.
     """

@@ -165,7 +165,7 @@ def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace, encoders
         config=config,
         actions=actions,
         prompts=tuple(dataset.instructions),
-        control_hz=dataset.metadata["control_hz"],
+        control_hz=dataset.metadata["control_hz"] / config.action.stride,
         state_names=tuple(dataset.metadata["state_names"]),
         encoders=identities(encoders),
     )

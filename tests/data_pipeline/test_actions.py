@@ -87,15 +87,29 @@ def test_gripper_is_clipped_to_what_a_gripper_can_do():
 
 
 def test_chunks_start_one_step_ahead_and_stop_at_the_episodes_end():
-    rows, real = chunk_indices(np.array([0, 2]), np.array([3, 3]), 3)
+    rows, real = chunk_indices(np.array([0, 2]), np.arange(4), np.full(4, 3), 3)
     assert rows.tolist() == [[0, 1, 2], [2, 3, 3]]
     assert real.tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_a_stride_skips_rows_and_ends_with_the_last():
+    """Every second row of an episode of rows 0 to 3: the chunk from 2 has one target, its last."""
+    rows, real = chunk_indices(np.array([0, 1, 2, 3]), np.array([1, 2, 3, 3]), np.full(4, 3), 3)
+    assert rows.tolist() == [[1, 3, 3], [2, 3, 3], [3, 3, 3], [3, 3, 3]]
+    assert real.tolist() == [[True, True, False]] * 2 + [[True, False, False]] * 2
+
+
+def test_keyframes_follow_one_another():
+    """Rows 0 to 5, keyframes at 2, 3 and 5: from row 0 they come in turn; after one comes the next."""
+    rows, real = chunk_indices(np.array([0, 2, 3, 4]), np.array([2, 2, 2, 3, 5, 5]), np.full(6, 5), 3)
+    assert rows.tolist() == [[2, 3, 5], [2, 3, 5], [3, 5, 5], [5, 5, 5]]
+    assert real.tolist() == [[True] * 3, [True] * 3, [True, True, False], [True, False, False]]
 
 
 def test_entry_k_is_the_pose_k_plus_1_steps_later():
     """In the small episodes the end effector reaches every target, so the target of row t + k is the state at t + k + 1."""
     demo = episode(0)
-    rows, real = chunk_indices(np.array([4]), np.array([len(demo) - 1]), 3)
+    rows, real = chunk_indices(np.array([4]), np.arange(len(demo)), np.full(len(demo), len(demo) - 1), 3)
     assert real.all()
     np.testing.assert_array_equal(demo.actions[rows[0], :3], demo.state[[5, 6, 7], :3])
 
@@ -110,7 +124,8 @@ def walks(steps=6):
         pose[:, 0] = x[1:]
         actions.append(pose)
     last = np.repeat([steps - 1, 2 * steps - 1], steps)
-    return np.concatenate(state).astype(np.float32), np.concatenate(actions).astype(np.float32), last
+    rows = np.arange(2 * steps)
+    return np.concatenate(state).astype(np.float32), np.concatenate(actions).astype(np.float32), rows, last
 
 
 def test_each_step_of_the_chunk_has_its_own_scale():
@@ -121,17 +136,17 @@ def test_each_step_of_the_chunk_has_its_own_scale():
 
 
 def test_denormalise_undoes_normalise():
-    state, actions, last = walks()
-    space = ActionSpace.fit(state, actions, last, horizon=3, frame="relative")
-    rows, _ = chunk_indices(np.arange(len(state)), last, 3)
+    state, actions, rows, last = walks()
+    space = ActionSpace.fit(state, actions, rows, last, horizon=3, frame="relative")
+    rows, _ = chunk_indices(rows, rows, last, 3)
     values = space.normalise(actions[rows], state[:, :3])
     assert values.dtype == np.float32 and values.shape == (12, 3, 10)
     np.testing.assert_allclose(space.denormalise(values, state[:, :3]), actions[rows], atol=1e-6)
 
 
 def test_what_never_changes_is_masked_and_comes_back_whatever_the_network_says():
-    state, actions, last = walks()
-    space = ActionSpace.fit(state, actions, last, horizon=3, frame="relative")
+    state, actions, rows, last = walks()
+    space = ActionSpace.fit(state, actions, rows, last, horizon=3, frame="relative")
     assert space.active[:, 0].all() and not space.active[:, 1:].any()
     said = 100 * np.random.default_rng(0).standard_normal((2, 3, 10))
     out = space.denormalise(said, state[:2, :3])
@@ -139,8 +154,8 @@ def test_what_never_changes_is_masked_and_comes_back_whatever_the_network_says()
 
 
 def test_state_is_centred_and_the_position_comes_back():
-    state, actions, last = walks()
-    space = ActionSpace.fit(state, actions, last, horizon=2, frame="relative")
+    state, actions, rows, last = walks()
+    space = ActionSpace.fit(state, actions, rows, last, horizon=2, frame="relative")
     normalised = space.normalise_state(state)
     np.testing.assert_allclose(normalised[:, 0].std(), 1.0, rtol=1e-4)
     np.testing.assert_allclose(normalised[:, 3], 0.0)  # the gripper never moved: finite, not 0 / 0
@@ -153,6 +168,11 @@ def test_statistics_survive_json():
     assert back.frame == "absolute" and back.horizon == 3
     for name in ("mean", "std", "state_mean", "state_std"):
         np.testing.assert_array_equal(getattr(back, name), getattr(space, name))
+
+
+def test_a_horizon_beyond_every_episode_is_refused():
+    with pytest.raises(ValueError, match="horizon is 7, but no episode has more than 6 targets"):
+        ActionSpace.fit(*walks(), horizon=7, frame="relative")
 
 
 def test_unknown_frame_is_refused():

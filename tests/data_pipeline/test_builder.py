@@ -26,6 +26,7 @@ def test_record_i_is_row_i_is_a_step_of_an_episode(folder):
         demo = episode(number)
         assert (record["episode"], record["step"]) == (low["episode"][row], low["step"][row]) == (number, step)
         assert low["last"][row] == 12 * number + 11
+        assert low["keyframe"][row] == 12 * number + min(k for k in (2, 4, 6, 11) if k >= step)
         assert (record["is_first"], record["is_last"]) == (step == 0, step == 11)
         assert record["task"].decode() == demo.task
         assert [text.decode() for text in record["instructions"]] == list(demo.instructions)

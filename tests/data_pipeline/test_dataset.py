@@ -1,5 +1,6 @@
 """Opening a data set: without tensorflow, for the views asked for, and with one clear line when it does not fit."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -40,6 +41,18 @@ def test_images_are_the_views_of_the_row_cached_or_not(dataset, cache_mb):
     for _ in range(2):  # the second time from memory
         expected = [decode_image(episode(7).images[camera][3]) for camera in CAMERAS]
         np.testing.assert_array_equal(val.images(15), expected)
+
+
+def test_chunks_start_with_a_step_a_stride_or_the_next_keyframe(dataset, config):
+    """Episodes of rows 0 - 11 and 12 - 23, with keyframes at steps 2, 4, 6 and 11."""
+    val = dataset.split("val")
+    assert val.ahead(config.action).tolist() == list(range(24))
+    config.action.stride = 5
+    assert val.ahead(config.action)[[0, 6, 7, 9, 12]].tolist() == [4, 10, 11, 11, 16]
+    config.action.stride, config.action.keyframes = 1, True
+    assert val.ahead(config.action)[[0, 6, 7, 12, 19]].tolist() == [2, 6, 11, 14, 23]
+    with pytest.raises(ValueError, match=r"config.action.keyframes is True, but the data set has no keyframes"):
+        dataclasses.replace(val, keyframe=None).ahead(config.action)
 
 
 def test_earlier_rows_stay_within_their_episode(dataset):

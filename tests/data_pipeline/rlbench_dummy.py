@@ -1,0 +1,42 @@
+"""A rollout worker with the dummy simulator dressed as RLBench: its tasks, cameras and state; started as a script."""
+
+import dataclasses
+
+import numpy as np
+from absl import app
+
+from drifting_vla_jax.envs import dummy, env
+from drifting_vla_jax.rollout import worker
+
+DISGUISE = {"open_drawer": "reach-red", "close_jar": "reach-blue"}
+OFFSET = np.array([0.0, 0.0, 1.0])  # RLBench's table is higher than the dummy's
+
+
+class Disguised(dummy.Dummy):
+    """The state as envs/rlbench.py gives it: pose and gripper, the hand pointing down."""
+
+    state_names = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
+    tasks = tuple(DISGUISE)
+
+    def __init__(self, cameras, image_size, frame_skip):
+        self._views = dict(zip(cameras, ("front", "side", "above")))
+        super().__init__(tuple(self._views.values()), image_size, frame_skip)
+
+    def reset(self, task, variation, seed):
+        observation, _ = super().reset(DISGUISE[task], variation, seed)
+        return self._dressed(observation), task.replace("_", " ")
+
+    def step(self, action, render=True):
+        action = np.concatenate([action[:3] - OFFSET, action[3:]])
+        step = super().step(action, render)
+        return dataclasses.replace(step, observation=self._dressed(step.observation))
+
+    def _dressed(self, seen):
+        images = {camera: seen.images[view] for camera, view in self._views.items() if view in seen.images}
+        state = np.concatenate([seen.state[:3] + OFFSET, [1, 0, 0, 0], seen.state[3:]])
+        return env.Observation(images, state.astype(np.float32))
+
+
+if __name__ == "__main__":
+    env.ENVIRONMENTS["dressed"] = "__main__:Disguised"
+    app.run(worker.main, flags_parser=worker._parse)

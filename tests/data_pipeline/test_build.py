@@ -1,0 +1,125 @@
+"""The build command: one for every source, no choice silently ignored, a finished data set left alone or refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from drifting_vla_jax.data import build
+from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.demonstrations import CollectSettings
+from drifting_vla_jax.data.peract import CAMERAS
+from drifting_vla_jax.data.rlbench_source import STATE_NAMES, ConvertSettings
+from tests.peract_fixture import TASKS, expected
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """read("--source=...", ...) -> the settings that this command line asks for."""
+    values = flags.FlagValues()
+    names = ("DEFINE_enum", "DEFINE_list", "DEFINE_integer", "DEFINE_string", "DEFINE_float", "DEFINE_bool")
+    for name in names:
+        original = getattr(flags, name)
+        monkeypatch.setattr(flags, name, lambda *a, original=original, **k: original(*a, flag_values=values, **k))
+    build.define_flags()
+    monkeypatch.setattr(build, "FLAGS", values)
+
+    def read(*arguments):
+        values.unparse_flags()
+        values(["build", "--out=w", *arguments])
+        return build.read_settings()
+
+    return read
+
+
+def test_defaults_are_those_of_the_source(read, demos):
+    made = read("--source=metaworld", "--tasks=drawer-open")
+    assert isinstance(made, CollectSettings)
+    assert (made.episodes, made.cameras, made.image_size, made.frame_skip) == (40, ("top", "zoom"), 64, 2)
+
+
+def test_all_episodes_and_cameras_of_rlbench_as_they_are(read, demos):
+    made = read("--source=peract", f"--input={demos}", "--tasks=close_jar")
+    assert made == ConvertSettings(str(demos), ("close_jar",), 0, CAMERAS, 0, 0.1, "fail", 2)
+    made = read("--source=peract", f"--input={demos}", "--tasks=close_jar", "--cameras=front", "--image_size=32")
+    assert (made.cameras, made.image_size) == (("front",), 32)
+
+
+@pytest.mark.parametrize("flag", ["frame_skip=4", "action_noise=0.1", "hold_steps=3", "seed=1", "gate=0.5"])
+def test_choices_of_metaworld_are_refused_with_peract(flag, read, demos):
+    name = flag.split("=")[0]
+    with pytest.raises(ValueError, match=f"--{name} is for --source=metaworld; --source=peract has no such choice"):
+        read("--source=peract", f"--input={demos}", "--tasks=close_jar", f"--{flag}")
+
+
+@pytest.mark.parametrize("flag", ["input=x", "on_error=skip"])
+def test_choices_of_peract_are_refused_with_metaworld(flag, read):
+    with pytest.raises(ValueError, match=f"--{flag.split('=')[0]} is for --source=peract"):
+        read("--source=metaworld", "--tasks=drawer-open", f"--{flag}")
+
+
+def test_a_fraction_is_refused_where_the_splits_are_given(read, demos, tmp_path):
+    with pytest.raises(ValueError, match="--source=peract needs --input=DIR"):
+        read("--source=peract", "--tasks=close_jar")
+    for split in ("train", "val"):
+        (tmp_path / split / "close_jar").mkdir(parents=True)
+    arguments = ("--source=peract", f"--input={tmp_path}", "--tasks=close_jar")
+    assert read(*arguments).has_splits
+    with pytest.raises(ValueError, match="has train/ and val/ of its own: --val_fraction would mean nothing"):
+        read(*arguments, "--val_fraction=0.2")
+
+
+@pytest.mark.slow
+def test_a_data_set_of_rlbench(read, demos, tmp_path):
+    """Every row against what RLBench reads; then the same again (left alone), and something else (refused)."""
+    common = ("--source=peract", f"--input={demos}", f"--tasks={','.join(TASKS)}")
+    settings = read(*common)
+    folder = build.build(settings, tmp_path, "peract", keep_episodes=False)
+    assert not (tmp_path / ".episodes").exists()
+    dataset = DataSet(tmp_path, CAMERAS)
+    assert dataset.metadata["source"] == "peract" and dataset.metadata["control_hz"] == 20
+    assert dataset.metadata["state_names"] == list(STATE_NAMES) and dataset.metadata["image_size"] == 64
+    assert dataset.tasks == list(TASKS)
+    train = dataset.split("train")
+    assert len(train) == 4 * 11 and len(dataset.split("val")) == 2 * 11
+    for number, name in enumerate(n for n in sorted(expected()) if not n.endswith("2")):
+        want, rows = expected()[name], slice(11 * number, 11 * number + 11)
+        first = train.state[rows][0]
+        np.testing.assert_allclose(first[:3], want["gripper_pose_first"][:3], atol=1e-6)
+        np.testing.assert_allclose(np.abs(first[3:7] @ want["gripper_pose_first"][3:]), 1.0, atol=1e-6)
+        np.testing.assert_allclose(train.actions[rows][-1, :3], want["gripper_pose_last"][:3], atol=1e-6)
+        assert train.keyframe[rows].tolist() == [11 * number + (5 if t <= 5 else 10) for t in range(11)]
+        start, count = train.prompts[rows][0]
+        said = [dataset.instructions[i] for i in train.prompt_ids[start : start + count]]
+        assert said == want["descriptions"]
+    summary = build.summary(folder)
+    assert "close_jar" in summary and "3 kept    0 damaged" in summary and "66 steps in" in summary
+
+    stamp = (folder / "metadata.json").stat().st_mtime_ns
+    assert build.build(read(*common, "--workers=1"), tmp_path, "peract", False) == folder
+    assert (folder / "metadata.json").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match=r"made with other settings \(image_size 0 -> 32\); choose another --out"):
+        build.build(read(*common, "--image_size=32"), tmp_path, "peract", False)
+    other = read("--source=metaworld", "--tasks=drawer-open")
+    with pytest.raises(ValueError, match="source peract -> metaworld"):
+        build.build(other, tmp_path, "metaworld", False)
+    details = json.loads((folder / "metadata.json").read_text())["details"]
+    assert details["settings"]["input"] == str(demos) and details["tasks"][0]["kept"] == 3
+
+
+@pytest.mark.slow
+def test_the_command_line(demos, tmp_path):
+    """One clear line where a task is unknown; --help names the source of each choice."""
+    command = [sys.executable, "-m", "drifting_vla_jax.data.build"]
+    arguments = ["--source=peract", f"--input={demos}", "--tasks=open_drawr", f"--out={tmp_path / 'w'}"]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "did you mean 'open_drawer'?" in done.stderr and not (tmp_path / "w").exists()
+    told = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
+    assert "metaworld: simulator steps per control step" in " ".join(told.split())
