@@ -1,0 +1,421 @@
+"""A stand-in for the one part of PyRep that is compiled, ``pyrep.backend._sim_cffi``; PyRep and RLBench run unmodified on it.
+
+    fake = fake_coppeliasim.install(pyrep_source, rlbench_source)     # before pyrep or rlbench is imported
+    fake.calls["simHandleVisionSensor"]                               # how often the binary was asked what
+    fake.path_fails = True                                            # what goes wrong from here on
+
+``ffi`` is cffi's own, with the declarations that PyRep's cffi_build.py has: every call is checked against the C signature, by
+number and kind of arguments. ``lib`` answers from a small world (fake_scene.py) with one task, ReachTarget, whose success is
+a distance. Whatever is not written here raises NotImplementedError with its name: the fake proves how the binary is called,
+nothing about physics, rendering or success rates.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from fake_scene import DT, JOINT, World, from_quaternion, picture, quaternion, rotation
+
+SUCCESS_METRES = 0.05
+NOT_REACHED, REACHED = 2, 1  # simCheckIkGroup's results
+
+
+def install(pyrep: str, rlbench: str, root: Path) -> Lib:
+    """Puts the fake into sys.modules and both checkouts on the path; ``root`` is a scratch COPPELIASIM_ROOT.
+
+    RLBench opens its scene files only to see that they exist; where a checkout lacks them, ``exists`` is told otherwise.
+    """
+    import cffi
+
+    source = (Path(pyrep) / "cffi_build" / "cffi_build.py").read_text()
+    declarations = re.search(r'cdef\("""(.*?)"""\)', source, re.S)[1]
+    ffi = cffi.FFI()
+    ffi.cdef(declarations)
+    module = types.ModuleType("pyrep.backend._sim_cffi")
+    module.ffi, module.lib = ffi, Lib(ffi, declarations)
+    sys.modules[module.__name__] = module
+    sys.path[:0] = [str(rlbench), str(pyrep)]
+    os.environ["COPPELIASIM_ROOT"] = str(root)
+    os.environ.setdefault("DISPLAY", ":0")
+    present, scenes = (
+        os.path.isfile,
+        (f"{rlbench}/rlbench/task_design.ttt", f"{rlbench}/rlbench/task_ttms/reach_target.ttm"),
+    )
+    os.path.isfile = lambda path: os.path.normpath(path) in scenes or present(path)
+    return module.lib
+
+
+class Lib:
+    """The binary's functions by their C names.
+
+    Attributes:
+      calls: how often each was called; ``rendered``: how often each camera was handled; ``planned``: one entry per path,
+        whether it was checked for collisions.
+      ik_reach: metres beyond which inverse kinematics finds nothing from where the arm is.
+      path_fails, collides, crashes: no path is found; everything touches; the next simulator step fails as the binary does.
+    """
+
+    def __init__(self, ffi, declarations: str):
+        self._ffi, self._checks = ffi, {}
+        declared = re.findall(r"^\w[\w ]*[\s*]+(sim\w+)\(([^;]*)\);$", declarations, re.M)
+        self._declared = {name: arguments for name, arguments in declared}
+        self.calls, self.rendered, self.planned = Counter(), Counter(), []
+        self.ik_reach, self.path_fails, self.collides, self.crashes = 0.3, False, False, False
+        self.start()
+
+    def start(self) -> None:
+        self._world, self._running, self._kept, self._states, self._moves = World(), False, [], {}, {}
+        self._images: dict[int, np.ndarray] = {}
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        function = getattr(type(self), f"_{name}", None)
+        if function is None:
+            raise NotImplementedError(f"the fake simulator has no {name}")
+
+        def call(*arguments):
+            self.calls[name] += 1
+            self._check(name, arguments)
+            return function(self, *arguments)
+
+        return call
+
+    def _check(self, name: str, arguments: tuple) -> None:
+        """That C would take these arguments: their number, and whole numbers and fractions where they belong."""
+        if name.startswith("simExt") or name not in self._declared:
+            return  # PyRep's own helpers are declared elsewhere
+        types = self._checks.get(name)
+        if types is None:
+            kind = self._ffi.typeof(f"int(*)({self._declared[name]})")
+            types = self._checks[name] = kind.args
+        if len(types) != len(arguments):
+            raise TypeError(f"{name} takes {len(types)} arguments, {len(arguments)} were given")
+        for kind, value in zip(types, arguments):
+            if kind.kind == "primitive":
+                self._ffi.new(self._ffi.getctype(kind, "*"), value)
+
+    def _keep(self, cdata):
+        self._kept = [*self._kept[-50:], cdata]
+        return cdata
+
+    def _frame(self, handle: int) -> np.ndarray:
+        return np.eye(4) if handle < 0 else self._world.frame(self._world.things[handle])
+
+    # the process and time
+
+    def _simExtLaunchUIThread(self, application, options, scene, root):
+        self.start()
+
+    def _simExtCanInitSimThread(self):
+        return 1
+
+    def _simExtSimThreadInit(self):
+        pass
+
+    def _simExtSimThreadDestroy(self):
+        pass
+
+    def _simExtPostExitRequest(self):
+        pass
+
+    def _simSetStringParameter(self, parameter, value):
+        return 0
+
+    def _simStartSimulation(self):
+        self._running = True
+        return 1
+
+    def _simStopSimulation(self):
+        self._running = False
+        return 1
+
+    def _simGetSimulationTimeStep(self):
+        return DT
+
+    def _simExtStep(self, if_running):
+        if self.crashes:
+            self.crashes = False
+            raise RuntimeError("The call failed on the V-REP side. Return value: -1")
+        if self._running and if_running:
+            self._world.step()
+
+    def _simReleaseBuffer(self, pointer):
+        return 0
+
+    # objects
+
+    def _find(self, name: bytes) -> int:
+        return next((t.handle for t in self._world.things.values() if t.name == name.decode()), -1)
+
+    def _simGetObjectHandle(self, name):
+        return self._find(name)
+
+    def _simGetIkGroupHandle(self, name):
+        return 1 if name == b"Panda_ik" else -1
+
+    def _simGetCollectionHandle(self, name):
+        return 2 if name == b"Panda_arm" else -1
+
+    def _simGetObjectName(self, handle):
+        thing = self._world.things.get(handle)
+        return self._ffi.NULL if thing is None else self._keep(self._ffi.new("char[]", thing.name.encode()))
+
+    def _simGetObjectType(self, handle):
+        return self._world.things[handle].kind
+
+    def _simGetObjectParent(self, handle):
+        return self._world.things[handle].parent
+
+    def _simSetObjectParent(self, handle, parent, keep):
+        thing = self._world.things[handle]
+        before = self._world.frame(thing)
+        thing.parent = parent
+        self._world.place(thing, before)
+        return 1
+
+    def _simGetObjectsInTree(self, base, kind, options, count):
+        things = list(self._world.things.values()) if base < 0 else self._world.tree(base)
+        if options & 1 and base >= 0:
+            things = things[1:]
+        if options & 2:
+            things = [t for t in things if t.parent == base]
+        handles = [t.handle for t in things if kind in (-2, t.kind)]
+        count[0] = len(handles)
+        return self._keep(self._ffi.new("int[]", handles or [0]))
+
+    def _simCreateDummy(self, size, colour):
+        return self._world.add("Dummy", 4).handle
+
+    def _simLoadModel(self, path):
+        if Path(path.decode()).name != "reach_target.ttm":
+            raise NotImplementedError(f"the fake simulator has no scene of {Path(path.decode()).name}")
+        return self._world.load_reach_target().handle
+
+    def _simRemoveObject(self, handle):
+        for thing in self._world.tree(handle):
+            del self._world.things[thing.handle]
+        return 1
+
+    _simRemoveModel = _simRemoveObject
+
+    def _simGetModelProperty(self, handle):
+        return self._world.things[handle].model
+
+    def _simSetModelProperty(self, handle, value):
+        self._world.things[handle].model = value
+        return 1
+
+    def _simGetObjectSpecialProperty(self, handle):
+        return 1
+
+    def _simSetObjectSpecialProperty(self, handle, value):
+        return 1
+
+    def _simGetExtensionString(self, handle, index, key):
+        return self._ffi.NULL
+
+    def _simSetShapeColor(self, handle, name, component, colour):
+        self._world.things[handle].colour = tuple(colour)
+        return 1
+
+    def _simGetObjectFloatParameter(self, handle, parameter, value):
+        thing = self._world.things[handle]
+        box = thing.box
+        low_high = {15: 0, 18: 1, 16: 2, 19: 3, 17: 4, 20: 5, 21: 0, 24: 1, 22: 2, 25: 3, 23: 4, 26: 5}
+        known = {number: box[place] for number, place in low_high.items()}
+        known |= {1000: 0.01, 1001: 4.5, 1004: thing.value, 2012: 0.0, 2017: 2.175}
+        value[0] = known[parameter]
+        return 1
+
+    def _simGetObjectInt32Parameter(self, handle, parameter, value):
+        value[0] = self._world.things[handle].integers[parameter]
+        return 1
+
+    def _simSetObjectInt32Parameter(self, handle, parameter, value):
+        self._world.things[handle].integers[parameter] = int(value)
+        return 1
+
+    def _simResetDynamicObject(self, handle):
+        return 1
+
+    def _simGetConfigurationTree(self, handle):
+        key = str(len(self._states)).encode()
+        self._states[key] = {t.handle: (t.local.copy(), t.value, t.target) for t in self._world.tree(handle)}
+        cdata = self._states[key + b"c"] = self._ffi.new("char[]", key)
+        return cdata
+
+    def _simSetConfigurationTree(self, data):
+        for handle, (local, value, target) in self._states[self._ffi.string(data)].items():
+            if handle in self._world.things:
+                thing = self._world.things[handle]
+                thing.local, thing.value, thing.target = local.copy(), value, target
+        return 1
+
+    # frames
+
+    def _relative(self, handle: int, to: int) -> np.ndarray:
+        return np.linalg.inv(self._frame(to)) @ self._frame(handle)
+
+    def _place(self, handle: int, to: int, frame: np.ndarray) -> int:
+        self._world.place(self._world.things[handle], self._frame(to) @ frame)
+        return 1
+
+    def _simGetObjectPosition(self, handle, to, out):
+        out[0:3] = list(self._relative(handle, to)[:3, 3])
+        return 1
+
+    def _simSetObjectPosition(self, handle, to, position):
+        frame = self._relative(handle, to)
+        frame[:3, 3] = list(position)
+        return self._place(handle, to, frame)
+
+    def _simGetObjectQuaternion(self, handle, to, out):
+        out[0:4] = list(quaternion(self._relative(handle, to)))
+        return 1
+
+    def _simSetObjectQuaternion(self, handle, to, q):
+        frame = from_quaternion(list(q))
+        frame[:3, 3] = self._relative(handle, to)[:3, 3]
+        return self._place(handle, to, frame)
+
+    def _simGetObjectOrientation(self, handle, to, out):
+        m = self._relative(handle, to)
+        out[0:3] = [
+            np.arctan2(-m[1, 2], m[2, 2]),
+            np.arcsin(np.clip(m[0, 2], -1, 1)),
+            np.arctan2(-m[0, 1], m[0, 0]),
+        ]
+        return 1
+
+    def _simSetObjectOrientation(self, handle, to, euler):
+        a, b, c = euler
+        frame = rotation(0, a) @ rotation(1, b) @ rotation(2, c)
+        frame[:3, 3] = self._relative(handle, to)[:3, 3]
+        return self._place(handle, to, frame)
+
+    def _simGetObjectMatrix(self, handle, to, out):
+        out[0:12] = list(self._relative(handle, to)[:3].ravel())
+        return 1
+
+    def _simSetObjectMatrix(self, handle, to, matrix):
+        return self._place(handle, to, np.vstack([np.reshape(list(matrix), (3, 4)), [0, 0, 0, 1]]))
+
+    def _simRotateAroundAxis(self, matrix, axis, position, angle, out):
+        if angle != 0:
+            raise NotImplementedError("the fake simulator turns nothing about an axis")
+        out[0:12] = list(matrix)
+        return 1
+
+    # joints
+
+    def _simGetJointPosition(self, handle, out):
+        out[0] = self._world.things[handle].value
+        return 1
+
+    def _simSetJointPosition(self, handle, position):
+        self._world.things[handle].value = position
+        return 1
+
+    def _simSetJointTargetPosition(self, handle, position):
+        if not np.isfinite(position):
+            raise ValueError("a joint was sent to NaN")
+        self._world.things[handle].target = position
+        return 1
+
+    def _simSetJointTargetVelocity(self, handle, velocity):
+        self._world.things[handle].speed = velocity
+        return 1
+
+    def _simGetJointInterval(self, handle, cyclic, out):
+        low, high = self._world.things[handle].interval
+        out[0:2] = [low, high - low] if self._world.things[handle].kind != JOINT else [low, high]
+        return 1
+
+    # the arm
+
+    def _simCheckIkGroup(self, group, count, handles, values, options):
+        world = self._world
+        goal = world.frame(world.target)
+        far = np.linalg.norm(goal[:3, 3] - world.frame(world.tip)[:3, 3]) > self.ik_reach
+        found = None if far else world.solve(goal, [j.value for j in world.joints])
+        if found is None:
+            return NOT_REACHED
+        values[0:count] = list(found)
+        return REACHED
+
+    def _simGenerateIkPath(self, group, count, handles, points, pairs, collisions, options, reserved):
+        self.planned.append(pairs > 0)
+        world = self._world
+        start, goal = world.frame(world.tip), world.frame(world.target)
+        if self.path_fails or (pairs and self.collides):
+            return self._ffi.NULL
+        one, other = quaternion(start), quaternion(goal)
+        other = other * (np.sign(one @ other) or 1)
+        q, path = [j.value for j in world.joints], []
+        for share in np.linspace(0, 1, points):
+            frame = from_quaternion((1 - share) * one + share * other)
+            frame[:3, 3] = (1 - share) * start[:3, 3] + share * goal[:3, 3]
+            q = world.solve(frame, q)
+            if q is None:
+                return self._ffi.NULL
+            path.extend(q)
+        return self._keep(self._ffi.new("float[]", path))
+
+    def _simGetConfigForTipPose(self, *arguments):
+        return 0  # the sampler finds nothing: what no straight path leads to is out of reach here
+
+    def _simRMLPos(self, joints, step, flags, present, limits, selection, goal, options):
+        self._moves[len(self._moves)] = [0.0, limits[0], goal[0]]
+        return len(self._moves) - 1
+
+    def _simRMLStep(self, handle, step, out, options, more):
+        move = self._moves[handle]
+        move[0] = min(move[0] + move[1] * step, move[2])
+        out[0] = move[0]
+        return int(move[0] >= move[2])
+
+    def _simRMLRemove(self, handle):
+        return 1
+
+    # sensors
+
+    def _simCheckProximitySensor(self, sensor, other, point):
+        if self._world.things[sensor].name != "success":
+            return 0
+        apart = self._frame(sensor)[:3, 3] - self._frame(other)[:3, 3]
+        return int(np.linalg.norm(apart) < SUCCESS_METRES)
+
+    def _simReadForceSensor(self, handle, force, torque):
+        return 1
+
+    def _simCheckCollision(self, one, other):
+        return int(self.collides and other == -2)
+
+    def _simSetExplicitHandling(self, handle, flags):
+        return 1
+
+    def _simGetExplicitHandling(self, handle):
+        return 1
+
+    def _simGetVisionSensorResolution(self, handle, out):
+        integers = self._world.things[handle].integers
+        out[0:2] = [integers[1002], integers[1003]]
+        return 1
+
+    def _simHandleVisionSensor(self, handle, values, counts):
+        thing = self._world.things[handle]
+        self.rendered[thing.name] += 1
+        self._images[handle] = picture(self._world, thing)
+        values[0], counts[0] = self._keep(self._ffi.new("float[1]")), self._keep(self._ffi.new("int[1]"))
+        return 0
+
+    def _simGetVisionSensorImage(self, handle):
+        upside_down = np.ascontiguousarray(self._images[handle][::-1])
+        return self._keep(self._ffi.new("float[]", upside_down.ravel().tolist()))
