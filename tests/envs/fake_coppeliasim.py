@@ -20,19 +20,24 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from fake_scene import DT, JOINT, World, from_quaternion, picture, quaternion, rotation
+
+from tests.envs.fake_scene import DT, JOINT, World, from_quaternion, picture, quaternion, rotation
 
 SUCCESS_METRES = 0.05
+SCENES: list[str] = []
+PRESENT = os.path.isfile
 NOT_REACHED, REACHED = 2, 1  # simCheckIkGroup's results
 
 
-def install(pyrep: str, rlbench: str, root: Path) -> Lib:
-    """Puts the fake into sys.modules and both checkouts on the path; ``root`` is a scratch COPPELIASIM_ROOT.
+def install(pyrep: Path, rlbench: Path, root: Path) -> Lib:
+    """Makes the checkouts importable, with the fake in place of the compiled module; ``root`` is a scratch COPPELIASIM_ROOT.
 
-    RLBench opens its scene files only to see that they exist; where a checkout lacks them, ``exists`` is told otherwise.
+    What was imported of another checkout is forgotten. RLBench looks whether its scene files exist before it hands their
+    names to the simulator: for the two that the fake knows the answer is yes.
     """
     import cffi
 
+    uninstall()
     source = (Path(pyrep) / "cffi_build" / "cffi_build.py").read_text()
     declarations = re.search(r'cdef\("""(.*?)"""\)', source, re.S)[1]
     ffi = cffi.FFI()
@@ -43,12 +48,20 @@ def install(pyrep: str, rlbench: str, root: Path) -> Lib:
     sys.path[:0] = [str(rlbench), str(pyrep)]
     os.environ["COPPELIASIM_ROOT"] = str(root)
     os.environ.setdefault("DISPLAY", ":0")
-    present, scenes = (
-        os.path.isfile,
-        (f"{rlbench}/rlbench/task_design.ttt", f"{rlbench}/rlbench/task_ttms/reach_target.ttm"),
-    )
-    os.path.isfile = lambda path: os.path.normpath(path) in scenes or present(path)
+    SCENES[:] = [str(Path(rlbench) / "rlbench" / name) for name in ("task_design.ttt", "task_ttms/reach_target.ttm")]
+    os.path.isfile = lambda path: os.path.normpath(path) in SCENES or PRESENT(path)
     return module.lib
+
+
+def uninstall() -> None:
+    """Forgets the checkouts."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pyrep", "rlbench")]:
+        del sys.modules[name]
+    sys.path[:] = [
+        path for path in sys.path if not (PRESENT(f"{path}/rlbench/demo.py") or PRESENT(f"{path}/pyrep/pyrep.py"))
+    ]
+    SCENES.clear()
+    os.path.isfile = PRESENT
 
 
 class Lib:
@@ -382,6 +395,12 @@ class Lib:
         return int(move[0] >= move[2])
 
     def _simRMLRemove(self, handle):
+        return 1
+
+    def _simAddDrawingObject(self, *arguments):
+        return 1
+
+    def _simAddDrawingObjectItem(self, handle, item):
         return 1
 
     # sensors
