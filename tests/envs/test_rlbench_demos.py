@@ -17,6 +17,8 @@ STATE = np.random.RandomState(7).get_state()
 def classes(monkeypatch):
     """Demo and Observation under the names that RLBench's pickles have."""
     made = {}
+    for package in ("rlbench", "rlbench.backend"):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
     for module, name in (("rlbench.demo", "Demo"), ("rlbench.backend.observation", "Observation")):
         cls = type(name, (), {"__module__": module})
         stand_in = ModuleType(module)
