@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # N rollout workers in one container, each with a simulator of its own, sharing the list of episodes.
 #   bash workers.sh N --server=ws://policy:8000 --env=rlbench --tasks=... --out=...
-# Ends when all have; the first that fails stops the others. Started again it goes on.
+# Ends when all have; the first that fails stops the others. Started again it goes on. A worker whose simulator took it along
+# (a signal: segmentation fault, abort) is started again, up to RESTARTS times, and goes on with the episode it was in.
 set -euo pipefail
 
 count=${1:-}
@@ -10,11 +11,26 @@ case $count in
 esac
 shift
 
+one() {
+  local code restarts=${RESTARTS:-20} child=
+  trap 'kill "$child" 2>/dev/null; wait; exit 143' TERM
+  while true; do
+    code=0
+    python -m drifting_vla_jax.rollout.worker "$@" &
+    child=$!
+    wait "$child" || code=$?
+    case $code in 132 | 134 | 135 | 136 | 139) ;; *) exit "$code" ;; esac
+    restarts=$((restarts - 1))
+    [ "$restarts" -ge 0 ] || exit "$code"
+    printf 'warning: a simulator crashed (%s), its worker is started again\n' "$code" >&2
+  done
+}
+
 pids=()
 stop() { kill "${pids[@]}" 2>/dev/null || true; }
 trap 'stop; wait; exit 143' TERM INT
 for ((i = 0; i < count; i++)); do
-  python -m drifting_vla_jax.rollout.worker "$@" --worker="$i" --num_workers="$count" &
+  one "$@" --worker="$i" --num_workers="$count" &
   pids+=($!)
 done
 code=0

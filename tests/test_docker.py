@@ -169,6 +169,15 @@ def test_if_one_worker_fails_the_others_are_stopped(programs):
     assert "a worker ended with 7, the others are stopped" in done.stderr
 
 
+def test_a_worker_that_its_simulator_took_along_is_started_again(programs, tmp_path):
+    crash = f"echo start >> {tmp_path}/starts; [ $(wc -l < {tmp_path}/starts) -ge 3 ] || kill -SEGV $$"
+    done = workers("1", PATH=programs(python=crash))
+    assert done.returncode == 0 and (tmp_path / "starts").read_text() == "start\n" * 3, done.stderr
+    assert done.stderr.count("a simulator crashed (139), its worker is started again") == 2
+    done = workers("1", PATH=programs(python="kill -SEGV $$"), RESTARTS="2")
+    assert done.returncode == 139 and done.stderr.count("started again") == 2
+
+
 @pytest.mark.parametrize("count", ["", "two", "0"])
 def test_workers_want_a_number(count):
     done = workers(count)

@@ -16,6 +16,7 @@ own reset_to_demo is not used: stepjam's cannot start PerAct's episodes, and bot
 from __future__ import annotations
 
 import logging
+import os
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,10 +191,13 @@ class RLBench:
         self._seen.set_all_low_dim(False)
         self._seen.gripper_pose = self._seen.gripper_open = True
         self._environment = environments.Environment(self._control, obs_config=self._seen, headless=self._headless)
+        folder = os.getcwd()
         try:
             self._environment.launch()  # views that are on now can be rendered later
         except self._install.crashes as error:
             raise EnvCrashError(f"CoppeliaSim did not start: {error}. {rlbench_install.HELP}") from error
+        finally:
+            os.chdir(folder)  # PyRep works in the simulator's folder meanwhile, and stays there if it fails
 
     def _view(self) -> Any:
         size = (self._image_size, self._image_size)

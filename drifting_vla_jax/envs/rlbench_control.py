@@ -30,78 +30,80 @@ INSIDE = 1e-7  # metres that a clipped target is inside RLBench's workspace, who
 
 
 def make_control(install: Install, how: str) -> Any:
-    """An RLBench ActionMode whose action is float64 [8], or [9] on PerAct's fork (see rlbench_install.py).
-
-    After an action, ``events`` says what was done to it: "clipped" into the workspace, "still" (no move), "planned" (where
-    ik found nothing), and ``clipped`` by how many metres.
-
-    Raises (acting):
-      IKError, PathError: the target cannot be reached; nothing has moved.
-      EnvTimeoutError: the arm moved for longer than SECONDS_PER_ACTION.
-    """
+    """An RLBench ActionMode that is an ``ArmThenGripper``; ``how`` is one of ``CONTROLS``, ValueError otherwise."""
     if how not in CONTROLS:
         raise ValueError(f"control is {how!r}; expected one of {', '.join(CONTROLS)}")
     if how != "plan" and not install.ik:
         raise ValueError(f"control is {how!r}, but this RLBench has no EndEffectorPoseViaIK; expected plan")
-    arms, grippers = install.arm_action_modes, install.gripper_action_modes
+    return type("Control", (ArmThenGripper, install.action_mode.ActionMode), {})(install, how)
 
-    class Control(install.action_mode.ActionMode):
-        """See ``make_control``."""
 
-        def __init__(self):
-            super().__init__(arms.EndEffectorPoseViaPlanning(), grippers.Discrete())
-            self._ik = None if how == "plan" else arms.EndEffectorPoseViaIK()
+class ArmThenGripper:
+    """The part of the action mode that is ours. Its action is float64 [8], or [9] on PerAct's fork (rlbench_install.py).
+
+    After an action, ``events`` says what was done to it: "clipped" into the workspace, "still" (no move), "planned" (where
+    ik found nothing), and ``clipped`` by how many metres.
+    """
+
+    def __init__(self, install: Install, how: str):
+        arms = install.arm_action_modes
+        super().__init__(arms.EndEffectorPoseViaPlanning(), install.gripper_action_modes.Discrete())
+        self._install, self._how = install, how
+        self._ik = None if how == "plan" else arms.EndEffectorPoseViaIK()
+        self._deadline = math.inf
+        self.events: list[str] = []
+        self.clipped = 0.0
+
+    def action_shape(self, scene: Any) -> int:
+        """RLBench's: how wide an action is."""
+        return self._install.action_width
+
+    def action(self, scene: Any, action: np.ndarray) -> None:
+        """RLBench's: carries out one action.
+
+        Raises:
+          IKError, PathError: the target cannot be reached; nothing has moved.
+          EnvTimeoutError: the arm moved for longer than SECONDS_PER_ACTION.
+        """
+        self.events, self.clipped = [], 0.0
+        pose = np.append(self._inside(scene, action[:3]), action[3:7])
+        self._deadline = time.monotonic() + SECONDS_PER_ACTION
+        scene.register_step_callback(self._watch)
+        try:
+            if is_still(scene.robot.arm.get_tip().get_pose(), pose):
+                self.events.append("still")
+                scene.step()  # time passes all the same
+            else:
+                self._move(scene, pose, action[8:])
+            self.gripper_action_mode.action(scene, action[7:8])
+        finally:
             self._deadline = math.inf
-            self.events: list[str] = []
-            self.clipped = 0.0
 
-        def action_shape(self, scene: Any) -> int:
-            return install.action_width
-
-        def action(self, scene: Any, action: np.ndarray) -> None:
-            self.events, self.clipped = [], 0.0
-            pose = np.append(self._inside(scene, action[:3]), action[3:7])
-            self._deadline = time.monotonic() + SECONDS_PER_ACTION
-            scene.register_step_callback(self._watch)
+    def _move(self, scene: Any, pose: np.ndarray, ignore_collisions: np.ndarray) -> None:
+        if self._ik is not None:
             try:
-                if is_still(scene.robot.arm.get_tip().get_pose(), pose):
-                    self.events.append("still")
-                    scene.step()  # time passes all the same
-                else:
-                    self._move(scene, pose, action[8:])
-                self.gripper_action_mode.action(scene, action[7:8])
-            finally:
-                self._deadline = math.inf
+                self._ik.action(scene, pose)
+                return
+            except self._install.refusals as error:
+                if self._how == "ik":
+                    raise IKError(f"no joint configuration near the present one reaches {_show(pose)}") from error
+                self.events.append("planned")
+        try:
+            self.arm_action_mode.action(scene, pose, *(bool(ignore) for ignore in ignore_collisions))
+        except self._install.refusals as error:
+            raise PathError(f"no path to {_show(pose)}: {error}") from error
 
-        def _move(self, scene: Any, pose: np.ndarray, ignore_collisions: np.ndarray) -> None:
-            if self._ik is not None:
-                try:
-                    self._ik.action(scene, pose)
-                    return
-                except install.refusals as error:
-                    if how == "ik":
-                        raise IKError(f"no joint configuration near the present one reaches {_show(pose)}") from error
-                    self.events.append("planned")
-            try:
-                self.arm_action_mode.action(scene, pose, *(bool(ignore) for ignore in ignore_collisions))
-            except install.refusals as error:
-                raise PathError(f"no path to {_show(pose)}: {error}") from error
+    def _inside(self, scene: Any, position: np.ndarray) -> np.ndarray:
+        low, high = (np.array([getattr(scene, f"_workspace_{end}{axis}") for axis in "xyz"]) for end in ("min", "max"))
+        inside = np.clip(position, low + INSIDE, high - INSIDE)
+        self.clipped = float(np.linalg.norm(inside - position))
+        if self.clipped:
+            self.events.append("clipped")
+        return inside
 
-        def _inside(self, scene: Any, position: np.ndarray) -> np.ndarray:
-            low, high = (
-                np.array([getattr(scene, f"_workspace_{end}{axis}") for axis in "xyz"]) for end in ("min", "max")
-            )
-            inside = np.clip(position, low + INSIDE, high - INSIDE)
-            self.clipped = float(np.linalg.norm(inside - position))
-            if self.clipped:
-                self.events.append("clipped")
-            return inside
-
-        def _watch(self) -> None:
-            if time.monotonic() > self._deadline:
-                raise EnvTimeoutError(f"the arm was still moving after {SECONDS_PER_ACTION:g} s of one action")
-
-    return Control()
+    def _watch(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise EnvTimeoutError(f"the arm was still moving after {SECONDS_PER_ACTION:g} s of one action")
 
 
 def is_still(present: np.ndarray, target: np.ndarray) -> bool:

@@ -29,8 +29,8 @@ FORKS = {
 }
 HELP = (
     "docker/rollout.Dockerfile has CoppeliaSim 4.1.0, PyRep and RLBench together (docs/rlbench.md); by hand, with "
-    f"COPPELIASIM_ROOT set: pip install 'cffi>=1.14' '{PYREP}' and pip install --no-deps '{FORKS['peract']}', with "
-    "pyquaternion, scipy, natsort and gymnasium. The pyrep of PyPI is another program, and there is no rlbench there"
+    f"COPPELIASIM_ROOT set: pip install -e '.[rlbench]' '{PYREP}' and pip install --no-deps '{FORKS['peract']}'. "
+    "The pyrep of PyPI is another program, and there is no rlbench there"
 )
 
 

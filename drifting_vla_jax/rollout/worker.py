@@ -58,7 +58,9 @@ _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment
 
 _REPLAY = flags.DEFINE_bool("replay", False, "Repeat the stored episodes of --demos instead of asking a policy.")
 _DEMOS = flags.DEFINE_string("demos", None, "rlbench: a split of stored episodes to start from.")
-_CONTROL = flags.DEFINE_enum("control", None, CONTROLS, "rlbench: how a target is reached; ik_then_plan if not given.")
+_CONTROL = flags.DEFINE_enum(
+    "control", None, CONTROLS, f"rlbench: how a target is reached; {CONTROLS[0]} if not given."
+)
 _HEADLESS = flags.DEFINE_bool("headless", None, "rlbench: without the simulator's window; so if not given.")
 
 
@@ -81,6 +83,9 @@ def settings_from_flags() -> WorkerSettings:
         raise ValueError(
             f"--variations is {','.join(_VARIATIONS.value)!r}; expected whole numbers, separated by commas"
         )
+    env_options = {f.name: f.value for f in (_CONTROL, _DEMOS, _HEADLESS) if f.value is not None}
+    if _ENV.value == "rlbench":
+        env_options.setdefault("control", CONTROLS[0])  # results say how they were reached
     return WorkerSettings(
         server=_SERVER.value or "",
         env=_ENV.value,
@@ -100,7 +105,7 @@ def settings_from_flags() -> WorkerSettings:
         num_workers=_NUM_WORKERS.value,
         server_wait=_SERVER_WAIT.value,
         api_key=os.environ.get(_API_KEY_ENV.value),
-        env_options={f.name: f.value for f in (_CONTROL, _DEMOS, _HEADLESS) if f.value is not None},
+        env_options=env_options,
     )
 
 
