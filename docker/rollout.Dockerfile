@@ -30,12 +30,12 @@ RUN curl --fail --location --retry 3 --output archive.tar.xz "$COPPELIASIM_URL" 
   && rm archive.tar.xz
 
 COPY --from=uv /uv /usr/local/bin/uv
-ENV UV_PYTHON_INSTALL_DIR=/opt/python UV_PYTHON=3.11 VIRTUAL_ENV=/opt/venv UV_NO_CACHE=1
+ENV UV_PYTHON_INSTALL_DIR=/opt/python UV_PYTHON=3.11 VIRTUAL_ENV=/opt/venv UV_NO_CACHE=1 CC=gcc CXX=g++
 WORKDIR /app
 COPY setup.py pyproject.toml constraints.txt README.md ./
 COPY drifting_vla_jax/__init__.py drifting_vla_jax/__init__.py
 RUN uv venv "$VIRTUAL_ENV" \
-  && uv pip install --constraint constraints.txt setuptools wheel --editable ".[rlbench]"
+  && uv pip install --constraint constraints.txt "setuptools>=75,<80" wheel --editable ".[rlbench]"
 
 # PyRep is compiled against the simulator's library; RLBench would fetch another PyRep, so it comes without dependencies.
 # peract has all 18 tasks and wrote the published data; stepjam/RLBench@02720bba4c73fe02eb75df946b8791b806028a9d has 15.

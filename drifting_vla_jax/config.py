@@ -86,8 +86,7 @@ def validate(config: ConfigDict) -> None:
         config.train.warmup_steps < config.train.steps,
         f"config.train.warmup_steps {config.train.warmup_steps} is not below config.train.steps {config.train.steps}",
     )
-    expect(len(config.env.cameras) > 0, "config.env.cameras is empty; name at least one view")
-    expect(len(config.env.tasks) > 0, "config.env.tasks is empty; name at least one task")
+    problems += _env_problems(config.env)
     expect(config.action.frame in FRAMES, f"config.action.frame is {config.action.frame!r}; expected {_either(FRAMES)}")
     for key in ("dtype", "frozen_dtype"):
         expect(m[key] in DTYPES, f"config.model.{key} is {m[key]!r}; expected {_either(DTYPES)}")
@@ -130,6 +129,17 @@ def validate(config: ConfigDict) -> None:
            f"config.serve.batch_sizes is {sizes}; expected ascending sizes, e.g. (1, 2, 4)")  # fmt: skip
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _env_problems(env: ConfigDict) -> Iterator[str]:
+    for key, what in (("cameras", "view"), ("tasks", "task")):
+        if not len(env[key]):
+            yield f"config.env.{key} is empty; name at least one {what}"
+    if env.name == "rlbench" and (env.frame_skip, env.state_dim) != (1, 8):
+        yield (
+            f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
+            "expected 1 and 8"
+        )
 
 
 def _encoder_problems(config: ConfigDict) -> Iterator[str]:

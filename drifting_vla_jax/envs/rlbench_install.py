@@ -129,6 +129,6 @@ def _import(name: str) -> ModuleType:
         raise ModuleNotFoundError(f"{error}, which RLBench needs: pip install {error.name}", name=error.name) from error
     except ImportError as error:  # a library the compiled part is linked to, or the pyrep of PyPI
         raise ImportError(
-            f"{error}. PyRep is not linked to a simulator: LD_LIBRARY_PATH must have $COPPELIASIM_ROOT before "
-            f"Python starts. {HELP}"
+            f"{error}. Either the simulator's library is not found, then LD_LIBRARY_PATH must have $COPPELIASIM_ROOT "
+            f"before Python starts, or this is another pyrep. {HELP}"
         ) from error

@@ -47,6 +47,15 @@ def test_a_package_that_rlbench_misses_is_named(place, monkeypatch):
         rlbench_install.find()
 
 
+def test_a_library_that_is_not_found_is_explained(place, monkeypatch):
+    error = ImportError("libcoppeliaSim.so.1: cannot open shared object file")
+    monkeypatch.setattr("importlib.import_module", lambda name: (_ for _ in ()).throw(error))
+    from drifting_vla_jax.envs import rlbench_install
+
+    with pytest.raises(ImportError, match=r"libcoppeliaSim.so.1: .*LD_LIBRARY_PATH must have .* before Python starts"):
+        rlbench_install.find()
+
+
 def test_a_simulator_without_a_place_is_an_error(place, monkeypatch):
     monkeypatch.delenv("DISPLAY")
     with pytest.raises(envs.EnvCrashError, match="DISPLAY is not set.* xvfb-run -a"):
@@ -100,6 +109,13 @@ def test_when_a_target_is_no_move():
     assert rlbench_control.is_still(here, here.astype(np.float32) + [1e-4, 0, 0, 0, 0, 0, 0])
     assert not rlbench_control.is_still(here, here + [3e-4, 0, 0, 0, 0, 0, 0])
     assert not rlbench_control.is_still(here, [*here[:3], *turned])
+
+
+def test_a_configuration_that_rlbench_cannot_carry_out_is_refused_before_training():
+    config = rlbench_b2.get_config()
+    config.env.frame_skip = 2
+    with pytest.raises(ValueError, match="config.env.frame_skip is 2, .*rlbench has no steps to skip: expected 1"):
+        config_lib.validate(config)
 
 
 def test_the_experiments_are_the_protocol():

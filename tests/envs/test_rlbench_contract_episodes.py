@@ -137,6 +137,12 @@ def test_a_crash_is_run_again_and_not_scored(stored, tmp_path, fake):
 # the worker's process
 
 
+def foreign_path() -> str:
+    """A PYTHONPATH under which the learner's packages are blocked and RLBench is on the fake."""
+    paths = [str(REPOSITORY / "tests" / "rollout" / "foreign"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(filter(None, paths))
+
+
 class Down:
     """Answers every observation with a way down, from where the state says the hand is."""
 
@@ -166,9 +172,8 @@ class Down:
 
 
 def test_the_workers_process_runs_it_against_a_live_server_without_the_learners_packages(checkout, tmp_path):
-    pythonpath = os.pathsep.join([str(REPOSITORY / "tests" / "rollout" / "foreign"), str(REPOSITORY)])
     where = os.pathsep.join([PYREP, str(checkout[0]), str(tmp_path)])
-    env = {**os.environ, "PYTHONPATH": pythonpath, "FAKE_COPPELIASIM": where, "DISPLAY": ":0"}
+    env = {**os.environ, "PYTHONPATH": foreign_path(), "FAKE_COPPELIASIM": where, "DISPLAY": ":0"}
     policy = Down()
     with PolicyServer(policy, port=0, batch_deadline_ms=1) as server:
         command = [sys.executable, "-m", "drifting_vla_jax.rollout.worker", f"--server=ws://127.0.0.1:{server.port}"]
@@ -194,7 +199,7 @@ def test_the_workers_process_runs_it_against_a_live_server_without_the_learners_
 
 
 def test_an_evaluation_starts_at_the_stored_episodes(checkout, stored, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests" / "rollout" / "foreign"))
+    monkeypatch.setenv("PYTHONPATH", foreign_path())
     monkeypatch.setenv("FAKE_COPPELIASIM", os.pathsep.join([PYREP, str(checkout[0]), str(tmp_path)]))
     options = {"control": "plan", "headless": True, "demos": str(stored[0])}
     results = evaluate(
