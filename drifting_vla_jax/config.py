@@ -101,8 +101,7 @@ def validate(config: ConfigDict) -> None:
         config.train.warmup_steps < config.train.steps,
         f"config.train.warmup_steps {config.train.warmup_steps} is not below config.train.steps {config.train.steps}",
     )
-    expect(len(config.env.cameras) > 0, "config.env.cameras is empty; name at least one view")
-    expect(len(config.env.tasks) > 0, "config.env.tasks is empty; name at least one task")
+    problems += _env_problems(config.env)
     expect(config.action.frame in FRAMES, f"config.action.frame is {config.action.frame!r}; expected {_either(FRAMES)}")
     expect(
         config.action.stride == 1 or not config.action.keyframes,
@@ -157,6 +156,17 @@ def validate(config: ConfigDict) -> None:
     )
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _env_problems(env: ConfigDict) -> Iterator[str]:
+    for key, what in (("cameras", "view"), ("tasks", "task")):
+        if not len(env[key]):
+            yield f"config.env.{key} is empty; name at least one {what}"
+    if env.name == "rlbench" and (env.frame_skip, env.state_dim) != (1, 8):
+        yield (
+            f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
+            "expected 1 and 8"
+        )
 
 
 def _encoder_problems(config: ConfigDict) -> Iterator[str]:

@@ -238,6 +238,8 @@ KEYS = {
     "env.image_size": (32, shapes),
     "env.state_dim": (5, shapes),
     "env.frame_skip": (3, metadata),
+    "env.rlbench.control": ("plan", evaluation),
+    "env.rlbench.headless": (False, evaluation),
     "data.path": (None, batch),  # filled in by the test: a second data set
     "data.batch_size": (16, batch),
     "data.max_tokens": (40, batch),
@@ -324,6 +326,7 @@ KEYS = {
     "mesh.split_frozen": (True, beside),
     "eval.episodes": (3, evaluation),
     "eval.seed": (7, evaluation),
+    "eval.demos": ("data/rlbench/test", evaluation),
     "eval.workers": (3, evaluation),
     "eval.execute": (1, evaluation),
     "eval.max_steps": (9, evaluation),
@@ -353,6 +356,7 @@ PRETRAINED += ("model.text.name", "model.text.lora", "mesh.split_frozen")
 
 # What else must hold for a key's probe to make sense.
 WITH = {
+    **{key: {"env.name": "rlbench"} for key in ("env.rlbench.control", "env.rlbench.headless", "eval.demos")},
     "model.history_stride": {"model.history": 1},
     "model.vision.image_size": {"model.vision.pool": 2},
     "mesh.data": {"mesh.fsdp": 2},

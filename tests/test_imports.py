@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "main": GROUND | {"train", "policy", "serve", "evaluate"},
 }
 COMMANDS = {
-    "data/cache_features.py": {"models"}
+    "data/cache_features.py": {"models"},
+    "evaluate/__main__.py": {"cli"},
 }  # of a lower floor by what they write, of a higher one by what they run
 LIGHT = ("envs", "wire", "rollout", "")
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow", "torch", "tensorflow_datasets", "grain"}

@@ -14,11 +14,9 @@ in a simulator that breaks at the third step (EnvCrashError), to see what a roll
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 
-from drifting_vla_jax.envs.env import EnvCrashError, IKError, Observation, Step, check_action
+from drifting_vla_jax.envs.env import EnvCrashError, IKError, Observation, Step, check_action, check_task_name
 
 LOW, HIGH = np.array([-0.3, 0.3, 0.0]), np.array([0.3, 0.9, 0.4])
 START = np.array([0.0, 0.6, 0.2])
@@ -62,7 +60,7 @@ class Dummy:
 
     def reset(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
         """See Env.reset."""
-        self._check_task(task)
+        self.check_task(task)
         if variation not in (0, 1):
             raise ValueError(
                 f"unknown variation {variation} of {task}; expected 0, or 1, which breaks at the third step"
@@ -123,7 +121,7 @@ class Dummy:
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """Returns every paraphrase of what is asked in ``task``, the plainest first."""
-        self._check_task(task)
+        self.check_task(task)
         return INSTRUCTIONS[task]
 
     def _observe(self, render: bool) -> Observation:
@@ -134,10 +132,10 @@ class Dummy:
         if self._balls is None:
             raise ValueError("no episode is running; call reset(task, variation, seed) first")
 
-    def _check_task(self, task: str) -> None:
-        if task not in INSTRUCTIONS:
-            near = difflib.get_close_matches(task, INSTRUCTIONS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"unknown task {task!r} of dummy; did you mean {near!r}?")
+    @staticmethod
+    def check_task(task: str) -> None:
+        """See Env.check_task."""
+        check_task_name(task, tuple(INSTRUCTIONS), "dummy")
 
     def _check_camera(self, camera: str) -> None:
         if camera not in self.cameras:

@@ -10,7 +10,9 @@ is counted under that name in the results, never swallowed.
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,6 +24,7 @@ ACTION_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
 # name -> "module:class"; imported only when asked for, so that one simulator's packages are never another's burden.
 ENVIRONMENTS = {
     "metaworld": "drifting_vla_jax.envs.metaworld:MetaWorld",
+    "rlbench": "drifting_vla_jax.envs.rlbench:RLBench",
     "dummy": "drifting_vla_jax.envs.dummy:Dummy",
 }
 
@@ -72,7 +75,10 @@ class Observation:
 
 @dataclass(frozen=True)
 class Step:
-    """What one action led to. ``success`` is the task's condition NOW, not latched; ``done``: the simulator ended."""
+    """What one action led to. ``success`` is the task's condition NOW, not latched; ``done``: the simulator ended.
+
+    ``info["events"]``, where there is one, names what the simulator did to the action; an episode's results count them.
+    """
 
     observation: Observation
     success: bool
@@ -86,6 +92,10 @@ class Env(Protocol):
     state_names: tuple[str, ...]  # what each entry of the state is
     control_hz: float  # actions per second of simulated time
     tasks: tuple[str, ...]  # every task this simulator knows
+
+    def check_task(self, task: str) -> None:
+        """Raises ValueError, offering the nearest name, unless this simulator has the task."""
+        ...
 
     def reset(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
         """Starts an episode whose scene is a function of (task, variation, seed) alone.
@@ -117,7 +127,7 @@ class Env(Protocol):
         ...
 
 
-def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int) -> Env:
+def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int, **options: Any) -> Env:
     """Builds a simulator by name.
 
     Args:
@@ -125,16 +135,30 @@ def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int)
       cameras: the views to render into observations, in order.
       image_size: height and width of every view, pixels.
       frame_skip: simulator steps per control step.
+      options: what only this simulator takes, see its class.
 
     Raises:
-      ValueError: unknown name or camera.
+      ValueError: unknown name, camera or option.
       ModuleNotFoundError: the simulator's package is not installed; the message has the pip line.
     """
     if name not in ENVIRONMENTS:
         raise ValueError(f"unknown environment {name!r}; expected one of {', '.join(sorted(ENVIRONMENTS))}")
     module_name, class_name = ENVIRONMENTS[name].split(":")
     cls = getattr(importlib.import_module(module_name), class_name)
-    return cls(cameras=tuple(cameras), image_size=image_size, frame_skip=frame_skip)
+    known = set(inspect.signature(cls).parameters) - {"cameras", "image_size", "frame_skip"}
+    for option in options:
+        if option not in known:
+            takes = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"{name} has no option {option!r}; its options: {takes}")
+    return cls(cameras=tuple(cameras), image_size=image_size, frame_skip=frame_skip, **options)
+
+
+def check_task_name(task: str, known: Sequence[str], environment: str) -> None:
+    """Raises ValueError, offering the nearest name, unless the task is known."""
+    if task not in known:
+        near = difflib.get_close_matches(task, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(known))}"
+        raise ValueError(f"unknown task {task!r} in {environment}; {hint}")
 
 
 def check_action(action: np.ndarray) -> np.ndarray:

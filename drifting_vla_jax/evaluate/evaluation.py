@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ def evaluate(
     videos: int = 0,
     video_camera: str = "",
     variations: Sequence[int] = (0,),
+    env_options: Mapping[str, Any] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     batch_deadline_ms: float = 2.0,
@@ -83,6 +84,7 @@ def evaluate(
       execute, max_steps, hold_steps: see ``rollout.episode.EpisodeSettings``.
       frame_skip: simulator steps per action; 0 as the policy was trained.
       videos: how many episodes of every task are filmed.
+      env_options: what only this simulator takes, see its class; with ``demos`` episodes start as stored ones.
       worker_command: what starts a worker, for a simulator with a Python of its own.
 
     Returns:
@@ -95,12 +97,13 @@ def evaluate(
     """
     out = Path(out)
     tasks = tuple(dict.fromkeys(tasks))
-    specs = episode_list(tasks, episodes_per_task, seed, variations)
+    env_options = {name: value for name, value in (env_options or {}).items() if value != ""}
+    specs = episode_list(tasks, episodes_per_task, seed, variations, env_options.get("demos", ""))
     if not specs:
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
     keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
     settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps)
-    identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip)
+    identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip, env_options)
     recorder.claim_folder(out, identity)
     options = {
         "env": environment,
@@ -112,7 +115,8 @@ def evaluate(
         "max_steps": max_steps,
         "hold_steps": hold_steps,
         "frame_skip": frame_skip,
-        "variations": ",".join(str(v) for v in variations),
+        **({} if "demos" in env_options else {"variations": ",".join(str(v) for v in variations)}),
+        **env_options,
         "videos": videos,
         "video_camera": video_camera,
         "num_workers": max(1, min(workers, len(specs))),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,7 +80,10 @@ class Asker(Protocol):
 
 @dataclass
 class EpisodeResult:
-    """How an episode went. Times in milliseconds: one entry per request, the round trip as the robot sees it."""
+    """How an episode went. Times in milliseconds: one entry per request, the round trip as the robot sees it.
+
+    ``events`` counts what the simulator says it did to actions, e.g. "clipped" into its workspace.
+    """
 
     instruction: str = ""
     outcome: str = "time_limit"
@@ -88,6 +92,7 @@ class EpisodeResult:
     message: str = ""
     round_trip_ms: list[float] = field(default_factory=list)
     infer_ms: list[float] = field(default_factory=list)
+    events: Counter = field(default_factory=Counter)
 
     @property
     def success(self) -> bool | None:
@@ -110,6 +115,7 @@ class EpisodeResult:
             "outcome": self.outcome,
             "instruction": self.instruction,
             "message": self.message,
+            "events": dict(self.events),
             "latency_ms": latency,
             "round_trip_ms": [round(t, 3) for t in times],
             "infer_ms": [round(t, 3) for t in self.infer_ms],
@@ -180,6 +186,7 @@ def _act(
         if render:
             memory.see(observation.images)
         result.steps += 1
+        result.events.update(step.info.get("events", ()))
         result.latched |= bool(step.success)
         held = held + 1 if step.success else 0
         if held == settings.hold_steps:

@@ -7,20 +7,23 @@ was lost and came back, is run again a few times; what stays unscored (success n
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tqdm
 
 from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.wire.client import PolicyClient
+
+if TYPE_CHECKING:
+    from drifting_vla_jax.rollout.video import Film
 
 logger = logging.getLogger(__name__)
 
@@ -49,19 +52,35 @@ class WorkerSettings:
     num_workers: int = 1
     server_wait: float = 10.0
     api_key: str | None = None
+    env_options: Mapping[str, Any] = field(default_factory=dict)  # what only this simulator takes
 
 
-def episode_list(tasks: Sequence[str], episodes: int, seed: int, variations: Sequence[int] = (0,)) -> list[EpisodeSpec]:
-    """``episodes`` of every task: the i-th has seed ``seed`` + i and takes its turn of the variations."""
-    return [
-        EpisodeSpec(task, variations[index % len(variations)], seed + index, index)
-        for task in tasks
-        for index in range(episodes)
-    ]
+def episode_list(
+    tasks: Sequence[str], episodes: int, seed: int, variations: Sequence[int] = (0,), demos: str = ""
+) -> list[EpisodeSpec]:
+    """``episodes`` of every task: the i-th has seed ``seed`` + i and takes its turn of the variations.
+
+    With ``demos``, a folder of stored episodes, the seed is the number of one and the variation is its own.
+
+    Raises:
+      ValueError, OSError: a stored episode is not there or cannot be read.
+    """
+
+    def variation(task: str, index: int) -> int:
+        if demos:
+            return rlbench_demos.variation(Path(demos), task, seed + index)
+        return variations[index % len(variations)]
+
+    return [EpisodeSpec(task, variation(task, i), seed + i, i) for task in tasks for i in range(episodes)]
 
 
 def evaluation_identity(
-    metadata: Mapping[str, Any], environment: str, seed: int, settings: EpisodeSettings, frame_skip: int
+    metadata: Mapping[str, Any],
+    environment: str,
+    seed: int,
+    settings: EpisodeSettings,
+    frame_skip: int,
+    env_options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What the episodes of one folder have in common: the policy and how it was asked; the content of settings.json."""
     names = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")
@@ -70,6 +89,7 @@ def evaluation_identity(
         "seed": seed,
         **asdict(settings),
         "frame_skip": frame_skip or metadata["frame_skip"],
+        **{name: value for name, value in env_options.items() if name != "headless"},
         **{name: metadata[name] for name in names},
     }
 
@@ -99,7 +119,8 @@ class Worker:
             )
         self._frame_skip = settings.frame_skip or self.metadata["frame_skip"]
         self._env = self._make_env()
-        _check_tasks(settings.tasks, self._env.tasks, settings.env)
+        for task in settings.tasks:
+            self._env.check_task(task)
         here, learned = self._env.control_hz, self.metadata["control_hz"]
         if here != learned:
             logger.warning("actions are executed at %g Hz here; the policy learned them at %g Hz", here, learned)
@@ -107,7 +128,8 @@ class Worker:
     def identity(self) -> dict[str, Any]:
         """See ``evaluation_identity``."""
         settings = self._settings
-        return evaluation_identity(self.metadata, settings.env, settings.seed, self._episode_settings, self._frame_skip)
+        about = settings.env, settings.seed, self._episode_settings, self._frame_skip, settings.env_options
+        return evaluation_identity(self.metadata, *about)
 
     def run(self, spec: EpisodeSpec) -> dict:
         """Runs an episode, again if the simulator or the connection broke it off; returns its line."""
@@ -139,13 +161,15 @@ class Worker:
         }
 
     def _run_once(self, spec: EpisodeSpec) -> EpisodeResult:
-        film = None
-        if self._films(spec):
-            from drifting_vla_jax.rollout.video import Film  # fonts and ffmpeg only where a video is made
+        return run_episode(self._env, self._client, spec, self._episode_settings, self._film(spec))
 
-            camera = self._settings.video_camera or self.metadata["cameras"][0]
-            film = Film(self._env, self._video_path(spec), camera=camera, size=self._settings.video_size)
-        return run_episode(self._env, self._client, spec, self._episode_settings, film)
+    def _film(self, spec: EpisodeSpec) -> Film | None:
+        if not self._films(spec):
+            return None
+        from drifting_vla_jax.rollout.video import Film  # fonts and ffmpeg only where a video is made
+
+        camera = self._settings.video_camera or self.metadata["cameras"][0]
+        return Film(self._env, self._video_path(spec), camera=camera, size=self._settings.video_size)
 
     def _films(self, spec: EpisodeSpec) -> bool:
         return spec.index < self._settings.videos
@@ -174,6 +198,7 @@ class Worker:
             cameras=self.metadata["cameras"],
             image_size=self.metadata["image_size"],
             frame_skip=self._frame_skip,
+            **self._settings.env_options,
         )
 
     def _renew_env(self) -> None:
@@ -186,17 +211,10 @@ class Worker:
         self._env.close()
 
 
-def _check_tasks(tasks: Sequence[str], known: Sequence[str], environment: str) -> None:
-    for task in tasks:
-        if task not in known:
-            near = difflib.get_close_matches(task, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(known))}"
-            raise ValueError(f"unknown task {task!r} in {environment}; {hint}")
-
-
 def _share(settings: WorkerSettings) -> list[EpisodeSpec]:
     """This worker's episodes: every n-th, starting one further with every task, so that all film about as much."""
-    specs = episode_list(settings.tasks, settings.episodes, settings.seed, settings.variations)
+    demos = settings.env_options.get("demos", "")
+    specs = episode_list(settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
     turn = [place // settings.episodes + spec.index for place, spec in enumerate(specs)]
     return [spec for spec, n in zip(specs, turn) if n % settings.num_workers == settings.worker]
 
@@ -208,7 +226,7 @@ def log_path(settings: WorkerSettings) -> Path:
     return settings.out / f"episodes-{settings.worker}-of-{settings.num_workers}.jsonl"
 
 
-def run(settings: WorkerSettings) -> int:
+def run(settings: WorkerSettings, make_worker: Callable[[WorkerSettings], Worker] = Worker) -> int:
     """Runs a worker's share of the episodes that are not recorded yet; returns how many stay unscored.
 
     Raises:
@@ -217,7 +235,7 @@ def run(settings: WorkerSettings) -> int:
       PolicyServerError: the server refuses this simulator's observations.
     """
     specs = _share(settings)
-    worker = Worker(settings)
+    worker = make_worker(settings)
     try:
         recorder.claim_folder(settings.out, worker.identity())
         recorded = recorder.read_all_episodes(settings.out)

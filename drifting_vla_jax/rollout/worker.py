@@ -8,6 +8,12 @@ seed S + i, whatever the policy. Finished episodes are skipped on the next start
 --worker=I --num_workers=N, each in its own process with its own file in OUT. Success is held: true for --hold_steps
 control steps in a row.
 
+RLBench: with --demos=SPLIT, a folder of stored episodes, the i-th episode starts as stored episode S + i did. --replay asks
+no policy, repeats what was recorded there and prints the success that the data itself reaches: run it before you train.
+
+    python -m drifting_vla_jax.rollout.worker --replay --env=rlbench --demos=data/rlbench/train \\
+        --tasks=open_drawer,push_buttons --episodes=2 --hold_steps=1 --out=runs/replay
+
 The process imports none of jax, flax, tensorflow and torch: a simulator's own Python will do.
 Exit code: 0 all episodes are recorded; 1 the server, the simulator or the disk failed; 2 bad input. One line says why.
 """
@@ -22,7 +28,9 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from drifting_vla_jax.envs.env import EnvError
-from drifting_vla_jax.rollout.runner import WorkerSettings, run
+from drifting_vla_jax.envs.rlbench_control import CONTROLS
+from drifting_vla_jax.rollout.replay import Replayer, summary
+from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, run
 from drifting_vla_jax.wire.client import PolicyServerError
 
 API_KEY_VARIABLE = "DRIFTING_VLA_API_KEY"
@@ -48,6 +56,13 @@ _NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "How many processes share 
 _SERVER_WAIT = flags.DEFINE_float("server_wait", 10.0, "Seconds to wait for a server that is starting.", lower_bound=0)
 _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment variable that holds the API key.")
 
+_REPLAY = flags.DEFINE_bool("replay", False, "Repeat the stored episodes of --demos instead of asking a policy.")
+_DEMOS = flags.DEFINE_string("demos", None, "rlbench: a split of stored episodes to start from.")
+_CONTROL = flags.DEFINE_enum(
+    "control", None, CONTROLS, f"rlbench: how a target is reached; {CONTROLS[0]} if not given."
+)
+_HEADLESS = flags.DEFINE_bool("headless", None, "rlbench: without the simulator's window; so if not given.")
+
 
 def settings_from_flags() -> WorkerSettings:
     """What the command line says.
@@ -55,9 +70,11 @@ def settings_from_flags() -> WorkerSettings:
     Raises:
       ValueError: a flag is missing or cannot be.
     """
-    for flag in (_SERVER, _ENV, _TASKS, _OUT):
+    for flag in (_DEMOS if _REPLAY.value else _SERVER, _ENV, _TASKS, _OUT):
         if not flag.value:
             raise ValueError(f"--{flag.name} is missing (--help explains it)")
+    if _DEMOS.value and _VARIATIONS.present:
+        raise ValueError("--variations and --demos exclude each other: a stored episode has its own variation")
     if _WORKER.value >= _NUM_WORKERS.value:
         raise ValueError(f"--worker is {_WORKER.value}; expected less than --num_workers ({_NUM_WORKERS.value})")
     if _SEED.value < 0:
@@ -66,8 +83,11 @@ def settings_from_flags() -> WorkerSettings:
         raise ValueError(
             f"--variations is {','.join(_VARIATIONS.value)!r}; expected whole numbers, separated by commas"
         )
+    env_options = {f.name: f.value for f in (_CONTROL, _DEMOS, _HEADLESS) if f.value is not None}
+    if _ENV.value == "rlbench":
+        env_options.setdefault("control", CONTROLS[0])  # results say how they were reached
     return WorkerSettings(
-        server=_SERVER.value,
+        server=_SERVER.value or "",
         env=_ENV.value,
         tasks=tuple(dict.fromkeys(_TASKS.value)),
         episodes=_EPISODES.value,
@@ -85,6 +105,7 @@ def settings_from_flags() -> WorkerSettings:
         num_workers=_NUM_WORKERS.value,
         server_wait=_SERVER_WAIT.value,
         api_key=os.environ.get(_API_KEY_ENV.value),
+        env_options=env_options,
     )
 
 
@@ -94,7 +115,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}; every option is --NAME=VALUE")
-        unscored = run(settings_from_flags())
+        settings = settings_from_flags()
+        unscored = run(settings, Replayer if _REPLAY.value else Worker)
+        if _REPLAY.value:
+            print(summary(settings))
     except ValueError as error:
         return _fail(error, 2)
     except (PolicyServerError, OSError, ImportError, EnvError) as error:  # ConnectionError is an OSError

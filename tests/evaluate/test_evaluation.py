@@ -118,6 +118,12 @@ def test_a_workers_bad_input_is_a_value_error_of_one_line(tmp_path):
         run(ParityPolicy(), tmp_path, tasks=["raech"])
 
 
+@pytest.mark.slow
+def test_what_only_one_simulator_takes_reaches_its_workers(tmp_path):
+    with pytest.raises(ValueError, match=r"^fake has no option 'control'; its options: none$"):
+        run(ParityPolicy(), tmp_path, env_options={"control": "plan", "demos": ""})
+
+
 def test_bad_input_is_refused_before_anything_starts(tmp_path):
     with pytest.raises(ValueError, match="nothing to evaluate"):
         run(ParityPolicy(), tmp_path, tasks=[])

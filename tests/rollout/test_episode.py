@@ -140,6 +140,7 @@ def test_the_line_says_everything():
         "outcome": "success",
         "instruction": "reach 0 5",
         "message": "",
+        "events": {},
         "infer_ms": [2.0, 2.0],
     }
 

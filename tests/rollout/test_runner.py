@@ -27,6 +27,9 @@ class FakeEnv:
     def __init__(self, cameras, image_size, frame_skip):
         SEEN.append(("make", cameras, frame_skip))
 
+    def check_task(self, task):
+        envs.check_task_name(task, self.tasks, "fake")
+
     def reset(self, task, variation, seed):
         SEEN.append(("reset", task, variation, seed))
         self.seed, self.steps = seed, 0

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from drifting_vla_jax.envs.env import Observation, Step, check_action
+from drifting_vla_jax.envs.env import Observation, Step, check_action, check_task_name
 
 
 class FakeSimulator:
@@ -20,6 +20,9 @@ class FakeSimulator:
 
     def __init__(self, cameras, image_size, frame_skip):
         self._cameras, self._size = cameras, image_size
+
+    def check_task(self, task):
+        check_task_name(task, self.tasks, "fake")
 
     def reset(self, task, variation, seed):
         if task == "break" and seed == 3 and os.path.exists(os.environ.get("FAKE_BREAK", "")):

@@ -1,0 +1,36 @@
+"""The table of an evaluation whose workers were started by hand or by docker/compose.yml.
+
+    python -m drifting_vla_jax.evaluate --out=runs/rlbench_b2/eval/docker
+
+Reads OUT/episodes*.jsonl and OUT/settings.json, writes OUT/results.json, prints it. While workers run it says how it stands.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from drifting_vla_jax import cli
+from drifting_vla_jax.evaluate.statistics import summarize
+from drifting_vla_jax.evaluate.table import format_results
+from drifting_vla_jax.rollout import recorder
+
+_OUT = flags.DEFINE_string("out", None, "folder that the workers wrote to", required=True)
+
+
+def main(_) -> None:
+    out = Path(_OUT.value)
+    episodes = recorder.read_all_episodes(out) if out.is_dir() else {}
+    if not episodes:
+        raise FileNotFoundError(f"no episodes in {out}; expected episodes*.jsonl of rollout.worker --out={out}")
+    settings = json.loads((out / "settings.json").read_text())
+    results = summarize([episodes[key] for key in sorted(episodes)], settings)
+    recorder.write_atomically(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    print(format_results(results))
+    print(f"results  {out / 'results.json'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

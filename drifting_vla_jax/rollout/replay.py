@@ -1,0 +1,96 @@
+"""Repeats recorded demonstrations in the simulator: the success that the data itself reaches.
+
+A policy that imitates perfectly does no better than this. Where a task's recordings fail, because a grasp comes a step too
+late or the scene is not the recorded one, it is the conversion, the control or the simulator's version that wants work.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSpec, run_episode
+from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, episode_list
+
+SETTLE_STEPS = 10  # that the last pose is held; RLBench's own demonstrations get as many
+
+
+class _Recording:
+    """Answers with one episode's recorded actions [t, 8], all of them at once."""
+
+    def __init__(self, actions: np.ndarray):
+        self._actions = actions
+
+    def infer(self, observation: dict) -> dict[str, Any]:
+        return {"actions": self._actions, "server_timing": {"infer_ms": 0.0}}
+
+
+class _NoServer:
+    """What stands where a worker has its policy server."""
+
+    metadata = {  # noqa: RUF012 - never written to
+        "cameras": ["front"],
+        "image_size": 128,
+        "horizon": 10**6,
+        "control_hz": 20.0,
+        "frame_skip": 1,
+        "checkpoint_step": 0,
+        "config_hash": "",
+        "objective": "replay",
+        "evaluations_per_chunk": 0,
+    }
+
+    def close(self) -> None:
+        pass
+
+
+class Replayer(Worker):
+    """A worker whose policy is the recording; everything else, crashes and videos included, is the worker's.
+
+    Raises (on making one):
+      ValueError: no folder of stored episodes.
+    """
+
+    def __init__(self, settings: WorkerSettings):
+        if not settings.env_options.get("demos"):
+            raise ValueError("a replay needs stored episodes: --demos=SPLIT, e.g. data/rlbench/train")
+        super().__init__(settings)
+
+    def _connect(self) -> _NoServer:
+        return _NoServer()
+
+    def _run_once(self, spec: EpisodeSpec) -> EpisodeResult:
+        stored = rlbench_demos.load(Path(self._settings.env_options["demos"]), spec.task, spec.seed)
+        actions = stored.actions()
+        actions = np.concatenate([actions, np.repeat(actions[-1:], SETTLE_STEPS, axis=0)])
+        settings = replace(self._episode_settings, execute=len(actions), max_steps=len(actions))
+        return run_episode(self._env, _Recording(actions), spec, settings, self._film(spec))
+
+
+def summary(settings: WorkerSettings) -> str:
+    """A line per task: how many recordings succeed, how the others end, what became of their actions."""
+    recorded = recorder.read_all_episodes(settings.out)
+    demos = settings.env_options["demos"]
+    lines = [f"replay of {demos}, success held for {settings.hold_steps} control steps"]
+    for task in settings.tasks:
+        specs = episode_list([task], settings.episodes, settings.seed, demos=demos)
+        keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
+        episodes = [recorded[key] for key in keys if key in recorded]
+        outcomes, events = Counter(e["outcome"] for e in episodes), Counter()
+        steps = sum(e["steps"] for e in episodes)
+        for episode in episodes:
+            events.update(episode["events"])
+        said = ", ".join(f"{n} {name}" for name, n in sorted(outcomes.items()) if name != "success")
+        of_steps = ", ".join(f"{n} {name}" for name, n in sorted(events.items()))
+        lines.append(
+            f"  {task:30} {outcomes['success']}/{len(episodes)}"
+            + (f"  {said}" if said else "")
+            + (f"  (of {steps} actions: {of_steps})" if of_steps else "")
+        )
+    return "\n".join(lines)
