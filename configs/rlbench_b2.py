@@ -1,6 +1,6 @@
 """RLBench's 18 tasks on PerAct's demonstrations, with the network of dit_b2: frozen DINOv2-L and CLIP-L, DiT-B.
 
-    python -m drifting_vla_jax.data.download --splits=train,val,test --out=data/rlbench --tasks=open_drawer,push_buttons,...
+    python -m drifting_vla_jax.data.download --splits=train,val,test --out=data/rlbench          # all 18 tasks
     python -m drifting_vla_jax.data.build --source=peract --input=data/rlbench --out=data/rlbench-set --tasks=open_drawer,...
     python -m drifting_vla_jax.rollout.worker --replay --env=rlbench --demos=data/rlbench/train --episodes=2 \\
         --hold_steps=1 --out=runs/replay --tasks=open_drawer,...                  # what the data itself reaches

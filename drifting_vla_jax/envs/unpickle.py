@@ -128,6 +128,11 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How protocols 0 to 2 write b""."""
+    return b""
+
+
 def _reconstructor(cls: Any, base: Any, state: Any) -> Record:
     """How protocols 0 and 1 write objects."""
     if not isinstance(cls, _Class) or base is not object or state is not None:
@@ -143,12 +148,13 @@ NAMES: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
     **{(module, "_reconstructor"): _reconstructor for module in ("copyreg", "copy_reg")},
+    **{(module, "bytes"): _no_bytes for module in ("builtins", "__builtin__")},
     **{(module, "object"): object for module in ("builtins", "__builtin__")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
 }
-CALLABLE = (_Dtype, _encode, _reconstructor, _reconstruct, _scalar, _from_buffer)
+CALLABLE = (_Dtype, _encode, _no_bytes, _reconstructor, _reconstruct, _scalar, _from_buffer)
 
 
 class _Machine(pickle._Unpickler):
