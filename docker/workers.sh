@@ -30,7 +30,7 @@ pids=()
 stop() { kill "${pids[@]}" 2>/dev/null || true; }
 trap 'stop; wait; exit 143' TERM INT
 for ((i = 0; i < count; i++)); do
-  one "$@" --worker="$i" --num_workers="$count" &
+  one "$@" --worker="$i" &
   pids+=($!)
 done
 code=0

@@ -110,6 +110,7 @@ def _evaluate(config, workdir: Path) -> None:
         hold_steps=e.hold_steps,
         frame_skip=policy.metadata["frame_skip"],
         env_options={**config.env.rlbench, "demos": e.demos} if config.env.name == "rlbench" else {},
+        episode_seconds=e.episode_seconds,
         videos=e.videos,
         video_camera=e.video_camera,
         batch_deadline_ms=config.serve.batch_deadline_ms,

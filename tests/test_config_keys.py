@@ -331,6 +331,7 @@ KEYS = {
     "eval.execute": (1, evaluation),
     "eval.max_steps": (9, evaluation),
     "eval.hold_steps": (9, evaluation),
+    "eval.episode_seconds": (9.0, evaluation),
     "eval.videos": (2, evaluation),
     "eval.video_camera": ("top", evaluation),
     "serve.host": ("0.0.0.0", serving),

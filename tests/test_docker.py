@@ -158,7 +158,7 @@ def test_workers_share_the_list(programs):
     done = workers("3", "--out=a b", PATH=programs(python='IFS="|"; echo "$*"'))
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [
-        f"-m|drifting_vla_jax.rollout.worker|--out=a b|--worker={i}|--num_workers=3" for i in range(3)
+        f"-m|drifting_vla_jax.rollout.worker|--out=a b|--worker={i}" for i in range(3)
     ]
 
 

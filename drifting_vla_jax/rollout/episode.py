@@ -41,6 +41,11 @@ class EpisodeSpec:
     seed: int
     index: int
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What names it in records."""
+        return self.task, self.variation, self.seed
+
 
 @dataclass(frozen=True)
 class EpisodeSettings:

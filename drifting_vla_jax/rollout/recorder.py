@@ -75,8 +75,12 @@ def read_episodes(path: Path) -> list[dict]:
     if not path.exists():
         return []
     data = path.read_bytes()
+    return _decode(data[: data.rfind(b"\n") + 1], path)
+
+
+def _decode(lines: bytes, path: Path) -> list[dict]:
     episodes = []
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+    for number, line in enumerate(lines.splitlines(), 1):
         try:
             episodes.append(json.loads(line))
         except ValueError as error:
@@ -84,15 +88,45 @@ def read_episodes(path: Path) -> list[dict]:
     return episodes
 
 
-def read_all_episodes(out: Path) -> dict[Key, dict]:
-    """Episodes of every .jsonl file in a folder by key: a scored one wins over one to run again, then the later one."""
-    episodes: dict[Key, dict] = {}
-    for path in sorted(out.glob("episodes*.jsonl")):
-        for episode in read_episodes(path):
-            before = episodes.get(episode_key(episode))
+class EpisodeReader:
+    """Follows every .jsonl file of a folder while others write them.
+
+    Attributes:
+      episodes: by key, as far as read: a scored one wins over one to run again, then the later one.
+    """
+
+    def __init__(self, out: Path):
+        self._out = out
+        self._read: dict[tuple[str, int], int] = {}  # (name, inode) -> bytes
+        self.episodes: dict[Key, dict] = {}
+
+    def update(self) -> list[dict]:
+        """Reads what was written since the last call and returns it.
+
+        Raises:
+          ValueError: a line inside a file is damaged.
+        """
+        new = []
+        for path in sorted(self._out.glob("episodes*.jsonl")):
+            with open(path, "rb") as file:
+                identity = path.name, os.fstat(file.fileno()).st_ino
+                file.seek(self._read.get(identity, 0))
+                data = file.read()
+            complete = data[: data.rfind(b"\n") + 1]
+            new += _decode(complete, path)
+            self._read[identity] = self._read.get(identity, 0) + len(complete)
+        for episode in new:
+            before = self.episodes.get(episode_key(episode))
             if before is None or before["success"] is None or episode["success"] is not None:
-                episodes[episode_key(episode)] = episode
-    return episodes
+                self.episodes[episode_key(episode)] = episode
+        return new
+
+
+def read_all_episodes(out: Path) -> dict[Key, dict]:
+    """Episodes of every .jsonl file in a folder, see ``EpisodeReader``."""
+    reader = EpisodeReader(out)
+    reader.update()
+    return reader.episodes
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ was lost and came back, is run again a few times; what stays unscored (success n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
+from drifting_vla_jax.rollout.queue import Claim, EpisodeQueue
 from drifting_vla_jax.wire.client import PolicyClient
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_POLL_SECONDS = 0.5
 RERUNS = 2  # an episode that the simulator or the connection broke off is run this many times more
 
 
@@ -49,7 +52,6 @@ class WorkerSettings:
     video_camera: str = ""
     video_size: int = 384
     worker: int = 0
-    num_workers: int = 1
     server_wait: float = 10.0
     api_key: str | None = None
     env_options: Mapping[str, Any] = field(default_factory=dict)  # what only this simulator takes
@@ -211,54 +213,96 @@ class Worker:
         self._env.close()
 
 
-def _share(settings: WorkerSettings) -> list[EpisodeSpec]:
-    """This worker's episodes: every n-th, starting one further with every task, so that all film about as much."""
-    demos = settings.env_options.get("demos", "")
-    specs = episode_list(settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
-    turn = [place // settings.episodes + spec.index for place, spec in enumerate(specs)]
-    return [spec for spec, n in zip(specs, turn) if n % settings.num_workers == settings.worker]
-
-
 def log_path(settings: WorkerSettings) -> Path:
     """The file a worker appends to: its own, where several share a folder."""
-    if settings.num_workers == 1:
-        return settings.out / "episodes.jsonl"
-    return settings.out / f"episodes-{settings.worker}-of-{settings.num_workers}.jsonl"
+    return settings.out / (f"episodes-{settings.worker}.jsonl" if settings.worker else "episodes.jsonl")
+
+
+def alive_path(out: Path, worker: int) -> Path:
+    """The file whose time says when a worker last began an episode or looked for one."""
+    return out / "logs" / f"worker-{worker}.alive"
 
 
 def run(settings: WorkerSettings, make_worker: Callable[[WorkerSettings], Worker] = Worker) -> int:
-    """Runs a worker's share of the episodes that are not recorded yet; returns how many stay unscored.
+    """Works until every episode of the list is recorded, by this process or by others; returns how many stay unscored.
 
     Raises:
       ValueError: bad settings, or ``out`` holds another evaluation.
       ConnectionError: no server, or it was lost and did not come back; what was finished is recorded.
       PolicyServerError: the server refuses this simulator's observations.
     """
-    specs = _share(settings)
+    demos = settings.env_options.get("demos", "")
+    specs = episode_list(settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
     worker = make_worker(settings)
     try:
         recorder.claim_folder(settings.out, worker.identity())
-        recorded = recorder.read_all_episodes(settings.out)
-        done = {key for key, episode in recorded.items() if episode["success"] is not None}
-        todo = [spec for spec in specs if (spec.task, spec.variation, spec.seed) not in done]
-        with recorder.EpisodeLog(log_path(settings)) as log:
-            return _run_all(worker, todo, len(specs), log)
+        queue = EpisodeQueue(settings.out / "queue", len(specs))
+        with recorder.EpisodeLog(log_path(settings)) as log, contextlib.closing(queue):
+            return _Shift(settings, worker, specs, queue, log).run()
     finally:
         worker.close()
 
 
-def _run_all(worker: Worker, todo: Sequence[EpisodeSpec], total: int, log: recorder.EpisodeLog) -> int:
-    successes = unscored = 0
-    with tqdm.tqdm(total=total, initial=total - len(todo), unit="episode", disable=None) as bar:
-        for spec in todo:
-            line = worker.run(spec)
-            log.append(line)
-            successes += line["success"] is True
-            unscored += line["success"] is None
-            bar.set_postfix(success=successes, refresh=False)
-            bar.update()
-            if bar.disable:  # no terminal: a log file wants lines
-                logger.info("%s seed %d: %s after %d steps", spec.task, spec.seed, line["outcome"], line["steps"])
-            if line["outcome"] == "server_lost":
-                raise ConnectionError(line["message"])
-    return unscored
+class _Shift:
+    """One process's turn at the list. An episode recorded as unscored before it is tried again, one since then is not."""
+
+    def __init__(self, settings, worker: Worker, specs: Sequence[EpisodeSpec], queue: EpisodeQueue, log):
+        self._worker, self._specs, self._queue, self._log = worker, specs, queue, log
+        self._number = settings.worker
+        self._alive = alive_path(settings.out, settings.worker)
+        self._alive.parent.mkdir(exist_ok=True)
+        self._reader, self._fresh = recorder.EpisodeReader(settings.out), set()
+        self._reader.update()
+
+    def run(self) -> int:
+        todo = list(enumerate(self._specs))
+        with tqdm.tqdm(total=len(todo), unit="episode", disable=None) as bar:
+            while todo:
+                taken = [(place, spec) for place, spec in todo if not self._settle(place, spec, bar)]
+                if len(taken) == len(todo):  # others are at work on all that is left; one of them may die
+                    time.sleep(_POLL_SECONDS)
+                todo = taken
+        return sum(self._reader.episodes[spec.key]["success"] is None for spec in self._specs)
+
+    def _settle(self, place: int, spec: EpisodeSpec, bar: tqdm.tqdm) -> bool:
+        """Makes sure that an episode is recorded; False if another process is at it."""
+        self._alive.touch()
+        if not self._is_done(spec):
+            with self._queue.claim(place) as claim:
+                if claim is None:
+                    return False
+                if not self._is_done(spec):  # recorded while we were asking
+                    self._record(spec, claim, bar.disable)
+        self._look()
+        done = [e for spec in self._specs if (e := self._reader.episodes.get(spec.key)) and e["success"] is not None]
+        bar.set_postfix(success=sum(e["success"] for e in done), refresh=False)
+        bar.update(len(done) - bar.n)
+        return True
+
+    def _look(self) -> None:
+        """Learns what was recorded meanwhile, here and elsewhere."""
+        self._fresh |= {recorder.episode_key(episode) for episode in self._reader.update()}
+
+    def _is_done(self, spec: EpisodeSpec) -> bool:
+        self._look()
+        recorded = self._reader.episodes.get(spec.key)
+        return recorded is not None and (recorded["success"] is not None or spec.key in self._fresh)
+
+    def _record(self, spec: EpisodeSpec, claim: Claim, say: bool) -> None:
+        if claim.hopeless:
+            said = f"{claim.deaths} processes ended while they ran it"
+            result = EpisodeResult(outcome="env_crash", message=said)
+            line = {
+                **result.line(spec),
+                "attempts": claim.deaths,
+                "worker": self._number,
+                "video": None,
+                "seconds": 0.0,
+            }
+        else:
+            line = self._worker.run(spec)
+        self._log.append(line)
+        if say:  # no terminal: a log file wants lines
+            logger.info("%s seed %d: %s after %d steps", spec.task, spec.seed, line["outcome"], line["steps"])
+        if line["outcome"] == "server_lost":
+            raise ConnectionError(line["message"])

@@ -4,9 +4,9 @@
         --tasks=door-open,drawer-close --episodes=20 --seed=1000 --out=runs/door
 
 OUT/episodes.jsonl gets a line per episode, OUT/videos the first --videos of every task. The i-th episode of a task has
-seed S + i, whatever the policy. Finished episodes are skipped on the next start. Several workers share a list with
---worker=I --num_workers=N, each in its own process with its own file in OUT. Success is held: true for --hold_steps
-control steps in a row.
+seed S + i, whatever the policy. Finished episodes are skipped on the next start. Several processes share a list if each has
+a --worker=I of its own: any number may be started, killed and started again, every episode is run by one of them. Success
+is held: true for --hold_steps control steps in a row.
 
 RLBench: with --demos=SPLIT, a folder of stored episodes, the i-th episode starts as stored episode S + i did. --replay asks
 no policy, repeats what was recorded there and prints the success that the data itself reaches: run it before you train.
@@ -21,6 +21,7 @@ Exit code: 0 all episodes are recorded; 1 the server, the simulator or the disk 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,7 @@ _VIDEO_CAMERA = flags.DEFINE_string("video_camera", "", "The view of the videos;
 _VIDEO_SIZE = flags.DEFINE_integer(
     "video_size", 384, "Height and width of the videos' picture, pixels.", lower_bound=32
 )
-_WORKER = flags.DEFINE_integer("worker", 0, "Which share of the episodes this process runs.", lower_bound=0)
-_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "How many processes share the episodes.", lower_bound=1)
+_WORKER = flags.DEFINE_integer("worker", 0, "This process's number among those that share OUT.", lower_bound=0)
 _SERVER_WAIT = flags.DEFINE_float("server_wait", 10.0, "Seconds to wait for a server that is starting.", lower_bound=0)
 _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment variable that holds the API key.")
 
@@ -75,8 +75,6 @@ def settings_from_flags() -> WorkerSettings:
             raise ValueError(f"--{flag.name} is missing (--help explains it)")
     if _DEMOS.value and _VARIATIONS.present:
         raise ValueError("--variations and --demos exclude each other: a stored episode has its own variation")
-    if _WORKER.value >= _NUM_WORKERS.value:
-        raise ValueError(f"--worker is {_WORKER.value}; expected less than --num_workers ({_NUM_WORKERS.value})")
     if _SEED.value < 0:
         raise ValueError(f"--seed is {_SEED.value}; expected 0 or more")
     if not all(v.isdecimal() for v in _VARIATIONS.value) or not _VARIATIONS.value:
@@ -102,7 +100,6 @@ def settings_from_flags() -> WorkerSettings:
         video_camera=_VIDEO_CAMERA.value,
         video_size=_VIDEO_SIZE.value,
         worker=_WORKER.value,
-        num_workers=_NUM_WORKERS.value,
         server_wait=_SERVER_WAIT.value,
         api_key=os.environ.get(_API_KEY_ENV.value),
         env_options=env_options,
@@ -112,6 +109,7 @@ def settings_from_flags() -> WorkerSettings:
 def main(argv: Sequence[str]) -> int:
     """The process boundary: every foreseen failure becomes one line and an exit code."""
     logging.set_verbosity(logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both leave the episode to whoever comes next
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}; every option is --NAME=VALUE")

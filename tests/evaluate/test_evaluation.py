@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drifting_vla_jax.evaluate import evaluation
-from drifting_vla_jax.evaluate.evaluation import WorkerDiedError, evaluate
+from drifting_vla_jax.evaluate import crew, evaluation
+from drifting_vla_jax.evaluate.crew import WorkerDiedError
+from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.rollout.recorder import read_episodes
 from drifting_vla_jax.wire import protocol
 
@@ -54,7 +55,7 @@ class ParityPolicy:
 @pytest.fixture(autouse=True)
 def foreign_python(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(FOREIGN))
-    monkeypatch.setattr(evaluation, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(crew, "POLL_SECONDS", 0.05)
 
 
 def run(policy, out, **changes) -> dict:
@@ -80,7 +81,7 @@ def test_results_of_a_known_policy_and_a_second_call_that_runs_nothing(tmp_path)
     episodes = read_episodes(tmp_path / "episodes.jsonl")
     assert [(e["task"], e["seed"]) for e in episodes] == [(t, s) for t in ("reach", "break") for s in (1, 2, 3)]
     assert [e["steps"] for e in episodes] == [4, 6, 4] * 2
-    assert {e["worker"] for e in episodes} == {0, 1}
+    assert {e["worker"] for e in episodes} <= {0, 1}
     videos = [e["video"] for e in episodes if e["video"]]
     assert videos == ["videos/reach-v0-s1.mp4", "videos/break-v0-s1.mp4"]
     assert all((tmp_path / video).stat().st_size > 500 for video in videos)
@@ -96,20 +97,41 @@ def test_results_of_a_known_policy_and_a_second_call_that_runs_nothing(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_reported_and_the_next_call_goes_on(tmp_path, monkeypatch, caplog):
+def test_an_episode_that_kills_its_simulator_is_given_up_and_the_next_call_tries_again(tmp_path, monkeypatch, caplog):
     trap = tmp_path / "trap"
     trap.touch()
     monkeypatch.setenv("FAKE_BREAK", str(trap))
+    monkeypatch.setattr(crew, "_FAILED", 9)
     policy = ParityPolicy()
-    with pytest.raises(WorkerDiedError, match=r"worker 0 ended with exit code 77, .*break seed 2: success") as caught:
-        run(policy, tmp_path / "out", workers=1)
-    assert "\n" not in str(caught.value) and "reach seed 1: success" in caplog.text
-    assert not (tmp_path / "out" / "results.json").exists()
-    assert len(read_episodes(tmp_path / "out" / "episodes.jsonl")) == 5
+    results = run(policy, tmp_path / "out", workers=1)
+    assert "worker 0 ended with exit code 77" in caplog.text
+    assert results["overall"]["n"] == 5 and results["overall"]["unscored"] == 1
+    assert results["tasks"]["break"]["outcomes"] == {"env_crash": 1, "success": 2}
     trap.unlink()
     policy.asked.clear()
     assert run(policy, tmp_path / "out")["overall"]["success_rate"] == 1
     assert set(policy.asked) == {"reach 0", "break 3"}  # the server's warming, and what was missing
+
+
+@pytest.mark.slow
+def test_a_worker_that_keeps_failing_ends_the_evaluation_with_its_last_words(tmp_path, caplog):
+    words = "print('error: no display'); raise SystemExit(1)"
+    with pytest.raises(
+        WorkerDiedError, match=r"worker 0 ended with exit code 1, saying last: no display; see .*log"
+    ) as e:
+        run(ParityPolicy(), tmp_path, workers=1, worker_command=[sys.executable, "-S", "-c", words])
+    assert "\n" not in str(e.value) and "started again" in caplog.text
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(tmp_path, monkeypatch, caplog):
+    trap = tmp_path / "hang"
+    trap.touch()
+    monkeypatch.setenv("FAKE_HANG", str(trap))
+    results = run(ParityPolicy(), tmp_path / "out", workers=1, episode_seconds=3.0)
+    assert "is at one episode for 3 s: killed" in caplog.text
+    assert results["overall"]["success_rate"] == 1 and results["overall"]["n"] == 6
 
 
 @pytest.mark.slow
@@ -152,7 +174,7 @@ def test_no_worker_outlives_an_interrupted_evaluation(tmp_path, monkeypatch):
             time.sleep(0.02)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "_watch", interrupted)
+    monkeypatch.setattr(crew.Crew, "_look_after", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(ParityPolicy(), tmp_path / "out", workers=1, worker_command=[sys.executable, "-S", "-c", sleeper])
     with pytest.raises(ProcessLookupError):

@@ -1,10 +1,16 @@
 """A worker's list: what is run, what is run again, what is skipped, and what is refused before anything runs."""
 
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.rollout import recorder, runner
+from drifting_vla_jax.rollout.queue import EpisodeQueue
 from drifting_vla_jax.wire import protocol
 from drifting_vla_jax.wire.client import ServerLostError, ServerUnreachableError
 
@@ -14,6 +20,7 @@ METADATA = dict.fromkeys(protocol.METADATA_KEYS, 1) | {
     "control_hz": 20.0,
     "frame_skip": 3,
 }
+SPAWN = multiprocessing.get_context("spawn")
 SEEN: list = []  # what the simulator and the client were asked for
 TROUBLE: dict = {}  # (task, seed) -> exceptions to raise, one per attempt
 
@@ -121,17 +128,45 @@ def test_a_cut_off_episode_is_run_again(tmp_path):
     assert resets() == [("push", 0, 11)] and len(recorder.read_episodes(path)) == 4
 
 
-def test_shares_are_disjoint_and_complete(tmp_path):
-    for number in range(3):
-        runner.run(settings(tmp_path, worker=number, num_workers=3, variations=(0, 4)))
-    assert sorted(resets()) == [("push", 0, 10), ("push", 4, 11), ("reach", 0, 10), ("reach", 4, 11)]
-    assert len(list(tmp_path.glob("episodes-*-of-3.jsonl"))) == 3
-    assert (
-        resets()[0] == ("reach", 0, 10) and ("push", 0, 10) not in resets()[:2]
-    )  # the filmed ones are not one worker's
+def test_a_worker_leaves_to_others_what_they_have_and_waits_for_it(tmp_path, monkeypatch):
+    """Another process has the second episode, and dies of it while this one waits."""
+    other = Path(tmp_path, "queue"), 4
+    holder = SPAWN.Process(target=hold_then_die, args=(*other, 1, tmp_path / "held", tmp_path / "seen"))
+    holder.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    monkeypatch.setattr(runner.time, "sleep", lambda seconds: (tmp_path / "seen").touch() or holder.join())
+    runner.run(settings(tmp_path, worker=3, variations=(0, 4)))
+    assert resets() == [("reach", 0, 10), ("push", 0, 10), ("push", 4, 11), ("reach", 4, 11)]
+    assert [p.name for p in tmp_path.glob("*.jsonl")] == ["episodes-3.jsonl"]
     SEEN.clear()
-    runner.run(settings(tmp_path, variations=(0, 4)))  # alone now, it knows what the three have done
+    runner.run(settings(tmp_path, variations=(0, 4)))  # another number knows what that one has done
     assert resets() == []
+
+
+def hold_then_die(path, size, index, held, seen):
+    with EpisodeQueue(path, size).claim(index):
+        held.touch()
+        while not seen.exists():
+            time.sleep(0.01)
+        os._exit(1)
+
+
+def test_an_episode_that_took_three_processes_with_it_is_given_up_and_tried_by_the_next_start(tmp_path):
+    (tmp_path / "queue").write_bytes(bytes([0, 3, 0, 0]))
+    assert runner.run(settings(tmp_path)) == 1
+    line = recorder.read_episodes(tmp_path / "episodes.jsonl")[1]
+    assert (line["outcome"], line["success"], line["attempts"]) == ("env_crash", None, 3)
+    assert line["message"] == "3 processes ended while they ran it"
+    assert runner.run(settings(tmp_path)) == 0
+
+
+def test_ctrl_c_is_not_an_episodes_fault(tmp_path):
+    TROUBLE["reach", 11] = [KeyboardInterrupt(), KeyboardInterrupt(), KeyboardInterrupt(), KeyboardInterrupt()]
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(settings(tmp_path))
+    assert runner.run(settings(tmp_path)) == 0
 
 
 def test_a_crashed_simulator_is_made_again_and_the_episode_run_again(tmp_path):

@@ -109,7 +109,6 @@ def test_bad_input_is_one_line_and_a_code(tmp_path, monkeypatch, arguments, code
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--worker=2", "--num_workers=2"], "--worker is 2; expected less than --num_workers"),
         (["--seed=-1"], "--seed is -1"),
         (["--variations=a"], "--variations is 'a'"),
         (["--hold_steps=0"], "hold_steps is 0"),

@@ -1,10 +1,11 @@
 """A simulator whose every outcome is known: success while the action's x is the seed's parity.
 
-task    "reach"; "break": the process dies at seed 3 if the file $FAKE_BREAK exists
+task    "reach"; "break": the process dies at seed 3 if the file $FAKE_BREAK exists, and hangs there, once, if $FAKE_HANG does
 state   [seed % 2, steps]
 """
 
 import os
+import time
 
 import numpy as np
 
@@ -27,6 +28,9 @@ class FakeSimulator:
     def reset(self, task, variation, seed):
         if task == "break" and seed == 3 and os.path.exists(os.environ.get("FAKE_BREAK", "")):
             os._exit(77)
+        if task == "break" and seed == 3 and os.path.exists(os.environ.get("FAKE_HANG", "")):
+            os.remove(os.environ["FAKE_HANG"])
+            time.sleep(600)
         self._seed, self._steps = seed, 0
         return self._observe(True), f"{task} {seed}"
 
