@@ -151,6 +151,9 @@ def get_config() -> ConfigDict:
     config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again
     config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break
+    config.eval.repeatable = (
+        True  # a call of the network per request: results do not depend on who else asks; False: batches
+    )
     config.eval.episode_seconds = (
         600.0  # wall clock; a simulator that takes longer for an episode hangs and is replaced
     )

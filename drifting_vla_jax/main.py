@@ -82,20 +82,21 @@ def _train(config, workdir: Path) -> None:
         train(config, workdir)
 
 
-def _policy(config, workdir: Path):
-    """The checkpoint's policy with this call's ``eval`` and ``serve`` sections."""
+def _policy(config, workdir: Path, batch_sizes):
+    """The checkpoint's policy with this call's ``serve`` section."""
     from drifting_vla_jax.policy.policy import Policy
 
     s, given = config.serve, {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
     encoders = {part: name for part, name in given.items() if name}
-    return Policy.restore(workdir, FLAGS.step, tuple(s.batch_sizes), s.text_cache, encoders)
+    return Policy.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, encoders)
 
 
 def _evaluate(config, workdir: Path) -> None:
     from drifting_vla_jax.evaluate.evaluation import evaluate
     from drifting_vla_jax.evaluate.table import format_results
 
-    policy, e = _policy(config, workdir), config.eval
+    e = config.eval
+    policy = _policy(config, workdir, (1,) if e.repeatable else config.serve.batch_sizes)
     out = workdir / "eval" / f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
     results = evaluate(
         policy,
@@ -126,7 +127,7 @@ def _serve(config, workdir: Path) -> None:
     s = config.serve
     secured = tls(s.tls_certificate, s.tls_key)  # before minutes of compilation
     server = PolicyServer(
-        _policy(config, workdir),
+        _policy(config, workdir, s.batch_sizes),
         host=s.host,
         port=s.port,
         batch_deadline_ms=s.batch_deadline_ms,

@@ -1,0 +1,104 @@
+"""Closed-loop evaluation of checkpoints while training goes on: a process of its own, on processors that do not train.
+
+Every ``config.train.rollout_every`` steps the checkpoint just saved is evaluated in simulation by
+
+    python -m drifting_vla_jax.evaluate.checkpoint --workdir=DIR --step=N
+
+into DIR/eval/, as ``--mode=eval`` would; what comes out is logged with the metrics of the step at which it is known. One
+evaluation runs at a time: where the next is due before the last has ended, it is left out and said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+log = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-m", "drifting_vla_jax.evaluate.checkpoint")
+
+
+class Rollouts:
+    """``saved`` after every checkpoint, ``finished`` now and then, ``close`` at the end."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        self._every, self._workdir = config.train.rollout_every, workdir
+        self._episodes = config.train.rollout_episodes
+        self._process: subprocess.Popen | None = None
+        self._step = 0
+        self._due: int | None = None
+
+    def saved(self, step: int, last: bool) -> None:
+        """A checkpoint of this step is being written. The last one is left to ``--mode=eval``."""
+        if self._every and step % self._every == 0 and not last:
+            if self._process or self._due is not None:
+                log.warning("step %d is not evaluated: the evaluation of step %d still runs", step, self._step)
+            else:
+                self._due = step
+
+    def finished(self, newest: int | None) -> dict[str, float]:
+        """Starts what is due once its checkpoint is on disk; returns what an evaluation found, or nothing.
+
+        Args:
+          newest: step of the newest complete checkpoint.
+        """
+        if self._due is not None and newest == self._due:
+            self._start(self._due)
+            self._due = None
+        if self._process is None or self._process.poll() is None:
+            return {}
+        code, self._process = self._process.returncode, None
+        if code:
+            log.warning("the evaluation of step %d ended with exit code %d; see %s", self._step, code, self._log_path)
+            return {}
+        return _as_metrics(json.loads((self._out / "results.json").read_text()))
+
+    def close(self) -> dict[str, float]:
+        """Waits for the evaluation that runs; returns what it found."""
+        self._due = None
+        if self._process and self._process.poll() is None:
+            log.info("waiting for the evaluation of step %d (Ctrl-C leaves it)", self._step)
+            self._process.wait()
+        return self.finished(None)
+
+    def stop(self) -> None:
+        """Ends the evaluation that runs; the same checkpoint's evaluation goes on where it was."""
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    @property
+    def _out(self) -> Path:
+        return self._workdir / "eval" / f"training-step{self._step}"
+
+    @property
+    def _log_path(self) -> Path:
+        return self._workdir / "eval" / f"training-step{self._step}.log"
+
+    def _start(self, step: int) -> None:
+        self._step = step
+        self._log_path.parent.mkdir(exist_ok=True)
+        more = [f"--workdir={self._workdir}", f"--step={step}", f"--episodes={self._episodes}", f"--out={self._out}"]
+        with self._log_path.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*COMMAND, *more],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "JAX_PLATFORMS": "cpu"},  # accelerators are busy training
+                preexec_fn=lambda: os.nice(10),
+                start_new_session=True,  # a Ctrl-C meant for the training is not one for it
+            )
+
+
+def _as_metrics(results: dict) -> dict[str, float]:
+    """Held success of all episodes and of every task, and whose it is."""
+    found = {"rollout/success_rate": results["overall"]["success_rate"]}
+    found |= {f"rollout/success_rate/{name}": task["success_rate"] for name, task in results["tasks"].items()}
+    return {"rollout/step": results["checkpoint_step"]} | {k: v for k, v in found.items() if v is not None}
