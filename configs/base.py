@@ -151,6 +151,9 @@ def get_config() -> ConfigDict:
     config.serve.port = 8000
     config.serve.batch_sizes = (1, 2, 4)  # compiled before listening; the largest is the most requests gathered
     config.serve.batch_deadline_ms = 2.0  # longest wait for more requests to join a batch
+    config.serve.num_samples = 1  # chunks drawn for every observation from the request's seed, in one call; one acts
+    config.serve.choose = "first"  # which: first | nearest_mean (the sample nearest to the samples' mean; of 3 or more)
+    config.serve.compile_cache = False  # True: compiled programs are kept in WORKDIR/compile_cache for the next start
     config.serve.text_cache = 256  # instructions whose features are remembered
     config.serve.api_key = ""  # if set, clients must send "Authorization: Api-Key <it>"
     config.lock()

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
+from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
 
 DTYPES = ("float32", "bfloat16")
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
@@ -18,7 +18,7 @@ PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that c
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "model.noise_dim"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
-    *("train.micro_batches", "model.history_stride", "model.vision.pool", "serve.text_cache"),
+    *("train.micro_batches", "model.history_stride", "model.vision.pool", "serve.text_cache", "serve.num_samples"),
     *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
 )
 
@@ -139,11 +139,24 @@ def validate(config: ConfigDict) -> None:
         f"config.eval.execute {config.eval.execute} is more than the chunk has, config.action.horizon "
         f"{config.action.horizon}",
     )
+    problems += _acting_problems(config)
     sizes = tuple(config.serve.batch_sizes)
     expect(bool(sizes) and sizes == tuple(sorted(set(sizes))) and sizes[0] >= 1,
            f"config.serve.batch_sizes is {sizes}; expected ascending sizes, e.g. (1, 2, 4)")  # fmt: skip
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _acting_problems(config: ConfigDict) -> Iterator[str]:
+    """What is wrong with how samples are chosen ."""
+    s = config.serve
+    if s.choose not in CHOICES:
+        yield f"config.serve.choose is {s.choose!r}; expected {_either(CHOICES)}"
+    if s.choose == "nearest_mean" and s.num_samples < 3:
+        yield (
+            f"config.serve.choose is nearest_mean of {s.num_samples} samples; of fewer than 3 all are equally near, set "
+            "config.serve.num_samples"
+        )
 
 
 def _encoder_problems(config: ConfigDict) -> Iterator[str]:

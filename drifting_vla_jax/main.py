@@ -9,7 +9,8 @@
     describe  prints parameters, operations and layouts of a configuration, without data
     compile   compiles a configuration for --topology=v5e:4x4 (or h100:8, ...), which need not be there: memory, messages
 
-eval and serve take the network from the checkpoint; from --config they take only the sections eval and serve.
+eval and serve take the network from the checkpoint; from --config they take only the sections eval and serve. DIR may
+also be a policy that policy.export wrote.
 
 train may be started several times at once, one process per host, as one run: under SLURM, on TPU pods and on GKE the
 processes find each other; elsewhere each is told --coordinator=HOST:PORT --num_processes=N --process_id=I (launch/).
@@ -83,12 +84,26 @@ def _train(config, workdir: Path) -> None:
 
 
 def _policy(config, workdir: Path):
-    """The checkpoint's policy with this call's ``eval`` and ``serve`` sections."""
-    from drifting_vla_jax.policy.policy import Policy
+    """The policy in DIR, a run or an exported artefact, with this call's ``eval`` and ``serve`` sections."""
+    from drifting_vla_jax.policy import artefact, compile_cache
 
     s, given = config.serve, {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
     encoders = {part: name for part, name in given.items() if name}
-    return Policy.restore(workdir, FLAGS.step, tuple(s.batch_sizes), s.text_cache, encoders)
+    if s.compile_cache:
+        compile_cache.keep(workdir / "compile_cache")
+    if artefact.is_artefact(workdir):
+        if encoders or FLAGS.step != "latest":
+            raise ValueError(
+                f"{workdir} is an exported policy: it has its weights; --step and --*_weights are for runs"
+            )
+        policy = artefact.load(workdir, tuple(s.batch_sizes), s.text_cache)
+        drawn, asked = (policy.metadata["num_samples"], policy.metadata["choose"]), (s.num_samples, s.choose)
+        if asked not in ((1, "first"), drawn):  # the default, or what it does
+            raise ValueError(f"{workdir} was exported with num_samples and choose {drawn}, config.serve says {asked}")
+        return policy
+    from drifting_vla_jax.policy import restore
+
+    return restore.restore(workdir, FLAGS.step, tuple(s.batch_sizes), s.text_cache, encoders, s.num_samples, s.choose)
 
 
 def _evaluate(config, workdir: Path) -> None:

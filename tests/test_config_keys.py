@@ -23,7 +23,8 @@ from drifting_vla_jax import main
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy import compile_cache
+from drifting_vla_jax.policy import restore as restoring
 from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
 from drifting_vla_jax.train.borrowed import abstract_borrowed
 from drifting_vla_jax.train.optimizer import make_optimizer
@@ -150,12 +151,13 @@ def serving(config) -> str:
 
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Policy, "restore", lambda *args, **options: seen.append((args, options)))
+        patch.setattr(restoring, "restore", lambda *args, **options: seen.append((args, options)))
+        patch.setattr(compile_cache, "keep", lambda folder: seen.append(folder))
         patch.setattr(
             server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
         )
         patch.setattr(main, "FLAGS", SimpleNamespace(step="latest", vision_weights=None, text_weights=None))
-        main._serve(config, None)
+        main._serve(config, Path("w"))
     return _digest(seen)
 
 
@@ -163,7 +165,7 @@ def metadata(config) -> str:
     """What the server tells its clients."""
     actions = SimpleNamespace()
     assets = checkpoint.Assets(config, actions, ("go",), 20.0, ("x",), {})
-    message = Policy(assets, {}, 1).metadata
+    message = restoring.Trained(assets, {}, 1).metadata()
     return _digest({key: value for key, value in message.items() if key != "config_hash"})
 
 
@@ -331,6 +333,9 @@ KEYS = {
     "serve.port": (1, serving),
     "serve.batch_sizes": ((1, 8), serving),
     "serve.batch_deadline_ms": (9.0, serving),
+    "serve.num_samples": (4, serving),
+    "serve.choose": ("nearest_mean", serving),
+    "serve.compile_cache": (True, serving),
     "serve.text_cache": (2, serving),
     "serve.api_key": ("k", serving),
 }
