@@ -141,6 +141,11 @@ def get_config() -> ConfigDict:
     config.eval.seed = 1_000_000_000  # of the first episode; beyond every demonstration's seed, so each goal is unseen
     config.eval.workers = 2  # simulator processes
     config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again
+    config.eval.execution = "receding"  # receding | ensemble (average of overlapping chunks) | async (ask while acting)
+    config.eval.ensemble_decay = 0.1  # m of ensemble: a prediction made n control steps ago weighs exp(-m n)
+    config.eval.lead_steps = 1  # async: asks this many control steps before execute actions are done
+    config.eval.delay_steps = 1  # async: control steps that an answer takes; known beforehand, so runs can be repeated
+    config.eval.blend_steps = 1  # async: control steps over which a new chunk takes over from the old one
     config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break
     config.eval.videos = 1  # episodes per task recorded as mp4

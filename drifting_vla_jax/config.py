@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
 
 DTYPES = ("float32", "bfloat16")
+EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 
 _AT_LEAST_ONE = (
@@ -148,8 +149,8 @@ def validate(config: ConfigDict) -> None:
 
 
 def _acting_problems(config: ConfigDict) -> Iterator[str]:
-    """What is wrong with how samples are chosen ."""
-    s = config.serve
+    """What is wrong with how samples are chosen and how chunks are executed."""
+    e, s = config.eval, config.serve
     if s.choose not in CHOICES:
         yield f"config.serve.choose is {s.choose!r}; expected {_either(CHOICES)}"
     if s.choose == "nearest_mean" and s.num_samples < 3:
@@ -157,6 +158,13 @@ def _acting_problems(config: ConfigDict) -> Iterator[str]:
             f"config.serve.choose is nearest_mean of {s.num_samples} samples; of fewer than 3 all are equally near, set "
             "config.serve.num_samples"
         )
+    if e.execution not in EXECUTIONS:
+        yield f"config.eval.execution is {e.execution!r}; expected {_either(EXECUTIONS)}"
+    for key in ("ensemble_decay", "lead_steps", "delay_steps", "blend_steps"):
+        if e[key] < 0:
+            yield f"config.eval.{key} is {e[key]}; expected 0 or more"
+    if e.execution == "async" and e.lead_steps > e.execute:
+        yield f"config.eval.lead_steps {e.lead_steps} is more than the actions executed, config.eval.execute {e.execute}"
 
 
 def _encoder_problems(config: ConfigDict) -> Iterator[str]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import drifting_vla_jax
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeSettings
+from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.rollout.runner import episode_list, evaluation_identity
 from drifting_vla_jax.serve.server import Policy, PolicyServer
 
@@ -63,6 +64,7 @@ def evaluate(
     execute: int,
     max_steps: int,
     hold_steps: int,
+    execution: Execution = RECEDING,
     frame_skip: int = 0,
     videos: int = 0,
     video_camera: str = "",
@@ -81,6 +83,7 @@ def evaluate(
       episodes_per_task: the i-th of a task has seed ``seed`` + i.
       workers: simulator processes.
       execute, max_steps, hold_steps: see ``rollout.episode.EpisodeSettings``.
+      execution: how chunks are executed.
       frame_skip: simulator steps per action; 0 as the policy was trained.
       videos: how many episodes of every task are filmed.
       worker_command: what starts a worker, for a simulator with a Python of its own.
@@ -99,7 +102,7 @@ def evaluate(
     if not specs:
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
     keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
-    settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps)
+    settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps, execution)
     identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip)
     recorder.claim_folder(out, identity)
     options = {
@@ -109,6 +112,7 @@ def evaluate(
         "seed": seed,
         "out": out,
         "execute": execute,
+        **asdict(execution),
         "max_steps": max_steps,
         "hold_steps": hold_steps,
         "frame_skip": frame_skip,

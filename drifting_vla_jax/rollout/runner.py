@@ -11,7 +11,7 @@ import difflib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import tqdm
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
+from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.wire.client import PolicyClient
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class WorkerSettings:
     video_size: int = 384
     worker: int = 0
     num_workers: int = 1
+    execution: Execution = RECEDING
     server_wait: float = 10.0
     api_key: str | None = None
 
@@ -68,9 +70,11 @@ def evaluation_identity(
     return {
         "environment": environment,
         "seed": seed,
-        **asdict(settings),
+        **settings.identity(),
         "frame_skip": frame_skip or metadata["frame_skip"],
         **{name: metadata[name] for name in names},
+        "num_samples": metadata.get("num_samples", 1),
+        "choose": metadata.get("choose", "first"),
     }
 
 
@@ -92,11 +96,7 @@ class Worker:
         EpisodeSettings(*how)  # nonsense is refused before anybody is called
         self._client = self._connect()
         self.metadata = self._client.metadata
-        self._episode_settings = EpisodeSettings.for_policy(self.metadata, *how)
-        if settings.execute > self.metadata["horizon"]:
-            raise ValueError(
-                f"execute is {settings.execute}; the policy's chunks have {self.metadata['horizon']} actions"
-            )
+        self._episode_settings = EpisodeSettings.for_policy(self.metadata, *how, settings.execution)
         self._frame_skip = settings.frame_skip or self.metadata["frame_skip"]
         self._env = self._make_env()
         _check_tasks(settings.tasks, self._env.tasks, settings.env)
