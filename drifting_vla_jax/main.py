@@ -4,7 +4,8 @@
         [--mode=train|eval|serve|describe|compile] [--config.train.learning_rate=3e-4 ...]
 
     train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C, SIGTERM and SIGUSR1 save and exit 0
-    eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos
+    eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos;
+              with --execute=1,2,4 once for each number of actions executed of a chunk, and one table of all
     serve     restores a checkpoint and answers robots on config.serve.host:port
     describe  prints parameters, operations and layouts of a configuration, without data
     compile   compiles a configuration for --topology=v5e:4x4 (or h100:8, ...), which need not be there: memory, messages
@@ -34,6 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe", "compile"], "what to do")
     flags.DEFINE_string("topology", None, "compile: the devices, e.g. v5e:4x4, v6e:4x4, h100:8; they need not be there")
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
+    flags.DEFINE_list("execute", None, "eval: several values of config.eval.execute, e.g. 1,2,4: one table of all")
     for part in ("vision", "text"):
         flags.DEFINE_string(
             f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
@@ -61,7 +63,8 @@ def main(_) -> None:
         raise ValueError(f"--mode={FLAGS.mode} needs --workdir=DIR")
     if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdigit():
         raise ValueError(f"--step={FLAGS.step} is no step; expected latest, best or a number")
-    {"train": _train, "eval": _evaluate, "serve": _serve}[FLAGS.mode](config, Path(FLAGS.workdir))
+    modes = {"train": _train, "eval": _sweep if FLAGS.execute else _evaluate, "serve": _serve}
+    modes[FLAGS.mode](config, Path(FLAGS.workdir))
 
 
 def _compile(config) -> None:
@@ -107,12 +110,47 @@ def _policy(config, workdir: Path):
 
 
 def _evaluate(config, workdir: Path) -> None:
-    from drifting_vla_jax.evaluate.evaluation import evaluate
     from drifting_vla_jax.evaluate.table import format_results
 
-    policy, e = _policy(config, workdir), config.eval
-    out = workdir / "eval" / f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
-    results = evaluate(
+    policy = _policy(config, workdir)
+    out = workdir / "eval" / _evaluation_name(policy, config)
+    print(format_results(_evaluation(policy, config, out)))
+    print(f"results  {out / 'results.json'}\nvideos   {out / 'videos'}")
+
+
+def _sweep(config, workdir: Path) -> None:
+    """One evaluation for every value of --execute, each in a folder of its own, and one table of all."""
+    from drifting_vla_jax.config import validate
+    from drifting_vla_jax.evaluate.table import format_sweep
+
+    policy, results = _policy(config, workdir), {}
+    try:
+        values = sorted({int(value) for value in FLAGS.execute})
+    except ValueError as error:
+        raise ValueError(f"--execute={','.join(FLAGS.execute)}: expected whole numbers, for example 1,2,4") from error
+    for value in values:
+        config.eval.execute = value
+        validate(config)
+    for value in values:
+        config.eval.execute = value
+        out = workdir / "eval" / f"{_evaluation_name(policy, config)}-execute{value}"
+        results[value] = _evaluation(policy, config, out)
+        print(f"execute {value}: {out / 'results.json'}")
+    print(format_sweep(results))
+
+
+def _evaluation_name(policy, config) -> str:
+    e = config.eval
+    name = f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
+    return name if e.execution == "receding" else f"{name}-{e.execution}"
+
+
+def _evaluation(policy, config, out: Path) -> dict:
+    from drifting_vla_jax.evaluate.evaluation import evaluate
+    from drifting_vla_jax.rollout.execution import Execution
+
+    e = config.eval
+    return evaluate(
         policy,
         out=out,
         environment=config.env.name,
@@ -123,13 +161,12 @@ def _evaluate(config, workdir: Path) -> None:
         execute=e.execute,
         max_steps=e.max_steps,
         hold_steps=e.hold_steps,
+        execution=Execution(e.execution, e.ensemble_decay, e.lead_steps, e.delay_steps, e.blend_steps),
         frame_skip=policy.metadata["frame_skip"],
         videos=e.videos,
         video_camera=e.video_camera,
         batch_deadline_ms=config.serve.batch_deadline_ms,
     )
-    print(format_results(results))
-    print(f"results  {out / 'results.json'}\nvideos   {out / 'videos'}")
 
 
 def _serve(config, workdir: Path) -> None:
