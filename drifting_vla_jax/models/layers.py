@@ -114,7 +114,8 @@ def attend(
     """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel.
 
     cuDNN takes heads of at most 128 and no mask of one's own: a mask becomes a bias, and of a bias that differs between the
-    rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does.
+    rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does, and inside
+    ``portable`` everything.
     """
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if platform() == "gpu" and half and q.shape[-1] <= 128 and mask is None and not _portable.get():
