@@ -130,6 +130,10 @@ def get_config() -> ConfigDict:
     config.train.eval_every = 200  # steps between validations on held-out episodes
     config.train.eval_batches = 4  # batches per validation
     config.train.save_every = 200  # steps between checkpoints
+    config.train.rollout_every = (
+        0  # steps, a multiple of save_every: that checkpoint is evaluated in simulation; 0: none
+    )
+    config.train.rollout_episodes = 10  # of each task, in such an evaluation
     config.train.keep = 2  # newest checkpoints kept, besides the best
     config.train.wandb = "auto"  # auto (online with a key, else offline if installed) | off
     config.train.wandb_project = "drifting-vla"
@@ -149,6 +153,11 @@ def get_config() -> ConfigDict:
     config.eval.seed = 1_000_000_000  # of the first episode; beyond every demonstration's seed, so each goal is unseen
     config.eval.workers = 2  # simulator processes
     config.eval.execute = 4  # actions carried out of each chunk before the policy is asked again
+    config.eval.execution = "receding"  # receding | ensemble (average of overlapping chunks) | async (ask while acting)
+    config.eval.ensemble_decay = 0.1  # m of ensemble: a prediction made n control steps ago weighs exp(-m n)
+    config.eval.lead_steps = 1  # async: asks this many control steps before execute actions are done
+    config.eval.delay_steps = 1  # async: control steps that an answer takes; known beforehand, so runs can be repeated
+    config.eval.blend_steps = 1  # async: control steps over which a new chunk takes over from the old one
     config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break
     config.eval.repeatable = (
@@ -165,6 +174,9 @@ def get_config() -> ConfigDict:
     config.serve.port = 8000
     config.serve.batch_sizes = (1, 2, 4)  # compiled before listening; the largest is the most requests gathered
     config.serve.batch_deadline_ms = 2.0  # longest wait for more requests to join a batch
+    config.serve.num_samples = 1  # chunks drawn for every observation from the request's seed, in one call; one acts
+    config.serve.choose = "first"  # which: first | nearest_mean (the sample nearest to the samples' mean; of 3 or more)
+    config.serve.compile_cache = False  # True: compiled programs are kept in WORKDIR/compile_cache for the next start
     config.serve.text_cache = 256  # instructions whose features are remembered
     config.serve.api_key = ""  # if set, clients must send "Authorization: Api-Key <it>"
     config.serve.tls_certificate = ""  # PEM file; with its key the server speaks wss://

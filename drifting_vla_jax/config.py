@@ -10,16 +10,17 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
+from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
 
 DTYPES = ("float32", "bfloat16")
+EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "action.stride"),
     *("train.steps", "train.log_every", "train.eval_every", "train.eval_batches", "train.save_every", "train.keep"),
     *("train.micro_batches", "model.noise_dim", "model.history_stride", "model.vision.pool", "serve.text_cache"),
-    *("serve.max_connections",),
+    *("serve.max_connections", "serve.num_samples"),
     *("eval.episodes", "eval.workers", "eval.execute", "eval.max_steps", "eval.hold_steps"),
 )
 
@@ -143,6 +144,7 @@ def validate(config: ConfigDict) -> None:
         f"config.eval.execute {config.eval.execute} is more than the chunk has, config.action.horizon "
         f"{config.action.horizon}",
     )
+    problems += _acting_problems(config)
     sizes = tuple(config.serve.batch_sizes)
     expect(bool(sizes) and sizes == tuple(sorted(set(sizes))) and sizes[0] >= 1,
            f"config.serve.batch_sizes is {sizes}; expected ascending sizes, e.g. (1, 2, 4)")  # fmt: skip
@@ -167,6 +169,25 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
             "expected 1 and 8"
         )
+
+
+def _acting_problems(config: ConfigDict) -> Iterator[str]:
+    """What is wrong with how samples are chosen and how chunks are executed."""
+    e, s = config.eval, config.serve
+    if s.choose not in CHOICES:
+        yield f"config.serve.choose is {s.choose!r}; expected {_either(CHOICES)}"
+    if s.choose == "nearest_mean" and s.num_samples < 3:
+        yield (
+            f"config.serve.choose is nearest_mean of {s.num_samples} samples; of fewer than 3 all are equally near, set "
+            "config.serve.num_samples"
+        )
+    if e.execution not in EXECUTIONS:
+        yield f"config.eval.execution is {e.execution!r}; expected {_either(EXECUTIONS)}"
+    for key in ("ensemble_decay", "lead_steps", "delay_steps", "blend_steps"):
+        if e[key] < 0:
+            yield f"config.eval.{key} is {e[key]}; expected 0 or more"
+    if e.execution == "async" and e.lead_steps > e.execute:
+        yield f"config.eval.lead_steps {e.lead_steps} is more than the actions executed, config.eval.execute {e.execute}"
 
 
 def _encoder_problems(config: ConfigDict) -> Iterator[str]:

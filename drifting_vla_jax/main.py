@@ -4,12 +4,14 @@
         [--mode=train|eval|serve|describe|compile] [--config.train.learning_rate=3e-4 ...]
 
     train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C, SIGTERM and SIGUSR1 save and exit 0
-    eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos
+    eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos;
+              with --execute=1,2,4 once for each number of actions executed of a chunk, and one table of all
     serve     restores a checkpoint and answers robots on config.serve.host:port
     describe  prints parameters, operations and layouts of a configuration, without data
     compile   compiles a configuration for --topology=v5e:4x4 (or h100:8, ...), which need not be there: memory, messages
 
-eval and serve take the network from the checkpoint; from --config they take only the sections eval and serve.
+eval and serve take the network from the checkpoint; from --config they take only the sections eval and serve. DIR may
+also be a policy that policy.export wrote.
 
 train may be started several times at once, one process per host, as one run: under SLURM, on TPU pods and on GKE the
 processes find each other; elsewhere each is told --coordinator=HOST:PORT --num_processes=N --process_id=I (launch/).
@@ -33,6 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe", "compile"], "what to do")
     flags.DEFINE_string("topology", None, "compile: the devices, e.g. v5e:4x4, v6e:4x4, h100:8; they need not be there")
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
+    flags.DEFINE_list("execute", None, "eval: several values of config.eval.execute, e.g. 1,2,4: one table of all")
     for part in ("vision", "text"):
         flags.DEFINE_string(
             f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
@@ -60,7 +63,8 @@ def main(_) -> None:
         raise ValueError(f"--mode={FLAGS.mode} needs --workdir=DIR")
     if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdigit():
         raise ValueError(f"--step={FLAGS.step} is no step; expected latest, best or a number")
-    {"train": _train, "eval": _evaluate, "serve": _serve}[FLAGS.mode](config, Path(FLAGS.workdir))
+    modes = {"train": _train, "eval": _sweep if FLAGS.execute else _evaluate, "serve": _serve}
+    modes[FLAGS.mode](config, Path(FLAGS.workdir))
 
 
 def _compile(config) -> None:
@@ -83,41 +87,48 @@ def _train(config, workdir: Path) -> None:
 
 
 def _policy(config, workdir: Path, batch_sizes):
-    """The checkpoint's policy with this call's ``serve`` section."""
-    from drifting_vla_jax.policy.policy import Policy
+    """The policy in DIR, a run or an exported artefact, with this call's ``serve`` section."""
+    from drifting_vla_jax.policy import artefact, compile_cache
 
     s, given = config.serve, {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
     encoders = {part: name for part, name in given.items() if name}
-    return Policy.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, encoders)
+    if s.compile_cache:
+        compile_cache.keep(workdir / "compile_cache")
+    if artefact.is_artefact(workdir):
+        if encoders or FLAGS.step != "latest":
+            raise ValueError(
+                f"{workdir} is an exported policy: it has its weights; --step and --*_weights are for runs"
+            )
+        policy = artefact.load(workdir, tuple(batch_sizes), s.text_cache)
+        drawn, asked = (policy.metadata["num_samples"], policy.metadata["choose"]), (s.num_samples, s.choose)
+        if asked not in ((1, "first"), drawn):  # the default, or what it does
+            raise ValueError(f"{workdir} was exported with num_samples and choose {drawn}, config.serve says {asked}")
+        return policy
+    from drifting_vla_jax.policy import restore
+
+    return restore.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, encoders, s.num_samples, s.choose)
 
 
 def _evaluate(config, workdir: Path) -> None:
-    from drifting_vla_jax.evaluate.evaluation import evaluate
+    from drifting_vla_jax.evaluate.checkpoint import batch_sizes, evaluate_configured, folder
     from drifting_vla_jax.evaluate.table import format_results
 
-    e = config.eval
-    policy = _policy(config, workdir, (1,) if e.repeatable else config.serve.batch_sizes)
-    out = workdir / "eval" / f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
-    results = evaluate(
-        policy,
-        out=out,
-        environment=config.env.name,
-        tasks=config.env.tasks,
-        episodes_per_task=e.episodes,
-        workers=e.workers,
-        seed=e.seed,
-        execute=e.execute,
-        max_steps=e.max_steps,
-        hold_steps=e.hold_steps,
-        frame_skip=policy.metadata["frame_skip"],
-        env_options={**config.env.rlbench, "demos": e.demos} if config.env.name == "rlbench" else {},
-        episode_seconds=e.episode_seconds,
-        videos=e.videos,
-        video_camera=e.video_camera,
-        batch_deadline_ms=config.serve.batch_deadline_ms,
-    )
-    print(format_results(results))
+    policy = _policy(config, workdir, batch_sizes(config))
+    out = folder(policy, config, workdir)
+    print(format_results(evaluate_configured(policy, config, out)))
     print(f"results  {out / 'results.json'}\nvideos   {out / 'videos'}")
+
+
+def _sweep(config, workdir: Path) -> None:
+    from drifting_vla_jax.evaluate.checkpoint import batch_sizes, sweep
+    from drifting_vla_jax.evaluate.table import format_sweep
+
+    try:
+        values = [int(value) for value in FLAGS.execute]
+    except ValueError as error:
+        raise ValueError(f"--execute={','.join(FLAGS.execute)}: expected whole numbers, for example 1,2,4") from error
+    print(format_sweep(sweep(_policy(config, workdir, batch_sizes(config)), config, workdir, values)))
+    print(f"results  {workdir / 'eval'}")
 
 
 def _serve(config, workdir: Path) -> None:

@@ -37,6 +37,7 @@ CHECKED = (
     "data.actions",
     "data.text",
     "train.step",
+    "train.acting",
     "train.optimizer",
 )
 install_import_hook([f"drifting_vla_jax.{name}" for name in CHECKED], "beartype.beartype")

@@ -3,8 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from configs import quickstart
+from drifting_vla_jax import main
+from drifting_vla_jax.config import ConfigError
+from drifting_vla_jax.evaluate import checkpoint, table
 
 ROOT = Path(__file__).parents[1]
 MAIN = ("drifting_vla_jax.main", "--config=configs/quickstart.py")
@@ -56,3 +62,26 @@ def test_every_configuration_is_valid(path):
     from drifting_vla_jax.config import validate
 
     validate(runpy.run_path(str(path))["get_config"]())
+
+
+def test_one_evaluation_for_each_number_of_actions_executed(monkeypatch, tmp_path, capsys):
+    """The quickstart's chunks have 4 actions; nothing runs if any of the numbers cannot be."""
+    ran = []
+
+    def sweep(*values):
+        monkeypatch.setattr(main, "FLAGS", SimpleNamespace(execute=list(values)))
+        main._sweep(quickstart.get_config(), tmp_path)
+
+    monkeypatch.setattr(main, "_policy", lambda *_: SimpleNamespace(metadata={"checkpoint_step": 7}))
+    monkeypatch.setattr(
+        checkpoint, "evaluate_configured", lambda _, config, out: ran.append((config.eval.execute, out.name))
+    )
+    monkeypatch.setattr(table, "format_sweep", lambda results: f"table of {list(results)}")
+    sweep("4", "1", "4")
+    assert ran == [(1, "step7-seed1000000000-execute1"), (4, "step7-seed1000000000-execute4")]
+    assert capsys.readouterr().out.splitlines()[0] == "table of [1, 4]"
+    with pytest.raises(ConfigError, match="config.eval.execute 8 is more than the chunk has"):
+        sweep("1", "8")
+    with pytest.raises(ValueError, match="--execute=1,x: expected whole numbers"):
+        sweep("1", "x")
+    assert len(ran) == 2

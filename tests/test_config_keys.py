@@ -23,8 +23,10 @@ from drifting_vla_jax import main
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy import compile_cache
+from drifting_vla_jax.policy import restore as restoring
 from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
+from drifting_vla_jax.train import rollouts as rollouts_module
 from drifting_vla_jax.train.borrowed import abstract_borrowed
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.state import abstract_state, init_params, init_state
@@ -132,14 +134,20 @@ def layout(config) -> str:
 
 def evaluation(config) -> str:
     """What ``--mode=eval`` hands to the evaluation."""
-    from drifting_vla_jax.evaluate import evaluation, table
+    from drifting_vla_jax.evaluate import checkpoint as evaluating
+    from drifting_vla_jax.evaluate import table
 
     seen = {}
     policy = SimpleNamespace(metadata={"checkpoint_step": 1, "frame_skip": config.env.frame_skip})
+
+    def opened(config, workdir, batch_sizes):
+        seen["batch_sizes"] = batch_sizes
+        return policy
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "evaluate", lambda policy, **options: seen.update(options))
+        patch.setattr(evaluating, "evaluate", lambda policy, **options: seen.update(options))
         patch.setattr(table, "format_results", lambda results: "")
-        patch.setattr(main, "_policy", lambda *_: policy)
+        patch.setattr(main, "_policy", opened)
         main._evaluate(config, Path("w"))
     return _digest(sorted(seen.items(), key=lambda item: item[0]))
 
@@ -150,13 +158,14 @@ def serving(config) -> str:
 
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Policy, "restore", lambda *args, **options: seen.append((args, options)))
+        patch.setattr(restoring, "restore", lambda *args, **options: seen.append((args, options)))
+        patch.setattr(compile_cache, "keep", lambda folder: seen.append(folder))
         patch.setattr(
             server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
         )
         patch.setattr(main, "FLAGS", SimpleNamespace(step="latest", vision_weights=None, text_weights=None))
         patch.setattr(listening, "tls", lambda *files: files)
-        main._serve(config, None)
+        main._serve(config, Path("w"))
     return _digest(seen)
 
 
@@ -164,7 +173,7 @@ def metadata(config) -> str:
     """What the server tells its clients."""
     actions = SimpleNamespace()
     assets = checkpoint.Assets(config, actions, ("go",), 20.0, ("x",), {})
-    message = Policy(assets, {}, 1).metadata
+    message = restoring.Trained(assets, {}, 1).metadata()
     return _digest({key: value for key, value in message.items() if key != "config_hash"})
 
 
@@ -177,6 +186,9 @@ def cadence(config) -> str:
         run.state = SimpleNamespace(step=0)
         run.assets = None
         run.borrowed = None
+        run.rollouts = SimpleNamespace(
+            saved=lambda *args: events.append("rollout"), finished=lambda: {}, close=lambda: {}, stop=lambda: None
+        )
         run.train_step = lambda state, batch, borrowed: (state, {"loss": 0.0, "finite": True})
         run.checkpoints = SimpleNamespace(
             save=lambda *args: events.append("save"), wait=lambda: None, latest=lambda: None, folder=""
@@ -199,6 +211,20 @@ def cadence(config) -> str:
     on = sharding.batch_sharding(sharding.single_device_mesh())
     held_out = len(loop._validation_batches(dataset, assets, config, on))
     return _digest(events, kept, held_out)
+
+
+def rollouts(config) -> str:
+    """Which checkpoints are evaluated beside the training, and how."""
+    started = []
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        running = SimpleNamespace(poll=lambda: None)
+        patch.setattr(rollouts_module.subprocess, "Popen", lambda command, **_: started.append(command[3:]) or running)
+        beside = rollouts_module.Rollouts(config, Path(folder))
+        for step in range(1, 4):
+            (Path(folder) / "checkpoints" / str(step)).mkdir(parents=True)
+            beside.saved(step, last=False)
+            beside.finished()
+        return _digest([[flag for flag in command if folder not in flag] for command in started])
 
 
 class _Forever:
@@ -317,6 +343,8 @@ KEYS = {
     "train.eval_batches": (2, cadence),
     "train.save_every": (2, cadence),
     "train.keep": (4, cadence),
+    "train.rollout_every": (2, rollouts),
+    "train.rollout_episodes": (2, rollouts),
     "train.wandb": ("auto", wandb_run),
     "train.wandb_project": ("other", wandb_run),
     "mesh.data": (8, layout),
@@ -329,8 +357,14 @@ KEYS = {
     "eval.demos": ("data/rlbench/test", evaluation),
     "eval.workers": (3, evaluation),
     "eval.execute": (1, evaluation),
+    "eval.execution": ("ensemble", evaluation),
+    "eval.ensemble_decay": (0.5, evaluation),
+    "eval.lead_steps": (2, evaluation),
+    "eval.delay_steps": (2, evaluation),
+    "eval.blend_steps": (3, evaluation),
     "eval.max_steps": (9, evaluation),
     "eval.hold_steps": (9, evaluation),
+    "eval.repeatable": (False, evaluation),
     "eval.episode_seconds": (9.0, evaluation),
     "eval.videos": (2, evaluation),
     "eval.video_camera": ("top", evaluation),
@@ -338,6 +372,9 @@ KEYS = {
     "serve.port": (1, serving),
     "serve.batch_sizes": ((1, 8), serving),
     "serve.batch_deadline_ms": (9.0, serving),
+    "serve.num_samples": (4, serving),
+    "serve.choose": ("nearest_mean", serving),
+    "serve.compile_cache": (True, serving),
     "serve.text_cache": (2, serving),
     "serve.api_key": ("k", serving),
     "serve.tls_certificate": ("cert.pem", serving),

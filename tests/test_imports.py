@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "rollout": {"envs", "wire"},
     "evaluate": {"envs", "rollout", "serve", "wire"},
     "benchmarks": GROUND | {"objectives"},
-    "main": GROUND | {"train", "policy", "serve", "evaluate"},
+    "main": GROUND | {"train", "policy", "serve", "evaluate", "rollout"},
 }
 COMMANDS = {
     "data/cache_features.py": {"models"},

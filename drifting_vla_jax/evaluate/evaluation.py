@@ -14,6 +14,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from drifting_vla_jax.evaluate.crew import Crew, WorkerDiedError
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeSettings
+from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.rollout.runner import episode_list, evaluation_identity
 from drifting_vla_jax.serve.server import Policy, PolicyServer
 
@@ -41,6 +43,7 @@ def evaluate(
     execute: int,
     max_steps: int,
     hold_steps: int,
+    execution: Execution = RECEDING,
     frame_skip: int = 0,
     videos: int = 0,
     video_camera: str = "",
@@ -61,6 +64,7 @@ def evaluate(
       episodes_per_task: the i-th of a task has seed ``seed`` + i.
       workers: simulator processes.
       execute, max_steps, hold_steps: see ``rollout.episode.EpisodeSettings``.
+      execution: how chunks are executed.
       frame_skip: simulator steps per action; 0 as the policy was trained.
       videos: how many episodes of every task are filmed.
       episode_seconds: after which a worker that is still at the same episode is replaced; the episode is begun again.
@@ -82,7 +86,7 @@ def evaluate(
     if not specs:
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
     keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
-    settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps)
+    settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps, execution)
     identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip, env_options)
     recorder.claim_folder(out, identity)
     options = {
@@ -92,6 +96,7 @@ def evaluate(
         "seed": seed,
         "out": out,
         "execute": execute,
+        **asdict(execution),
         "max_steps": max_steps,
         "hold_steps": hold_steps,
         "frame_skip": frame_skip,

@@ -25,10 +25,25 @@ def format_results(results: Mapping[str, Any]) -> str:
         table.add_column(name, footer=total, justify="right")
     for name, task in results["tasks"].items():
         table.add_row(name, *_cells(task))
+    return "\n".join([_text(table), "", *_notes(results)])
+
+
+def format_sweep(results: Mapping[int, Mapping[str, Any]]) -> str:
+    """{actions executed of each chunk: results.json} -> text: success against how often the policy is asked, a row each."""
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for name in ("execute", *_COLUMNS, "mean over tasks", "round trip p50"):
+        table.add_column(name, justify="right")
+    for value, result in results.items():
+        overall, latency = result["overall"], result["latency_ms"]["p50"]
+        asked = "-" if latency is None else f"{latency:.1f} ms"
+        table.add_row(str(value), *_cells(overall), _percent(overall["mean_over_tasks"]), asked)
+    return _text(table)
+
+
+def _text(table: Table) -> str:
     text = io.StringIO()
     Console(file=text, width=120).print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([*(line for line in lines if line), "", *_notes(results)])
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
 def _notes(results: Mapping[str, Any]) -> list[str]:

@@ -103,7 +103,7 @@ class DINOv2(nn.Module):
         Raises:
           ValueError: the images cannot be cut into whole patches, or the patches into whole squares.
         """
-        a, n = self.architecture, len(images)
+        a, n = self.architecture, images.shape[0]
         x = images.astype(jnp.float32) / 255
         if self.size and images.shape[1:3] != (self.size, self.size):
             x = jax.image.resize(x, (n, self.size, self.size, 3), "linear")

@@ -6,8 +6,10 @@ and softmax run in float32.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -83,10 +85,23 @@ def split_batch(x: Shaped[Array, "b *n"], over: Sequence[str] = BATCH_AXES) -> S
     return jax.lax.with_sharding_constraint(x, PartitionSpec(tuple(over)))
 
 
-def rows_together(x: Shaped[Array, "b *n d"]) -> int:
-    """Vectors in x of the devices that share one copy of the parameters."""
+def few_rows(x: Shaped[Array, "b *n d"], least: int) -> bool:
+    """Whether the devices that share one copy of the parameters have fewer than ``least`` vectors in x; no mesh: no."""
     mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(x.shape[:-1]) // (1 if mesh.empty else mesh.shape[BATCH_AXES[0]])
+    return not mesh.empty and math.prod(x.shape[:-1]) // mesh.shape[BATCH_AXES[0]] < least
+
+
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced inside runs on every platform: nobody's own kernels."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
 
 
 def attend(
@@ -99,10 +114,11 @@ def attend(
     """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel.
 
     cuDNN takes heads of at most 128 and no mask of one's own: a mask becomes a bias, and of a bias that differs between the
-    rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does.
+    rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does, and inside
+    ``portable`` everything.
     """
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    if platform() == "gpu" and half and q.shape[-1] <= 128 and mask is None:
+    if platform() == "gpu" and half and q.shape[-1] <= 128 and mask is None and not _portable.get():
         return attend_even(q, k, v, causal, "cudnn")
     return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="xla")
 
@@ -245,7 +261,7 @@ class Modulation(nn.Module):
         dense = Dense(self.count * self.width, self.dtype, kernel_init=nn.initializers.zeros, name="dense")
         # Where parameters are split either the matrix comes to the vectors or, if they are fewer than its rows, they to it.
         vectors = split_batch(nn.silu(condition))
-        over = BATCH_AXES[:1] if rows_together(vectors) < self.width else BATCH_AXES
+        over = BATCH_AXES[:1] if few_rows(vectors, self.width) else BATCH_AXES
         out = split_batch(split_batch(dense(split_batch(vectors, over)), over))
         return jnp.split(out[:, :, None], self.count, axis=-1)
 

@@ -90,4 +90,4 @@ class Drifting:
         return loss, info | sample_statistics(x, expert.chunk, expert.mask)
 
     def sample(self, generate, noise):
-        return generate(noise, self.guidance.told(len(noise)))
+        return generate(noise, self.guidance.told(noise))

@@ -57,6 +57,6 @@ class Guidance:
         usable = jnp.all(others(mask) >= mask[:, None], axis=(2, 3))
         return others(chunk), usable * ((alpha - 1) * (samples - 1) / self.negatives)[:, None]
 
-    def told(self, batch: int) -> Float[Array, "b 1"]:
-        """What the network is told when it acts."""
-        return jnp.full((batch, 1), jnp.log(self.alpha) if self.negatives else 0.0)
+    def told(self, noise: Float[Array, "b g h z"]) -> Float[Array, "b 1"]:
+        """What the network is told when it acts from this noise."""
+        return jnp.full((noise.shape[0], 1), jnp.log(self.alpha) if self.negatives else 0.0)

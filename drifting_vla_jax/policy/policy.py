@@ -1,122 +1,73 @@
-"""A trained policy: restore -> jit once per batch size -> infer.
+"""A policy: observations as they come over the wire in, chunks of poses out, whoever computes the network.
 
-Everything needed comes from the checkpoint: configuration, action statistics, cameras, weights; a frozen pretrained
-encoder comes from where the configuration says, and its hash must be the one the checkpoint remembers. An answer is one
-call of a compiled function: look, draw one chunk per request from its own seed, and on the host turn network units back
-into poses. Instructions are tokenised and encoded when first heard, then remembered. What a request gets does not depend
-on what else is in the batch.
+    check -> pad to a compiled batch size -> normalise -> two functions of arrays -> denormalise
+
+The two functions come from a checkpoint (``restore.py``) or from an exported artefact (``artefact.py``); everything else
+about an answer is here, once. Instructions are tokenised and encoded when first heard, then remembered. What a request
+gets does not depend on what else is in the batch. This module knows no network: it imports none of the models.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from drifting_vla_jax.config import config_hash
-from drifting_vla_jax.data.text import make_tokenizer
-from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.objective import make_objective
-from drifting_vla_jax.train import borrowed, sharding
-from drifting_vla_jax.train.checkpoint import Assets, CheckpointError, Checkpoints
-from drifting_vla_jax.train.partition import merge
-from drifting_vla_jax.train.step import answer
-from drifting_vla_jax.types import ACTION_DIM, Text
+from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.wire import protocol
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a policy computes with, on its device.
+
+    Attributes:
+      encode_text: tokens int32 [1 l] -> a pytree of arrays with a leading axis of 1: the instruction, encoded.
+      act: images uint8 [b v size size 3], state [b s], text (that pytree, of b instructions), seeds uint32 [b]
+        -> chunks [b h 10] in network units.
+    """
+
+    encode_text: Callable[[Int[np.ndarray, "1 l"]], Any]
+    act: Callable[..., Any]
 
 
 class Policy:
     """Answers observations with chunks of absolute end-effector targets.
 
     Attributes:
-      assets: configuration and statistics from the checkpoint.
       metadata: the wire's first message (DESIGN: "Wire").
       batch_sizes: compiled sizes, ascending; a batch is padded to the next one.
     """
 
     def __init__(
         self,
-        assets: Assets,
-        params: dict,
-        step: int,
+        network: Network,
+        tokenizer: Callable[[Sequence[str]], Int[np.ndarray, "n l"]],
+        actions: ActionSpace,
+        metadata: Mapping[str, Any],
         batch_sizes: Sequence[int] = (1,),
         text_cache: int = 256,
     ):
-        """A policy of these (whole) parameters, on the device where they lie; see ``restore``."""
-        config = assets.config
-        self.assets, self._params, self._unseeded = assets, params, 0
-        self.batch_sizes = tuple(batch_sizes)
-        self._sample, self._encode_text = jax.jit(functools.partial(answer, config=config)), jax.jit(self._text)
-        self._tokenizer = make_tokenizer(config)
-        self._heard = functools.lru_cache(text_cache)(self._hear)
-        self._tokens = functools.lru_cache(text_cache)(lambda prompt: self._tokenizer([prompt]))
-        self.metadata: dict[str, Any] = {
-            "cameras": list(config.env.cameras),
-            "image_size": config.env.image_size,
-            "history": config.model.history,
-            "history_stride": config.model.history_stride,
-            "state_dim": config.env.state_dim,
-            "horizon": config.action.horizon,
-            "action_dim": ACTION_DIM,
-            "prompts": list(assets.prompts),
-            "checkpoint_step": step,
-            "config_hash": config_hash(config),
-            "objective": config.objective.name,
-            "evaluations_per_chunk": make_objective(config).evaluations_per_chunk,
-            "control_hz": assets.control_hz,
-            "environment": config.env.name,
-            "frame_skip": config.env.frame_skip,
-        }
-
-    @classmethod
-    def restore(
-        cls,
-        workdir: str | Path,
-        step: str | int = "latest",
-        batch_sizes: Sequence[int] = (1,),
-        text_cache: int = 256,
-        encoders: Mapping[str, str] | None = None,
-    ) -> Policy:
-        """Loads the EMA weights of a run: the ``latest`` or ``best`` checkpoint, or the one of a step.
-
-        Args:
-          batch_sizes: sizes compiled, ascending.
-          text_cache: instructions remembered.
-          encoders: where pretrained encoders lie ("vision", "text"), if not where training had them.
-
-        Raises:
-          CheckpointError: there is none, not that one, or it is damaged.
-          HubError, ConversionError, ValueError: a pretrained encoder is not there, damaged, or another one.
+        """Args:
+        tokenizer: instructions -> ids; raises ValueError for one it cannot take.
+        actions: between poses and network units.
+        batch_sizes: ascending.
+        text_cache: instructions remembered.
         """
-        if not (Path(workdir) / "checkpoints").is_dir():
-            raise CheckpointError(f"no checkpoint in {workdir}; train first: --mode=train --workdir={workdir}")
-        checkpoints = Checkpoints(workdir)
-        number = {"latest": checkpoints.latest, "best": checkpoints.best}.get(step, lambda: int(step))()
-        if number is None:
-            raise CheckpointError(f"no checkpoint in {workdir}; train first: --mode=train --workdir={workdir}")
-        assets = checkpoints.restore_assets(number)
-        mesh = sharding.single_device_mesh()
-        config = assets.config.unlock()
-        for part, name in (encoders or {}).items():
-            config.model[part].name = name
-        params = checkpoints.restore_ema(number, config.lock(), mesh)
-        checkpoints.close()
-        pretrained = borrowed.load_encoders(config)
-        borrowed.check_identities(pretrained, assets.encoders)
-        params = merge(params, borrowed.borrow(config, pretrained, mesh, instructions=None).params)
-        return cls(assets, params, number, batch_sizes, text_cache)
+        self._act, self._encode_text = network.act, network.encode_text
+        self._actions, self._unseeded = actions, 0
+        self.metadata, self.batch_sizes = dict(metadata), tuple(batch_sizes)
+        self._heard = functools.lru_cache(text_cache)(self._hear)
+        self._tokens = functools.lru_cache(text_cache)(lambda prompt: tokenizer([prompt]))
 
-    def _text(self, params, tokens) -> Text:
-        return DriftingVLA(self.assets.config).apply({"params": params}, tokens, method="encode_text")
-
-    def _hear(self, prompt: str) -> Text:
+    def _hear(self, prompt: str) -> Any:
         """What the text encoder makes of one instruction, on the host."""
-        return jax.device_get(self._encode_text(self._params, self._tokens(prompt)))
+        return jax.device_get(self._encode_text(self._tokens(prompt)))
 
     def check(self, observation: dict) -> None:
         """Raises ValueError with one line if an observation (wire format) cannot be used."""
@@ -136,13 +87,12 @@ class Policy:
         n = len(observations)
         size = next(s for s in self.batch_sizes if s >= n)
         padded = [*observations, *[observations[-1]] * (size - n)]
-        cameras, actions = self.metadata["cameras"], self.assets.actions
-        images = np.stack([_stack_views(o["images"], cameras) for o in padded])
-        state = actions.normalise_state(np.stack([o["state"] for o in padded]))
+        images = np.stack([_stack_views(o["images"], self.metadata["cameras"]) for o in padded])
+        state = self._actions.normalise_state(np.stack([o["state"] for o in padded]))
         text = jax.tree.map(lambda *rows: np.concatenate(rows), *[self._heard(o["prompt"]) for o in padded])
         seeds = np.array([self._seed(o) for o in padded], np.uint32)
-        chunk = self._sample(self._params, images, state, text, seeds)
-        return actions.denormalise(np.asarray(chunk)[:n], actions.position(state[:n]))
+        chunk = np.asarray(self._act(images, state, text, seeds))[:n]
+        return self._actions.denormalise(chunk, self._actions.position(state[:n]))
 
     def _seed(self, observation: dict) -> int:
         if "seed" in observation:

@@ -2,7 +2,8 @@
 
     worker      python -m drifting_vla_jax.rollout.worker --help     runs its share of an episode list, resumable
     episode     run_episode                                          one episode: ask, act, judge
-    chunking    RecedingHorizon                                      which action of which chunk is executed now
+    execution   Execution, make_chunks                               which action of which chunk is executed now
+    realtime    RealTimePolicy                                       a robot's control loop: asks while it acts
     recorder    EpisodeLog, read_episodes, VideoWriter               episodes.jsonl and mp4
 
 Needs numpy, absl, tqdm, pillow, imageio-ffmpeg and one simulator; never jax, flax, tensorflow or torch.

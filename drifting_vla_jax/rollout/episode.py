@@ -14,16 +14,17 @@ Success is HELD: the task's condition was true for ``hold_steps`` control steps 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from drifting_vla_jax.envs.env import Env, EnvError
-from drifting_vla_jax.rollout.chunking import RecedingHorizon
+from drifting_vla_jax.rollout.execution import RECEDING, Execution, make_chunks
 from drifting_vla_jax.rollout.memory import ImageMemory
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class EpisodeSettings:
       max_steps: control steps at most.
       hold_steps: control steps of success in a row.
       history, history_stride: earlier images that the policy wants to see, and control steps between them.
+      execution: how chunks are executed.
     """
 
     execute: int
@@ -63,18 +65,37 @@ class EpisodeSettings:
     hold_steps: int
     history: int = 0
     history_stride: int = 1
+    execution: Execution = RECEDING
 
     @classmethod
-    def for_policy(cls, metadata: Mapping[str, Any], execute: int, max_steps: int, hold_steps: int) -> EpisodeSettings:
-        """Shown what the policy behind a server's metadata asks for."""
-        looks_back = metadata.get("history", 0), metadata.get("history_stride", 1)
-        return cls(execute, max_steps, hold_steps, *looks_back)
+    def for_policy(
+        cls,
+        metadata: Mapping[str, Any],
+        execute: int,
+        max_steps: int,
+        hold_steps: int,
+        execution: Execution = RECEDING,
+    ) -> EpisodeSettings:
+        """Shown what the policy behind a server's metadata asks for.
+
+        Raises:
+          ValueError: a number that cannot be, or chunks of this policy cannot be executed like this.
+        """
+        settings = cls(
+            execute, max_steps, hold_steps, metadata.get("history", 0), metadata.get("history_stride", 1), execution
+        )
+        execution.check(execute, metadata["horizon"])
+        return settings
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            least = 0 if name == "history" else 1
+        for name in ("execute", "max_steps", "hold_steps", "history", "history_stride"):
+            value, least = getattr(self, name), 0 if name == "history" else 1
             if value < least:
                 raise ValueError(f"{name} is {value}; expected at least {least}")
+
+    def identity(self) -> dict[str, Any]:
+        """All of it, without what this way of executing chunks does not read."""
+        return {**asdict(self), **self.execution.used()}
 
 
 class Asker(Protocol):
@@ -87,7 +108,9 @@ class Asker(Protocol):
 class EpisodeResult:
     """How an episode went. Times in milliseconds: one entry per request, the round trip as the robot sees it.
 
-    ``events`` counts what the simulator says it did to actions, e.g. "clipped" into its workspace.
+    ``events`` counts what the simulator says it did to actions, e.g. "clipped" into its workspace. ``delay_steps``, where
+    chunks are executed asynchronously: the same round trips in whole control steps. What the episode was run with is among
+    its settings.
     """
 
     instruction: str = ""
@@ -98,6 +121,7 @@ class EpisodeResult:
     round_trip_ms: list[float] = field(default_factory=list)
     infer_ms: list[float] = field(default_factory=list)
     events: Counter = field(default_factory=Counter)
+    delay_steps: list[int] = field(default_factory=list)
 
     @property
     def success(self) -> bool | None:
@@ -124,6 +148,7 @@ class EpisodeResult:
             "latency_ms": latency,
             "round_trip_ms": [round(t, 3) for t in times],
             "infer_ms": [round(t, 3) for t in self.infer_ms],
+            **({"delay_steps": self.delay_steps} if self.delay_steps else {}),
         }
 
 
@@ -173,7 +198,8 @@ def _act(
 ) -> None:
     """The control loop. Writes into ``result`` as it goes: an episode cut short by an error keeps its numbers."""
     observation, result.instruction = env.reset(spec.task, spec.variation, spec.seed)
-    chunks, memory = RecedingHorizon(settings.execute), ImageMemory(settings.history, settings.history_stride)
+    chunks = make_chunks(settings.execution, settings.execute)
+    memory = ImageMemory(settings.history, settings.history_stride)
     memory.see(observation.images)
     held = 0
     while result.steps < settings.max_steps:
@@ -184,6 +210,8 @@ def _act(
             seed = policy_seed(spec.seed, result.steps)
             request = {"images": memory.shown(), "state": observation.state}
             chunks.add(_ask(client, request | {"prompt": result.instruction, "seed": seed}, result))
+            if settings.execution.execution == "async":
+                result.delay_steps.append(math.ceil(result.round_trip_ms[-1] / 1000 * env.control_hz))
         action = chunks.next()
         render = chunks.needs_chunk or memory.needs_every_step
         step = env.step(action, render=render)

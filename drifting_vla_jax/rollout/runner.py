@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
+from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.rollout.queue import Claim, EpisodeQueue
 from drifting_vla_jax.wire.client import PolicyClient
 
@@ -52,6 +53,7 @@ class WorkerSettings:
     video_camera: str = ""
     video_size: int = 384
     worker: int = 0
+    execution: Execution = RECEDING
     server_wait: float = 10.0
     api_key: str | None = None
     env_options: Mapping[str, Any] = field(default_factory=dict)  # what only this simulator takes
@@ -89,10 +91,12 @@ def evaluation_identity(
     return {
         "environment": environment,
         "seed": seed,
-        **asdict(settings),
+        **settings.identity(),
         "frame_skip": frame_skip or metadata["frame_skip"],
         **{name: value for name, value in env_options.items() if name != "headless"},
         **{name: metadata[name] for name in names},
+        "num_samples": metadata.get("num_samples", 1),
+        "choose": metadata.get("choose", "first"),
     }
 
 
@@ -114,11 +118,7 @@ class Worker:
         EpisodeSettings(*how)  # nonsense is refused before anybody is called
         self._client = self._connect()
         self.metadata = self._client.metadata
-        self._episode_settings = EpisodeSettings.for_policy(self.metadata, *how)
-        if settings.execute > self.metadata["horizon"]:
-            raise ValueError(
-                f"execute is {settings.execute}; the policy's chunks have {self.metadata['horizon']} actions"
-            )
+        self._episode_settings = EpisodeSettings.for_policy(self.metadata, *how, settings.execution)
         self._frame_skip = settings.frame_skip or self.metadata["frame_skip"]
         self._env = self._make_env()
         for task in settings.tasks:

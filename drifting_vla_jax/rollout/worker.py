@@ -30,6 +30,7 @@ from absl import app, flags, logging
 
 from drifting_vla_jax.envs.env import EnvError
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
+from drifting_vla_jax.rollout.execution import EXECUTIONS, Execution
 from drifting_vla_jax.rollout.replay import Replayer, summary
 from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, run
 from drifting_vla_jax.wire.client import PolicyServerError
@@ -43,6 +44,11 @@ _EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", lowe
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of every task's first episode; choose one that no demonstration used.")
 _OUT = flags.DEFINE_string("out", None, "Folder for episodes.jsonl and videos.")
 _EXECUTE = flags.DEFINE_integer("execute", 8, "Actions executed of each chunk before the policy is asked again.")
+_EXECUTION = flags.DEFINE_enum("execution", "receding", EXECUTIONS, "How chunks are executed: rollout/execution.py.")
+_ENSEMBLE_DECAY = flags.DEFINE_float("ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n).")
+_LEAD_STEPS = flags.DEFINE_integer("lead_steps", 1, "async: asks so many steps before --execute actions are done.")
+_DELAY_STEPS = flags.DEFINE_integer("delay_steps", 1, "async: control steps that an answer takes.")
+_BLEND_STEPS = flags.DEFINE_integer("blend_steps", 1, "async: control steps from the old chunk to the new one.")
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 200, "Control steps after which an episode has failed.")
 _HOLD_STEPS = flags.DEFINE_integer("hold_steps", 10, "Control steps in a row that the task must stay solved.")
 _FRAME_SKIP = flags.DEFINE_integer("frame_skip", 0, "Simulator steps per action; 0 as the policy was trained.")
@@ -100,6 +106,13 @@ def settings_from_flags() -> WorkerSettings:
         video_camera=_VIDEO_CAMERA.value,
         video_size=_VIDEO_SIZE.value,
         worker=_WORKER.value,
+        execution=Execution(
+            execution=_EXECUTION.value,
+            ensemble_decay=_ENSEMBLE_DECAY.value,
+            lead_steps=_LEAD_STEPS.value,
+            delay_steps=_DELAY_STEPS.value,
+            blend_steps=_BLEND_STEPS.value,
+        ),
         server_wait=_SERVER_WAIT.value,
         api_key=os.environ.get(_API_KEY_ENV.value),
         env_options=env_options,

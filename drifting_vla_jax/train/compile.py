@@ -20,11 +20,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.train import sharding, topology
+from drifting_vla_jax.train.acting import answer
 from drifting_vla_jax.train.describe import Plan, make_plan, scaled, table
 from drifting_vla_jax.train.flops import flops
 from drifting_vla_jax.train.hlo import COLLECTIVES, Program
 from drifting_vla_jax.train.partition import is_borrowed, merge, split
-from drifting_vla_jax.train.step import answer, compile_train_step
+from drifting_vla_jax.train.step import compile_train_step
 from drifting_vla_jax.train.topology import GIB, Topology
 
 
@@ -99,7 +100,7 @@ def compile_policy(config: ConfigDict, mesh: Mesh) -> Compiled:
 
     def act(*args):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return answer(*args, config=config)
+            return answer(*args, config=config, samples=config.serve.num_samples, choose=config.serve.choose)
 
     shapes = _asked(plan, size)
     return _compile("policy call", size, mesh, jax.jit(act, in_shardings=sharding.replicated(mesh)), *shapes)

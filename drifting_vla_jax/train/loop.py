@@ -28,6 +28,7 @@ from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
+from drifting_vla_jax.train.rollouts import Rollouts
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
 from drifting_vla_jax.types import Batch
@@ -90,10 +91,18 @@ class _Run:
         self.validation = _validation_batches(dataset, self.assets, config, on_devices)
         self.train_step = compile_train_step(config, mesh)
         self.eval_step = compile_eval_step(config, mesh)
+        self.rollouts = Rollouts(config, workdir)
         if jax.process_index() == 0:
             config_lib.save(config, workdir)
 
     def loop(self, interrupted: Callable[[], bool]) -> None:
+        """Steps until the last one or until interrupted, with everything that comes beside them."""
+        try:
+            self._loop(interrupted)
+        finally:
+            self.rollouts.stop()
+
+    def _loop(self, interrupted: Callable[[], bool]) -> None:
         t, first = self.config.train, int(self.state.step)
         sinks = metrics.make_sinks(self.workdir, self.config, first)
         clock, window, validation = metrics.Clock(), [], None
@@ -113,7 +122,7 @@ class _Run:
                 if step % t.log_every == 0 or last:
                     line = self._finish_window(step, window, clock)
                     bar.set_postfix_str(_summary(line))
-                    sinks.write(step, line)
+                    sinks.write(step, line | self.rollouts.finished())
                     window = []
                 if step % t.eval_every == 0 or step == t.steps:
                     validation = self.validate()
@@ -121,11 +130,15 @@ class _Run:
                 if step % t.save_every == 0 or last:
                     distributed.doing(f"the checkpoint of step {step}")
                     self.checkpoints.save(self.state, self.batches.get_state(), self.assets, validation)
+                    self.rollouts.saved(step, last)
                     validation = None
                 if last:
                     break
         distributed.doing("the last checkpoint")
         self.checkpoints.wait()
+        found = {} if interrupted() else self.rollouts.close()
+        if found:
+            sinks.write(step, found)
         sinks.close()
         log.info("stopped at step %d of %d; checkpoint in %s", int(self.state.step), t.steps, self.checkpoints.folder)
 

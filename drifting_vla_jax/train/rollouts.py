@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class Rollouts:
     """``saved`` after every checkpoint, ``finished`` now and then, ``close`` at the end."""
 
     def __init__(self, config: ConfigDict, workdir: Path):
-        self._every, self._workdir = config.train.rollout_every, workdir
+        self._every = config.train.rollout_every if jax.process_index() == 0 else 0
+        self._workdir = workdir
         self._episodes = config.train.rollout_episodes
         self._process: subprocess.Popen | None = None
         self._step = 0
@@ -42,13 +44,9 @@ class Rollouts:
             else:
                 self._due = step
 
-    def finished(self, newest: int | None) -> dict[str, float]:
-        """Starts what is due once its checkpoint is on disk; returns what an evaluation found, or nothing.
-
-        Args:
-          newest: step of the newest complete checkpoint.
-        """
-        if self._due is not None and newest == self._due:
+    def finished(self) -> dict[str, float]:
+        """Starts what is due once its checkpoint is on disk whole; returns what an evaluation found, or nothing."""
+        if self._due is not None and (self._workdir / "checkpoints" / str(self._due)).is_dir():
             self._start(self._due)
             self._due = None
         if self._process is None or self._process.poll() is None:
@@ -60,12 +58,12 @@ class Rollouts:
         return _as_metrics(json.loads((self._out / "results.json").read_text()))
 
     def close(self) -> dict[str, float]:
-        """Waits for the evaluation that runs; returns what it found."""
-        self._due = None
+        """Waits for the evaluation that runs, or is due; returns what it found."""
+        self.finished()
         if self._process and self._process.poll() is None:
             log.info("waiting for the evaluation of step %d (Ctrl-C leaves it)", self._step)
             self._process.wait()
-        return self.finished(None)
+        return self.finished()
 
     def stop(self) -> None:
         """Ends the evaluation that runs; the same checkpoint's evaluation goes on where it was."""
@@ -92,9 +90,9 @@ class Rollouts:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, "JAX_PLATFORMS": "cpu"},  # accelerators are busy training
-                preexec_fn=lambda: os.nice(10),
                 start_new_session=True,  # a Ctrl-C meant for the training is not one for it
             )
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)  # what trains goes first
 
 
 def _as_metrics(results: dict) -> dict[str, float]:

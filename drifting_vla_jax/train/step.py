@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8, UInt32
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.models.layers import split_batch
@@ -24,7 +24,7 @@ from drifting_vla_jax.train.borrowed import NOTHING, Borrowed
 from drifting_vla_jax.train.optimizer import make_optimizer, schedule
 from drifting_vla_jax.train.partition import merge, split_learned
 from drifting_vla_jax.train.state import TrainState, abstract_state
-from drifting_vla_jax.types import Batch, Observation, Text
+from drifting_vla_jax.types import Batch, Observation
 
 Metrics = dict[str, Array]
 
@@ -126,26 +126,6 @@ def sample_chunks(
         return model.apply({"params": params}, context, noise, time, method=model.generate)
 
     return make_objective(config).sample(generate, noise)
-
-
-def answer(
-    params: dict,
-    images: UInt8[Array, "b v height width 3"],
-    state: Float[Array, "b s"],
-    text: Text,
-    seeds: UInt32[Array, " b"],
-    config: ConfigDict,
-) -> Float[Array, "b h a"]:
-    """A policy's call: one chunk per observation in network units, each from its own seed, whatever else is in the batch.
-
-    Args:
-      params: of the whole network.
-      text: the instruction of each observation, encoded.
-    """
-    shape = (1, config.action.horizon, config.model.noise_dim)
-    noise = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
-    observation = Observation(images=images, state=state, prompt=jnp.arange(len(images)), text=text)
-    return sample_chunks(params, observation, noise, config)[:, 0]
 
 
 def train_step(

@@ -81,7 +81,7 @@ def test_nothing_that_trains_evaluates_or_serves_imports_tensorflow_or_torch(dat
 import sys
 from drifting_vla_jax.data.dataset import DataSet
 assert DataSet({str(dataset_path)!r}, ("front",)).split("train").images(3).shape == (1, {SIZE}, {SIZE}, 3)
-import drifting_vla_jax.main, drifting_vla_jax.train.loop, drifting_vla_jax.policy.policy
+import drifting_vla_jax.main, drifting_vla_jax.train.loop, drifting_vla_jax.policy.restore
 import drifting_vla_jax.serve.server, drifting_vla_jax.evaluate.evaluation, drifting_vla_jax.data.pipeline
 loaded = sorted({{"tensorflow", "torch"}} & set(sys.modules))
 assert not loaded, loaded

@@ -1,7 +1,7 @@
 """The table a person reads: every task, the interval, and a word about what is not in the rate."""
 
 from drifting_vla_jax.evaluate.statistics import summarize
-from drifting_vla_jax.evaluate.table import format_results
+from drifting_vla_jax.evaluate.table import format_results, format_sweep
 
 SETTINGS = {
     "checkpoint_step": 800,
@@ -48,3 +48,12 @@ def test_nothing_measured_is_still_a_table():
     nothing = episode("a", None, "server_lost") | {"round_trip_ms": [], "infer_ms": []}
     text = format_results(summarize([nothing], SETTINGS))
     assert "mean over tasks -" in text and "round trip" not in text
+
+
+def test_success_against_the_number_of_actions_executed():
+    good = [episode("a", True, "success")] * 20
+    bad = [episode("a", False, "time_limit")] * 10 + [episode("b", True, "success")] * 20
+    text = format_sweep({1: summarize(good, SETTINGS), 4: summarize(bad, SETTINGS)})
+    assert row(text, "      1") == "20 / 20 100.0 % 83.9 - 100.0 % 100.0 % 31 100.0 % 4.0 ms"
+    assert row(text, "      4").startswith("20 / 30 66.7 % 48.8 - 80.8 %") and "50.0 %" in row(text, "      4")
+    assert max(map(len, text.splitlines())) <= 120

@@ -15,6 +15,7 @@ from drifting_vla_jax.models.layers import (
     attend_even,
     normalise,
     platform,
+    portable,
     rope,
     sinusoid,
     space_to_depth,
@@ -140,6 +141,18 @@ def test_attention_is_told_what_it_is_compiled_for_by_the_mesh():
     assert platform() == "cpu"
     with jax.sharding.use_abstract_mesh(mesh):
         assert platform() == "gpu"
+
+
+def test_what_is_portable_has_nobodys_own_kernels():
+    """Traced for a GPU in half precision, which cuDNN would take."""
+    device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    mesh = jax.sharding.AbstractMesh((1, 1), ("data", "fsdp"), abstract_device=device)
+    q, k, v = (draw(i, 1, 4, 2, 8).astype(jnp.bfloat16) for i in range(3))
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert "cudnn" in str(jax.make_jaxpr(lambda *x: attend(*x))(q, k, v))
+        with portable():
+            assert "cudnn" not in str(jax.make_jaxpr(lambda *x: attend(*x))(q, k, v))
+        assert "cudnn" in str(jax.make_jaxpr(lambda *x: attend(*x))(q, k, v))
 
 
 def test_scanned_layers_are_the_layers_one_after_the_other():

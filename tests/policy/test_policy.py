@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.train import loop
 from drifting_vla_jax.train.checkpoint import CheckpointError
@@ -13,14 +13,19 @@ from tests.small import CAMERAS, SIZE, small_config, write_dataset
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
+def run(tmp_path_factory):
     """Two steps of training; the data set is moved away before the policy is restored."""
     config, data, run = small_config(), tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run")
     config.data.path = str(write_dataset(data, episodes=6))
     config.train.steps, config.train.warmup_steps, config.train.eval_every, config.train.save_every = 2, 1, 2, 2
     loop.train(config, run, jax.devices()[:1])
     data.rename(data.with_name("gone"))
-    return Policy.restore(run, batch_sizes=(1, 4))
+    return run
+
+
+@pytest.fixture(scope="module")
+def policy(run):
+    return restore(run, batch_sizes=(1, 4))
 
 
 def observation(index: int, **more) -> dict:
@@ -54,6 +59,19 @@ def test_without_a_seed_every_answer_is_drawn_anew(policy):
     assert np.abs(policy.infer([unseeded]) - policy.infer([unseeded])).max() > 1e-5
 
 
+def test_several_samples_of_which_one_acts(policy, run):
+    """The first is the one that is drawn alone; the one nearest to the mean is the same in any company."""
+    alone = policy.infer([observation(1)])[0]
+    first = restore(run, batch_sizes=(1,), num_samples=5)
+    np.testing.assert_allclose(first.infer([observation(1)])[0], alone, atol=1e-5)
+    typical = restore(run, batch_sizes=(1, 4), num_samples=5, choose="nearest_mean")
+    assert (typical.metadata["num_samples"], typical.metadata["choose"]) == (5, "nearest_mean")
+    chosen = np.stack([typical.infer([observation(i)])[0] for i in range(4)])
+    together = typical.infer([observation(i) for i in range(4)])
+    np.testing.assert_allclose(chosen, together, atol=1e-5)
+    assert np.abs(chosen - policy.infer([observation(i) for i in range(4)])).max() > 1e-5  # not always the first
+
+
 def test_what_clients_are_told(policy):
     told = policy.metadata
     assert told["cameras"] == list(CAMERAS) and told["image_size"] == SIZE and told["horizon"] == 4
@@ -78,13 +96,12 @@ def test_an_observation_that_cannot_be_used_is_refused(policy, change, message):
 
 def test_nothing_to_restore(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in .*; train first"):
-        Policy.restore(tmp_path)
+        restore(tmp_path)
 
 
-def test_a_step_that_is_not_there(policy, tmp_path_factory):
-    run = next(path for path in tmp_path_factory.getbasetemp().iterdir() if (path / "checkpoints").is_dir())
+def test_a_step_that_is_not_there(run):
     with pytest.raises(CheckpointError, match="no checkpoint of step 7 .* there are: 2"):
-        Policy.restore(run, step=7)
+        restore(run, step=7)
 
 
 @pytest.mark.slow
@@ -94,7 +111,7 @@ def test_a_policy_that_looks_back_acts_in_a_simulator(tmp_path, dataset_path):
     config.data.path, config.model.history, config.model.history_stride = str(dataset_path), 1, 2
     config.train.steps, config.train.warmup_steps, config.train.eval_every, config.train.save_every = 2, 1, 2, 2
     loop.train(config, tmp_path, jax.devices()[:1])
-    policy, shapes = Policy.restore(tmp_path), []
+    policy, shapes = restore(tmp_path), []
 
     class Client:
         def infer(self, request):

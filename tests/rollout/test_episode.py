@@ -5,6 +5,7 @@ import pytest
 
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, policy_seed, run_episode
+from drifting_vla_jax.rollout.execution import RECEDING, Execution
 
 SPEC = EpisodeSpec(task="reach", variation=0, seed=5, index=0)
 HORIZON = 4
@@ -44,13 +45,14 @@ class CountingClient:
     def infer(self, observation):
         self.requests.append(observation)
         actions = np.zeros((HORIZON, 8), np.float32)
+        actions[:, 6] = 1
         actions[:, 0], actions[:, 1] = observation["state"][0], np.arange(HORIZON)
         return {"actions": actions, "server_timing": {"infer_ms": 2.0}}
 
 
-def play(script, *, execute=2, hold_steps=2, done=None):
+def play(script, *, execute=2, hold_steps=2, done=None, execution=RECEDING):
     env, client = ScriptedEnv(script, done), CountingClient()
-    settings = EpisodeSettings(execute=execute, max_steps=len(script), hold_steps=hold_steps)
+    settings = EpisodeSettings(execute, max_steps=len(script), hold_steps=hold_steps, execution=execution)
     return run_episode(env, client, SPEC, settings), env, client
 
 
@@ -113,6 +115,54 @@ def test_images_are_rendered_only_where_the_policy_is_asked():
 def test_actions_are_executed_in_the_chunks_order():
     _, env, _ = play([False] * 5, execute=2)
     assert [(a[0], a[1]) for a in env.actions] == [(0, 0), (0, 1), (2, 0), (2, 1), (4, 0)]
+
+
+def test_an_ensemble_asks_and_renders_at_every_step():
+    _, env, client = play([False] * 3, execute=1, execution=Execution("ensemble"))
+    assert len(client.requests) == 3 and env.renders == [True] * 3
+    np.testing.assert_allclose([a[0] for a in env.actions], [0, 0.5, 1])  # of the steps of the questions
+    np.testing.assert_allclose([a[1] for a in env.actions], [0, 0.5, 1])  # of the places in the chunks
+
+
+def test_an_asynchronous_episode_acts_on_what_was_seen_earlier():
+    """Execute 2, asked 1 step ahead, 1 step late: images of steps 1, 3, ... are rendered and act from 2, 4, ... on."""
+    execution = Execution("async", lead_steps=1, delay_steps=1)
+    result, env, client = play([False] * 6, execution=execution)
+    assert [r["state"][0] for r in client.requests] == [0, 1, 3, 5]
+    assert env.renders == [True, False, True, False, True, False]
+    assert [(a[0], a[1]) for a in env.actions] == [(0, 0), (0, 1), (1, 1), (1, 2), (3, 1), (3, 2)]
+    line = result.line(SPEC)
+    assert line["delay_steps"] == [1, 1, 1, 1]  # a round trip of microseconds, in whole control steps of 50 ms
+    assert "delay_steps" not in play([False])[0].line(SPEC)
+
+
+@pytest.mark.parametrize(
+    "execution", [RECEDING, Execution("ensemble", 0.1), Execution("async", lead_steps=1, delay_steps=1, blend_steps=1)]
+)
+def test_every_way_of_executing_chunks_reaches_the_goal(execution):
+    """The dummy simulator and a policy that knows the way: straight to the ball whose colour it is told, half way a step."""
+    env = envs.make("dummy", cameras=("front",), image_size=16, frame_skip=1)
+    goals = []
+
+    class Guide:
+        def infer(self, observation):
+            hand = observation["state"][:3].astype(float)
+            share = 1 - 0.5 ** np.arange(1, 1 + HORIZON)[:, None]
+            path = hand + share * (goals[0] - hand)
+            rest = np.tile([0, 0, 0, 1, 1], (HORIZON, 1))
+            return {"actions": np.float32(np.concatenate([path, rest], 1)), "server_timing": {"infer_ms": 0.0}}
+
+    settings = EpisodeSettings(execute=2, max_steps=40, hold_steps=3, execution=execution)
+    spec = EpisodeSpec(env.tasks[0], 0, 3, 0)
+    env.reset(spec.task, spec.variation, spec.seed)
+    goals.append(env._goal)
+    lines = [run_episode(env, Guide(), spec, settings).line(spec) for _ in range(2)]
+    assert lines[0]["success"]
+    for line in lines:
+        for measured in ("round_trip_ms", "latency_ms", "delay_steps"):
+            line.pop(measured, None)
+    assert lines[0] == lines[1]
+    env.close()
 
 
 def test_requests_carry_instruction_and_a_seed_of_their_own():

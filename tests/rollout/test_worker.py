@@ -1,5 +1,6 @@
 """The worker's command in a process that cannot import the learner's packages."""
 
+import json
 import os
 import subprocess
 import sys
@@ -86,6 +87,23 @@ def test_episodes_run_without_the_learners_packages_and_resume(tmp_path):
         assert read_episodes(tmp_path / "episodes.jsonl") == lines
 
 
+@pytest.mark.slow
+def test_the_way_of_executing_chunks_is_part_of_what_was_evaluated(tmp_path):
+    """Asked at steps 0, 1, 3, 5: twice executed, one step ahead, one step late."""
+    with PolicyServer(OddPolicy(), port=0, batch_deadline_ms=1) as server:
+        flags = [f"--server=ws://127.0.0.1:{server.port}", "--env=fake", "--tasks=reach", f"--out={tmp_path}"]
+        flags += ["--episodes=1", "--execute=2", "--max_steps=6", "--blend_steps=0", "--ensemble_decay=0.5"]
+        done = worker(*flags, "--execution=async")
+        assert done.returncode == 0, done.stderr
+        (line,) = read_episodes(tmp_path / "episodes.jsonl")
+        assert line["steps"] == 6 and len(line["infer_ms"]) == len(line["delay_steps"]) == 4
+        settings = json.loads((tmp_path / "settings.json").read_text())
+        assert (settings["execution"], settings["delay_steps"], settings["blend_steps"]) == ("async", 1, 0)
+        assert "ensemble_decay" not in settings
+        other = worker(*flags, "--execution=async", "--delay_steps=0")
+        assert other.returncode == 2 and "delay_steps 1, this one has 0" in other.stderr
+
+
 BASE = ("--server=ws://127.0.0.1:9", "--env=fake", "--tasks=reach", "--out=unused", "--server_wait=0")
 
 
@@ -112,6 +130,7 @@ def test_bad_input_is_one_line_and_a_code(tmp_path, monkeypatch, arguments, code
         (["--seed=-1"], "--seed is -1"),
         (["--variations=a"], "--variations is 'a'"),
         (["--hold_steps=0"], "hold_steps is 0"),
+        (["--blend_steps=-1"], "blend_steps is -1; expected 0 or more"),
         (["extra"], "unexpected argument 'extra'"),
         (["--server=localhost:80"], "expected ws://HOST:PORT"),
     ],

@@ -14,7 +14,7 @@ from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.text import ClipTokenizer, make_tokenizer
 from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.clip_text import ClipText
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import borrowed, loop, sharding
 from drifting_vla_jax.train.borrowed import borrow, load_encoders
 from drifting_vla_jax.train.state import create_state, init_state
@@ -129,7 +129,7 @@ def test_a_run_names_its_encoders_and_does_not_save_them(config, run, encoders, 
     assets = json.loads((step / "assets" / "metadata").read_text())
     assert assets["encoders"] == {part: pretrained.load(name).hash for part, name in encoders.items()}
 
-    policy = Policy.restore(run)
+    policy = restore(run)
     assert np.isfinite(policy.infer([observation(0)])).all()
     config.train.steps = 3
     loop.train(config, run, jax.devices()[:1])  # resumes
@@ -139,7 +139,7 @@ def test_a_run_names_its_encoders_and_does_not_save_them(config, run, encoders, 
     other = dataclasses.replace(other, params=params, hash=pretrained.identity(other.architecture, params))
     pretrained.write(other, tmp_path / "other")
     with pytest.raises(ValueError, match=r"trained with a vision encoder of hash \w+; .*other is \w+: bring the same"):
-        Policy.restore(run, encoders={"vision": str(tmp_path / "other")})
+        restore(run, encoders={"vision": str(tmp_path / "other")})
     config.model.vision.name = str(tmp_path / "other")
     with pytest.raises(ValueError, match="bring the same weights"):
         loop.train(config, run, jax.devices()[:1])
@@ -147,7 +147,7 @@ def test_a_run_names_its_encoders_and_does_not_save_them(config, run, encoders, 
 
 @pytest.mark.slow
 def test_in_a_steady_state_text_is_neither_tokenised_nor_encoded(run, monkeypatch):
-    policy, calls = Policy.restore(run, batch_sizes=(1, 2)), []
+    policy, calls = restore(run, batch_sizes=(1, 2)), []
     tokenise, encode = ClipTokenizer.__call__, policy._encode_text
     monkeypatch.setattr(ClipTokenizer, "__call__", lambda *a: calls.append("tokenise") or tokenise(*a))
     monkeypatch.setattr(policy, "_encode_text", lambda *a: calls.append("encode") or encode(*a))

@@ -13,7 +13,7 @@ import pytest
 
 from drifting_vla_jax.config import to_json
 from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.checkpoint import BEST_METRIC, Assets, CheckpointError, Checkpoints
@@ -162,7 +162,7 @@ def test_reading_leaves_what_another_process_is_writing(saved):
     """Evaluating a run that is still training must not clean up the checkpoint in the making."""
     writing = saved[0] / "checkpoints" / "4.orbax-checkpoint-tmp"
     writing.mkdir()
-    policy = Policy.restore(saved[0])
+    policy = restore(saved[0])
     assert policy.metadata["checkpoint_step"] == 3 and writing.is_dir()
     training = Checkpoints(saved[0], keep=1)  # a training start clears it away, in the background
     assert training.latest() == 3

@@ -1,0 +1,95 @@
+"""Evaluations as a configuration asks for them; and, as a command, that of a checkpoint by the configuration it was trained with.
+
+    python -m drifting_vla_jax.evaluate.checkpoint --workdir=runs/mine --step=2000 --episodes=10 --out=DIR
+
+Training starts this command beside itself (``train.rollouts``); ``main --mode=eval`` calls the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from drifting_vla_jax import cli
+from drifting_vla_jax.config import validate
+from drifting_vla_jax.evaluate.evaluation import evaluate
+from drifting_vla_jax.evaluate.table import format_results
+from drifting_vla_jax.rollout.execution import Execution
+from drifting_vla_jax.serve.server import Policy
+
+FLAGS = flags.FLAGS
+
+
+def batch_sizes(config: ConfigDict) -> tuple[int, ...]:
+    """What a policy is compiled for that is to be evaluated."""
+    return (1,) if config.eval.repeatable else tuple(config.serve.batch_sizes)
+
+
+def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[str, Any]:
+    """``evaluate`` with the sections ``env``, ``eval`` and ``serve``."""
+    e = config.eval
+    return evaluate(
+        policy,
+        out=out,
+        environment=config.env.name,
+        tasks=config.env.tasks,
+        episodes_per_task=e.episodes,
+        workers=e.workers,
+        seed=e.seed,
+        execute=e.execute,
+        max_steps=e.max_steps,
+        hold_steps=e.hold_steps,
+        execution=Execution(e.execution, e.ensemble_decay, e.lead_steps, e.delay_steps, e.blend_steps),
+        frame_skip=policy.metadata["frame_skip"],
+        env_options={**config.env.rlbench, "demos": e.demos} if config.env.name == "rlbench" else {},
+        episode_seconds=e.episode_seconds,
+        videos=e.videos,
+        video_camera=e.video_camera,
+        batch_deadline_ms=config.serve.batch_deadline_ms,
+    )
+
+
+def folder(policy: Policy, config: ConfigDict, workdir: Path) -> Path:
+    """Where the evaluation of this policy lies in its run."""
+    e = config.eval
+    name = f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
+    return workdir / "eval" / (name if e.execution == "receding" else f"{name}-{e.execution}")
+
+
+def sweep(policy: Policy, config: ConfigDict, workdir: Path, execute: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Results for every number of actions executed of a chunk, each evaluation in a folder of its own.
+
+    Raises:
+      ConfigError: a chunk does not have that many.
+    """
+    results, chosen = {}, sorted(set(execute))
+    for value in chosen:
+        config.eval.execute = value
+        validate(config)
+    for value in chosen:
+        config.eval.execute = value
+        out = folder(policy, config, workdir)
+        results[value] = evaluate_configured(policy, config, out.with_name(f"{out.name}-execute{value}"))
+    return results
+
+
+def main(_) -> None:
+    from drifting_vla_jax.policy.restore import load, make_policy
+
+    trained = load(FLAGS.workdir, FLAGS.step)
+    config = trained.assets.config
+    config.eval.episodes, config.eval.videos = FLAGS.episodes, 0
+    policy = make_policy(trained, batch_sizes(config), config.serve.text_cache)
+    print(format_results(evaluate_configured(policy, config, Path(FLAGS.out))))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "directory of the run", required=True)
+    flags.DEFINE_string("step", "latest", "which checkpoint, latest | best | a number")
+    flags.DEFINE_integer("episodes", 10, "of every task", lower_bound=1)
+    flags.DEFINE_string("out", None, "folder of the evaluation", required=True)
+    cli.run(main)

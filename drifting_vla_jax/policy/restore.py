@@ -1,0 +1,138 @@
+"""A policy from a checkpoint: restore -> jit once per batch size.
+
+Everything needed comes from the checkpoint: configuration, action statistics, cameras, weights; a frozen pretrained
+encoder comes from where the configuration says, and its hash must be the one the checkpoint remembers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from drifting_vla_jax.config import config_hash
+from drifting_vla_jax.data.text import make_tokenizer
+from drifting_vla_jax.models.vla import make_text
+from drifting_vla_jax.objectives.objective import make_objective
+from drifting_vla_jax.policy.policy import Network, Policy
+from drifting_vla_jax.train import borrowed, sharding
+from drifting_vla_jax.train.acting import answer
+from drifting_vla_jax.train.checkpoint import Assets, CheckpointError, Checkpoints
+from drifting_vla_jax.train.partition import merge
+from drifting_vla_jax.types import ACTION_DIM, Text
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint holds for acting.
+
+    Attributes:
+      assets: configuration and statistics.
+      params: EMA weights of the whole network, frozen encoders included, on the device.
+      step: optimiser steps behind them.
+    """
+
+    assets: Assets
+    params: dict
+    step: int
+
+    def metadata(self, num_samples: int = 1, choose: str = "first") -> dict[str, Any]:
+        """The wire's first message."""
+        config = self.assets.config
+        return {
+            "cameras": list(config.env.cameras),
+            "image_size": config.env.image_size,
+            "history": config.model.history,
+            "history_stride": config.model.history_stride,
+            "state_dim": config.env.state_dim,
+            "horizon": config.action.horizon,
+            "action_dim": ACTION_DIM,
+            "prompts": list(self.assets.prompts),
+            "checkpoint_step": self.step,
+            "config_hash": config_hash(config),
+            "objective": config.objective.name,
+            "evaluations_per_chunk": make_objective(config).evaluations_per_chunk,
+            "num_samples": num_samples,
+            "choose": choose,
+            "control_hz": self.assets.control_hz,
+            "environment": config.env.name,
+            "frame_skip": config.env.frame_skip,
+        }
+
+    def encode_text(self, params: dict, tokens) -> Text:
+        """Token ids [u l] -> ``Text``; of the parameters only those under "text" are read, which ``act`` leaves alone."""
+        return make_text(self.assets.config).apply({"params": params["text"]}, tokens)
+
+    def act(self, params: dict, images, state, text: Text, seeds, *, num_samples: int = 1, choose: str = "first"):
+        """One call of the network, see ``train.acting.answer``."""
+        how = {"samples": num_samples, "choose": choose, "active": self.assets.actions.active}
+        return answer(params, images, state, text, seeds, config=self.assets.config, **how)
+
+
+def restore(
+    workdir: str | Path,
+    step: str | int = "latest",
+    batch_sizes: Sequence[int] = (1,),
+    text_cache: int = 256,
+    encoders: Mapping[str, str] | None = None,
+    num_samples: int = 1,
+    choose: str = "first",
+) -> Policy:
+    """The policy of a run's checkpoint.
+
+    Args:
+      step, encoders: see ``load``.
+      batch_sizes: sizes compiled, ascending.
+      text_cache: instructions remembered.
+      num_samples, choose: chunks drawn per observation and which of them acts, see ``train.acting``.
+    """
+    return make_policy(load(workdir, step, encoders), batch_sizes, text_cache, num_samples, choose)
+
+
+def make_policy(
+    trained: Trained,
+    batch_sizes: Sequence[int] = (1,),
+    text_cache: int = 256,
+    num_samples: int = 1,
+    choose: str = "first",
+) -> Policy:
+    """A policy of these weights, on the device where they lie."""
+    how = {"num_samples": num_samples, "choose": choose}
+    act, encode = jax.jit(functools.partial(trained.act, **how)), jax.jit(trained.encode_text)
+    network = Network(functools.partial(encode, trained.params), functools.partial(act, trained.params))
+    tokenizer = make_tokenizer(trained.assets.config)
+    return Policy(network, tokenizer, trained.assets.actions, trained.metadata(**how), batch_sizes, text_cache)
+
+
+def load(workdir: str | Path, step: str | int = "latest", encoders: Mapping[str, str] | None = None) -> Trained:
+    """The EMA weights of a run: of the ``latest`` or ``best`` checkpoint, or of a step.
+
+    Args:
+      encoders: where pretrained encoders lie ("vision", "text"), if not where training had them.
+
+    Raises:
+      CheckpointError: there is none, not that one, or it is damaged.
+      HubError, ConversionError, ValueError: a pretrained encoder is not there, damaged, or another one.
+    """
+    nothing = f"no checkpoint in {workdir}; train first: --mode=train --workdir={workdir}"
+    if not (Path(workdir) / "checkpoints").is_dir():
+        raise CheckpointError(nothing)
+    checkpoints = Checkpoints(workdir)
+    number = {"latest": checkpoints.latest, "best": checkpoints.best}.get(step, lambda: int(step))()
+    if number is None:
+        raise CheckpointError(nothing)
+    assets = checkpoints.restore_assets(number)
+    mesh = sharding.single_device_mesh()
+    config = assets.config.unlock()
+    for part, name in (encoders or {}).items():
+        config.model[part].name = name
+    params = checkpoints.restore_ema(number, config.lock(), mesh)
+    checkpoints.close()
+    pretrained = borrowed.load_encoders(config)
+    borrowed.check_identities(pretrained, assets.encoders)
+    params = merge(params, borrowed.borrow(config, pretrained, mesh, instructions=None).params)
+    return Trained(assets, params, number)

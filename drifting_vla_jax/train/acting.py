@@ -1,0 +1,63 @@
+"""What a policy computes: observations and seeds in, one chunk for each out, whatever else is in the batch.
+
+Several samples may be drawn for an observation, all in one call, and one of them acts:
+
+    first         the first drawn
+    nearest_mean  argmin_i |x_i - mean_j x_j|^2, in network units over the entries that vary in the data. Of samples that
+                  agree it is a typical one; unlike their mean it is always a chunk that the network itself gave
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt8, UInt32
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.train.step import sample_chunks
+from drifting_vla_jax.types import CHOICES, Observation, Text
+
+
+def answer(
+    params: dict,
+    images: UInt8[Array, "b v height width 3"],
+    state: Float[Array, "b s"],
+    text: Text,
+    seeds: UInt32[Array, " b"],
+    *,
+    config: ConfigDict,
+    samples: int = 1,
+    choose: str = "first",
+    active: Bool[Array, "h a"] | None = None,
+) -> Float[Array, "b h a"]:
+    """A policy's call: one chunk per observation in network units, each from its own seed.
+
+    Args:
+      params: of the whole network.
+      text: the instruction of each observation, encoded.
+      samples: drawn per observation; the first is the same however many follow.
+      choose: which of them acts, see above.
+      active: entries that vary in the data; None: all.
+    """
+    shape = (samples, config.action.horizon, config.model.noise_dim)
+    noise = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
+    observation = Observation(images=images, state=state, prompt=jnp.arange(images.shape[0]), text=text)
+    return pick(sample_chunks(params, observation, noise, config), choose, active)
+
+
+def pick(
+    chunks: Float[Array, "b g h a"], choose: str, active: Bool[Array, "h a"] | None = None
+) -> Float[Array, "b h a"]:
+    """One of the g samples of every observation.
+
+    Raises:
+      ValueError: unknown rule.
+    """
+    if choose not in CHOICES:
+        raise ValueError(f"unknown choice {choose!r} among samples; expected {' or '.join(CHOICES)}")
+    if choose == "first" or chunks.shape[1] == 1:
+        return chunks[:, 0]
+    deviation = jnp.square(chunks - jnp.mean(chunks, axis=1, keepdims=True))
+    distance = jnp.sum(deviation if active is None else deviation * active, axis=(2, 3))
+    nearest = jnp.argmin(distance, axis=1)
+    return jnp.take_along_axis(chunks, nearest[:, None, None, None], axis=1)[:, 0]

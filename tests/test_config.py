@@ -1,0 +1,31 @@
+"""What a type cannot say about a configuration is said before anything starts, in the user's words."""
+
+import pytest
+
+from configs import base
+from drifting_vla_jax import config as config_lib
+from drifting_vla_jax.config import ConfigError, validate
+from drifting_vla_jax.rollout import execution
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"serve.num_samples": 0}, "config.serve.num_samples is 0; expected at least 1"),
+        ({"serve.choose": "best"}, "config.serve.choose is 'best'; expected first or nearest_mean"),
+        ({"serve.choose": "nearest_mean", "serve.num_samples": 2}, "nearest_mean of 2 samples; of fewer than 3"),
+        ({"eval.execution": "fast"}, "config.eval.execution is 'fast'; expected receding or ensemble or async"),
+        ({"eval.ensemble_decay": -0.1}, "config.eval.ensemble_decay is -0.1; expected 0 or more"),
+        ({"eval.execution": "async", "eval.lead_steps": 5}, "lead_steps 5 is more than the actions executed, .* 4"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(changes, message):
+    config = base.get_config()
+    validate(config)
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ConfigError, match=message):
+        validate(config)
+
+
+def test_the_rollout_side_knows_the_same_ways_of_executing_chunks():
+    assert config_lib.EXECUTIONS == execution.EXECUTIONS
