@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 from ml_collections import ConfigDict
 
@@ -28,7 +29,7 @@ def answer(
     config: ConfigDict,
     samples: int = 1,
     choose: str = "first",
-    active: Bool[Array, "h a"] | None = None,
+    active: Bool[np.ndarray, "h a"] | None = None,
 ) -> Float[Array, "b h a"]:
     """A policy's call: one chunk per observation in network units, each from its own seed.
 
@@ -46,7 +47,7 @@ def answer(
 
 
 def pick(
-    chunks: Float[Array, "b g h a"], choose: str, active: Bool[Array, "h a"] | None = None
+    chunks: Float[Array, "b g h a"], choose: str, active: Bool[np.ndarray, "h a"] | None = None
 ) -> Float[Array, "b h a"]:
     """One of the g samples of every observation.
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from drifting_vla_jax.models import layers
 from drifting_vla_jax.models.dit import DiT, DiTBlock
 from drifting_vla_jax.models.layers import (
     Attention,
@@ -143,16 +144,17 @@ def test_attention_is_told_what_it_is_compiled_for_by_the_mesh():
         assert platform() == "gpu"
 
 
-def test_what_is_portable_has_nobodys_own_kernels():
+def test_what_is_portable_has_nobodys_own_kernels(monkeypatch):
     """Traced for a GPU in half precision, which cuDNN would take."""
-    device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
-    mesh = jax.sharding.AbstractMesh((1, 1), ("data", "fsdp"), abstract_device=device)
+    asked = []
+    monkeypatch.setattr(layers, "platform", lambda: "gpu")
+    monkeypatch.setattr(layers, "attend_even", lambda q, k, v, causal, name: asked.append(name) or q)
     q, k, v = (draw(i, 1, 4, 2, 8).astype(jnp.bfloat16) for i in range(3))
-    with jax.sharding.use_abstract_mesh(mesh):
-        assert "cudnn" in str(jax.make_jaxpr(lambda *x: attend(*x))(q, k, v))
-        with portable():
-            assert "cudnn" not in str(jax.make_jaxpr(lambda *x: attend(*x))(q, k, v))
-        assert "cudnn" in str(jax.make_jaxpr(lambda *x: attend(*x))(q, k, v))
+    with portable():
+        attend(q, k, v)
+    assert asked == []
+    attend(q, k, v)
+    assert asked == ["cudnn"]
 
 
 def test_scanned_layers_are_the_layers_one_after_the_other():

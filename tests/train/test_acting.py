@@ -22,16 +22,16 @@ def test_the_first_or_the_one_nearest_to_the_mean():
 def test_entries_that_never_vary_have_no_say():
     """Without the second entry the mean is 4 and 3 is nearest; with it the third sample would be far away."""
     three = chunks((0.0, 1.0), (9.0, 0.0), (3.0, 90.0))
-    only_first = jnp.array([[True, False]])
+    only_first = np.array([[True, False]])
     np.testing.assert_array_equal(pick(three, "nearest_mean", only_first), [[[3.0, 90.0]]])
     np.testing.assert_array_equal(pick(three, "nearest_mean"), [[[0.0, 1.0]]])
 
 
 def test_every_observation_chooses_for_itself():
-    both = jnp.concatenate([chunks((0, 0), (1, 0), (9, 0)), chunks((0, 0), (9, 0), (8, 0))])
+    both = jnp.concatenate([chunks((0.0, 0.0), (1.0, 0.0), (9.0, 0.0)), chunks((0.0, 0.0), (9.0, 0.0), (8.0, 0.0))])
     np.testing.assert_array_equal(pick(both, "nearest_mean")[:, 0, 0], [1, 8])
 
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="unknown choice 'best' among samples; expected first or nearest_mean"):
-        pick(chunks((0, 0)), "best")
+        pick(chunks((0.0, 0.0)), "best")
