@@ -26,7 +26,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 
-from drifting_vla_jax.data import keyframes, rlbench_images, unpickle
+from drifting_vla_jax.data import keyframes, rlbench_images
+from drifting_vla_jax.envs import unpickle
 
 # The 18 tasks of PerAct and what came after it; in the order of the published tables.
 TASKS = (
