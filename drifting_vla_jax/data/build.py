@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
 if TYPE_CHECKING:  # importing it takes seconds
     from drifting_vla_jax.data.builder import About
@@ -123,8 +125,8 @@ def _peract(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
         source="peract",
         cameras=settings.cameras,
         image_size=image_size,
-        state_names=rlbench_source.STATE_NAMES,
-        control_hz=rlbench_source.HZ,
+        state_names=STATE_NAMES,
+        control_hz=HZ,
         details=rlbench_source.details(settings, reports),
     )
 
@@ -146,7 +148,7 @@ SOURCES = {
     "peract": Source(
         defaults={
             "episodes": 0,
-            "cameras": ("left_shoulder", "right_shoulder", "overhead", "wrist", "front"),
+            "cameras": CAMERAS,
             "image_size": 0,
         },
         own=("input", "on_error"),

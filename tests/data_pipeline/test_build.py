@@ -12,8 +12,9 @@ from absl import flags
 from drifting_vla_jax.data import build
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.demonstrations import CollectSettings
-from drifting_vla_jax.data.peract import CAMERAS
-from drifting_vla_jax.data.rlbench_source import STATE_NAMES, ConvertSettings
+from drifting_vla_jax.data.rlbench_source import ConvertSettings
+from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from tests.peract_fixture import TASKS, expected
 
 ROOT = Path(__file__).parents[2]
