@@ -171,7 +171,9 @@ class Down:
 
     def infer(self, observations):
         self.seen += observations
-        actions = np.repeat(np.stack([action(o["state"][:3]) for o in observations])[:, None], 4, axis=1)
+        states = [o["state"] for o in observations]
+        here = [command(state) if state.any() else action(state[:3]) for state in states]  # zeros: the server warms up
+        actions = np.repeat(np.stack(here)[:, None], 4, axis=1)
         actions[:, :, 2] -= [0.02, 0.04, 0.06, 0.08]
         return actions.astype(np.float32)
 
