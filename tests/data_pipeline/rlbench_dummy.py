@@ -23,6 +23,9 @@ class Disguised(dummy.Dummy):
         self._views = dict(zip(cameras, ("front", "side", "above")))
         super().__init__(tuple(self._views.values()), image_size, frame_skip)
 
+    def check_task(self, task):
+        env.check_task_name(task, (*DISGUISE, *DISGUISE.values()), "dressed")  # the dummy asks about its own
+
     def reset(self, task, variation, seed):
         observation, _ = super().reset(DISGUISE[task], variation, seed)
         return self._dressed(observation), task.replace("_", " ")
