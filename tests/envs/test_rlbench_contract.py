@@ -12,15 +12,7 @@ import pytest
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.envs import rlbench_check, rlbench_control
 from tests.envs import fake_coppeliasim
-from tests.envs.rlbench_on_fake import (
-    SIZE,
-    TASK,
-    WIDTH,
-    action,
-    command,
-    skip_without_checkouts,
-    target,
-)
+from tests.envs.rlbench_on_fake import SIZE, TASK, WIDTH, action, command, skip_without_checkouts, target
 
 skip_without_checkouts()
 pytestmark = pytest.mark.filterwarnings("ignore:.*Overriding environment")  # gymnasium's, at a second import

@@ -20,16 +20,7 @@ from drifting_vla_jax.rollout import recorder, replay, runner
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.wire import protocol
-from tests.envs.rlbench_on_fake import (
-    PYREP,
-    REPOSITORY,
-    SIZE,
-    TASK,
-    action,
-    command,
-    skip_without_checkouts,
-    target,
-)
+from tests.envs.rlbench_on_fake import PYREP, REPOSITORY, SIZE, TASK, action, command, skip_without_checkouts, target
 
 skip_without_checkouts()
 pytestmark = pytest.mark.filterwarnings("ignore:.*Overriding environment")  # gymnasium's, at a second import
