@@ -27,7 +27,7 @@ def get_config():
     config.name = "rlbench_b2"
     e = config.env
     e.name, e.tasks, e.cameras = "rlbench", TASKS, ("front", "left_shoulder", "right_shoulder", "wrist")
-    e.image_size, e.state_dim, e.frame_skip = 128, 8, 1
+    e.image_size, e.state_dim, e.frame_skip = 128, 10, 1
     config.data.path = "data/rlbench-set"
     config.data.shift = 4
     config.model.vision.image_size, config.model.vision.pool = 224, 2  # 64 tokens per view

@@ -164,10 +164,10 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
     for key, what in (("cameras", "view"), ("tasks", "task")):
         if not len(env[key]):
             yield f"config.env.{key} is empty; name at least one {what}"
-    if env.name == "rlbench" and (env.frame_skip, env.state_dim) != (1, 8):
+    if env.name == "rlbench" and (env.frame_skip, env.state_dim) != (1, 10):
         yield (
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
-            "expected 1 and 8"
+            "expected 1 and 10"
         )
 
 

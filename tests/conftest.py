@@ -51,6 +51,14 @@ def dataset_path(tmp_path_factory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("dataset"))
 
 
+@pytest.fixture(scope="session")
+def demos(tmp_path_factory) -> Path:
+    """Six RLBench episodes, train/<task>/... (see ``peract_fixture.py``); tests that change them copy what they need."""
+    from tests.peract_fixture import unpack
+
+    return unpack(tmp_path_factory.mktemp("demos"))
+
+
 @pytest.fixture
 def config(dataset_path):
     """The smallest configuration that has every part, on the small data set."""

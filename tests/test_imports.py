@@ -31,6 +31,7 @@ MAY_IMPORT = {
 COMMANDS = {
     "data/cache_features.py": {"models"},
     "evaluate/__main__.py": {"cli"},
+    "evaluate/compare.py": {"cli"},
 }  # of a lower floor by what they write, of a higher one by what they run
 LIGHT = ("envs", "wire", "rollout", "")
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow", "torch", "tensorflow_datasets", "grain"}

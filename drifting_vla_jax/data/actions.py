@@ -18,16 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
+from drifting_vla_jax.envs.rotations import rotation_6d
 from drifting_vla_jax.types import FRAMES, NETWORK_ACTION_DIM
 
 # Below these an entry counts as constant: metres, matrix entries, gripper opening.
 CONSTANT_BELOW = np.array([1e-4] * 3 + [1e-3] * 6 + [1e-3])
-
-
-def rotation_6d(quaternion: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 6"]:
-    """First two columns of the rotation matrix of a unit quaternion (x y z w)."""
-    matrix = Rotation.from_quat(quaternion.reshape(-1, 4)).as_matrix()
-    return np.concatenate([matrix[..., 0], matrix[..., 1]], axis=-1).reshape(*quaternion.shape[:-1], 6)
 
 
 def quaternion_from_6d(columns: Float[np.ndarray, "*n 6"]) -> Float[np.ndarray, "*n 4"]:

@@ -3,7 +3,7 @@
     <anything>/all_variations/episodes/episode<N>/<file>   ->   <folder>/all_variations/episodes/episode<N>/<file>
 
 Every file is read to its end, which checks its CRC-32. An episode is unpacked beside its place and then moved there, so
-what is in place is whole; beside its pickles lie their checksums, which ``peract.read_demo`` looks at every time.
+what is in place is whole; beside its pickles lie their checksums, which ``rlbench_demos.load_pickle`` looks at every time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from drifting_vla_jax.data.peract import CHECKSUMS
+from drifting_vla_jax.envs.rlbench_demos import CHECKSUMS
 
 EPISODE = re.compile(r"(?:.*/)?all_variations/episodes/episode([0-9]{1,6})/([^/]+(?:/[^/]+)?)")
 NEEDED = ("low_dim_obs.pkl", "variation_number.pkl", "variation_descriptions.pkl")

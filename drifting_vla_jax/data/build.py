@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
 if TYPE_CHECKING:  # importing it takes seconds
     from drifting_vla_jax.data.builder import About
@@ -30,12 +32,18 @@ MAY_CHANGE = ("workers", "gate")  # settings that a finished data set does not d
 
 def define_flags() -> None:
     flags.DEFINE_enum("source", None, list(SOURCES), "where the demonstrations come from", required=True)
-    flags.DEFINE_list("tasks", None, "task names, comma-separated", required=True)
-    flags.DEFINE_integer("episodes", None, "episodes per task (metaworld: 40, validation included; peract: all)", 1)
+    flags.DEFINE_list(
+        "tasks", None, "task names, comma-separated; peract: names of folders, such as open_drawer", required=True
+    )
+    flags.DEFINE_integer(
+        "episodes", None, "good episodes per task (metaworld: 40, validation included; peract: of each split, all)", 1
+    )
     flags.DEFINE_string("out", None, "directory of the data set", required=True)
-    flags.DEFINE_list("cameras", None, "views, in order (metaworld: top,zoom; peract: all five)")
+    flags.DEFINE_list("cameras", None, f"views, in order (metaworld: top,zoom; peract: all of {', '.join(CAMERAS)})")
     flags.DEFINE_integer("image_size", None, "pixels, height and width of every view (metaworld: 64; peract: as is)", 8)
-    flags.DEFINE_float("val_fraction", 0.1, "share of each task's episodes held out for validation")
+    flags.DEFINE_float(
+        "val_fraction", 0.1, "share of each task's episodes held out for validation (peract: unless --input has val/)"
+    )
     flags.DEFINE_integer("workers", 2, "simulator processes, or tasks converted at once", lower_bound=1)
     flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set")
     flags.DEFINE_integer("frame_skip", 2, "metaworld: simulator steps per control step", lower_bound=1)
@@ -123,8 +131,8 @@ def _peract(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
         source="peract",
         cameras=settings.cameras,
         image_size=image_size,
-        state_names=rlbench_source.STATE_NAMES,
-        control_hz=rlbench_source.HZ,
+        state_names=STATE_NAMES,
+        control_hz=HZ,
         details=rlbench_source.details(settings, reports),
     )
 
@@ -146,7 +154,7 @@ SOURCES = {
     "peract": Source(
         defaults={
             "episodes": 0,
-            "cameras": ("left_shoulder", "right_shoulder", "overhead", "wrist", "front"),
+            "cameras": CAMERAS,
             "image_size": 0,
         },
         own=("input", "on_error"),

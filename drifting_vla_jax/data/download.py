@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.data import archive
-from drifting_vla_jax.data.peract import TASKS
+from drifting_vla_jax.envs.rlbench_tasks import TASKS
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Keyframes: the few moments of a demonstration that a planner needs to be told.
 
-PerAct's rule (Shridhar et al., arXiv 2209.05451, and its published code). Frame i > 0 is a keyframe if
+PerAct's rule (Shridhar et al., and its published code). Frame i > 0 is a keyframe if
 
     the gripper opened or closed since frame i - 1,  or  i is the last frame,  or  the arm stands still there:
     no joint is faster than 0.1 rad/s, the gripper does not change from i - 2 to i + 1, i is not among the last two

@@ -3,8 +3,8 @@
     DIR/train/<task>/..., DIR/val/<task>/...    both there: they are the two splits
     DIR/train/<task>/... or DIR/<task>/...      otherwise the last episodes of each task are held out
 
-State and target are x y z qx qy qz qw gripper: gripper_pose with w >= 0 and the measured gripper_open, which a live
-simulator gives in the same way. A demonstration of t + 1 observations becomes t rows; the last one is a target only.
+State and target are made by envs/rlbench_state.py, as those of the live simulator are. A demonstration of t + 1 observations
+becomes t rows; the last one is a target only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from tqdm import tqdm
 
 from drifting_vla_jax.data import peract, rlbench_images
 from drifting_vla_jax.data.episodes import Episode, claim
-from drifting_vla_jax.data.peract import Demo, DemoError
+from drifting_vla_jax.data.peract import Demo
+from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.envs.rlbench_demos import DemoError, named
+from drifting_vla_jax.envs.rlbench_state import make_state
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
-STATE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
-HZ = 20.0  # of simulation steps, each of which is recorded
-CONVERTER = 1  # raised when the same files would give other episodes
+CONVERTER = 2  # raised when the same files would give other episodes
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class ConvertSettings:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks must be one or more different names; got {', '.join(self.tasks) or 'none'}")
         if not self.cameras:
-            raise ValueError(f"name at least one camera of {', '.join(peract.CAMERAS)}")
+            raise ValueError(f"name at least one camera of {', '.join(CAMERAS)}")
         for camera in self.cameras:
-            if camera not in peract.CAMERAS:
-                near = difflib.get_close_matches(camera, peract.CAMERAS, 1, 0.0)[0]
+            if camera not in CAMERAS:
+                near = difflib.get_close_matches(camera, CAMERAS, 1, 0.0)[0]
                 raise ValueError(f"unknown camera {camera!r} of RLBench; did you mean {near!r}?")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
@@ -98,40 +99,30 @@ class TaskReport:
     damaged: tuple[str, ...]
 
 
-def canonical(pose: Float[np.ndarray, "t 7"]) -> Float[np.ndarray, "t 7"]:
-    """Poses with unit quaternions whose w >= 0 (q and -q are one rotation)."""
-    q = pose[:, 3:] / np.linalg.norm(pose[:, 3:], axis=1, keepdims=True)
-    return np.concatenate([pose[:, :3], np.where(q[:, 3:] < 0, -q, q)], axis=1)
-
-
 def to_episode(demo: Demo, cameras: tuple[str, ...], image_size: int) -> Episode:
     """A demonstration as rows, each with the pose and the gripper one observation later as its target.
-
-    RLBench records nothing while fingers open or close, so the gripper measured one observation later is the command of
-    that step; likewise the gripper at a keyframe is what to do once there.
 
     Raises:
       DemoError: a picture is missing, damaged or of another size than the first.
     """
-    rows = np.concatenate([canonical(demo.gripper_pose), demo.gripper_open[:, None]], axis=1).astype(np.float32)
     images: dict[str, list[bytes]] = {camera: [] for camera in cameras}
     size = image_size
     for camera in cameras:
-        for path in peract.frames(demo.path, camera, "rgb", len(demo)):
+        for path in peract.frames(demo.folder, camera, "rgb", len(demo)):
             data = path.read_bytes()
-            height, _ = peract.named(path, lambda data=data: rlbench_images.check_png(data))
+            height, _ = named(path, lambda data=data: rlbench_images.check_png(data))
             size = size or height
             if not image_size and height != size:
                 raise DemoError(f"{path} has {height} rows of pixels, earlier pictures {size}; give --image_size")
-            images[camera].append(peract.named(path, lambda data=data, size=size: rlbench_images.resized(data, size)))
+            images[camera].append(named(path, lambda data=data, size=size: rlbench_images.resized(data, size)))
     return Episode(
         task=demo.task,
         variation=demo.variation,
         seed=-1,
         instructions=tuple(dict.fromkeys(demo.descriptions)),
         images={camera: pictures[:-1] for camera, pictures in images.items()},
-        state=rows[:-1],
-        actions=rows[1:],
+        state=make_state(demo.gripper_pose, demo.gripper_open)[:-1],
+        actions=demo.actions(),
         keyframes=tuple(t - 1 for t in demo.keyframes()),
     )
 
@@ -175,7 +166,7 @@ def _convert_task(
 ) -> tuple[dict[Path, int], TaskReport]:
     """The files of one task's good episodes with the pixels of their pictures' side, and the report about them."""
     sizes, damaged, lengths = {}, [], []
-    for source in peract.find_episodes(folder, task):
+    for source in rlbench_demos.folders(folder, task).values():
         if stop.is_set() or (settings.episodes and len(sizes) == settings.episodes):
             break
         where = source.relative_to(folder / task)

@@ -1,7 +1,7 @@
 """RLBench (CoppeliaSim, a Franka Panda on a table) behind the project's interface.
 
-    state    float32 [8]  x y z (metres, world) | qx qy qz qw (w >= 0) of the gripper's tip | gripper (1 open, 0 closed)
-    action   float32 [8]  see envs/env.py; the arm moves until it is there (rlbench_control.py), then the gripper opens or
+    state    float32 [10]  position, orientation and opening of the gripper, see rlbench_state.py
+    action   float32 [8]   see envs/env.py; the arm moves until it is there (rlbench_control.py), then the gripper opens or
              closes: above 0.5 it opens
     views    left_shoulder right_shoulder overhead wrist front
 
@@ -27,24 +27,17 @@ import numpy as np
 from drifting_vla_jax.envs import rlbench_demos, rlbench_install
 from drifting_vla_jax.envs.env import EnvCrashError, EnvError, Observation, Step, check_action, check_task_name
 from drifting_vla_jax.envs.rlbench_control import CONTROLS, make_control
-from drifting_vla_jax.envs.rlbench_tasks import ONLY_PERACT, TASKS
+from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES, make_state
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS, ONLY_PERACT, SENSORS, TASKS
 
 logger = logging.getLogger(__name__)
-
-SENSORS = {  # view -> what the scene calls it
-    "left_shoulder": "cam_over_shoulder_left",
-    "right_shoulder": "cam_over_shoulder_right",
-    "overhead": "cam_overhead",
-    "wrist": "cam_wrist",
-    "front": "cam_front",
-}
 
 
 class RLBench:
     """See the module; one simulator, launched here, for all tasks.
 
     Args:
-      cameras: views to render into observations, of ``SENSORS``; the others are not rendered.
+      cameras: views to render into observations, of ``CAMERAS``; the others are not rendered.
       image_size: height and width of a view, pixels.
       frame_skip: 1.
       control: ik_then_plan, plan or ik, see rlbench_control.py.
@@ -56,9 +49,9 @@ class RLBench:
       ModuleNotFoundError, ImportError, EnvError: there is no simulator; the message says how to get one.
     """
 
-    state_names = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
-    control_hz = 20.0
-    cameras = tuple(SENSORS)
+    state_names = STATE_NAMES
+    control_hz = HZ
+    cameras = CAMERAS
 
     def __init__(
         self,
@@ -186,7 +179,7 @@ class RLBench:
 
     def _launch(self) -> None:
         config, environments = self._install.observation_config, self._install.environment
-        views = {f"{view}_camera": self._view() for view in SENSORS}
+        views = {f"{view}_camera": self._view() for view in CAMERAS}
         self._seen = config.ObservationConfig(**views)
         self._seen.set_all_low_dim(False)
         self._seen.gripper_pose = self._seen.gripper_open = True
@@ -207,7 +200,7 @@ class RLBench:
 
     def _show(self, render: bool) -> None:
         """What the next observation renders: the cameras asked for, or nothing."""
-        for view in SENSORS:
+        for view in CAMERAS:
             getattr(self._seen, f"{view}_camera").rgb = render and view in self._cameras
 
     def _open(self, task: str) -> Any:
@@ -226,18 +219,16 @@ class RLBench:
         return environment.reset()
 
     def _observe(self, seen: Any) -> Observation:
-        pose = np.asarray(seen.gripper_pose, np.float64)
-        pose[3:] *= -1.0 if pose[6] < 0 else 1.0
         images = {}
         for camera in self._cameras:
             picture = getattr(seen, f"{camera}_rgb")
             if picture is not None:
                 images[camera] = np.ascontiguousarray(picture)
-        return Observation(images, np.append(pose, float(seen.gripper_open)).astype(np.float32))
+        return Observation(images, make_state(seen.gripper_pose, seen.gripper_open))
 
     def _check_camera(self, camera: str) -> None:
-        if camera not in SENSORS:
-            raise ValueError(f"unknown camera {camera!r} of rlbench; expected one of {', '.join(SENSORS)}")
+        if camera not in CAMERAS:
+            raise ValueError(f"unknown camera {camera!r} of rlbench; expected one of {', '.join(CAMERAS)}")
 
 
 def _seed_everything(task: str, variation: int, seed: int) -> None:

@@ -11,15 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from drifting_vla_jax.envs.env import EnvCrashError, EnvError, make
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
 TASK, SIZE = "reach_target", 128  # the one task with nothing to load but three spheres
 
 
 def check() -> str:
     """Returns what was found, in a line; raises EnvError or ImportError saying why there is no picture."""
-    from drifting_vla_jax.envs.rlbench import SENSORS
-
-    env = make("rlbench", cameras=tuple(SENSORS), image_size=SIZE, frame_skip=1)
+    env = make("rlbench", cameras=CAMERAS, image_size=SIZE, frame_skip=1)
     try:
         observation, instruction = env.reset(TASK, 0, 0)
         for view, image in observation.images.items():

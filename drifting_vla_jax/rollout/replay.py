@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.envs.rlbench_state import HZ
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSpec, run_episode
 from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, episode_list
@@ -38,7 +39,7 @@ class _NoServer:
         "cameras": ["front"],
         "image_size": 128,
         "horizon": 10**6,
-        "control_hz": 20.0,
+        "control_hz": HZ,
         "frame_skip": 1,
         "checkpoint_step": 0,
         "config_hash": "",

@@ -6,6 +6,7 @@ import numpy as np
 from absl import app
 
 from drifting_vla_jax.envs import dummy, env
+from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_state
 from drifting_vla_jax.rollout import worker
 
 DISGUISE = {"open_drawer": "reach-red", "close_jar": "reach-blue"}
@@ -15,12 +16,15 @@ OFFSET = np.array([0.0, 0.0, 1.0])  # RLBench's table is higher than the dummy's
 class Disguised(dummy.Dummy):
     """The state as envs/rlbench.py gives it: pose and gripper, the hand pointing down."""
 
-    state_names = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
+    state_names = STATE_NAMES
     tasks = tuple(DISGUISE)
 
     def __init__(self, cameras, image_size, frame_skip):
         self._views = dict(zip(cameras, ("front", "side", "above")))
         super().__init__(tuple(self._views.values()), image_size, frame_skip)
+
+    def check_task(self, task):
+        env.check_task_name(task, (*DISGUISE, *DISGUISE.values()), "dressed")  # the dummy asks about its own
 
     def reset(self, task, variation, seed):
         observation, _ = super().reset(DISGUISE[task], variation, seed)
@@ -33,8 +37,8 @@ class Disguised(dummy.Dummy):
 
     def _dressed(self, seen):
         images = {camera: seen.images[view] for camera, view in self._views.items() if view in seen.images}
-        state = np.concatenate([seen.state[:3] + OFFSET, [1, 0, 0, 0], seen.state[3:]])
-        return env.Observation(images, state.astype(np.float32))
+        pose = np.concatenate([seen.state[:3] + OFFSET, [1, 0, 0, 0]])
+        return env.Observation(images, make_state(pose, seen.state[3]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 
 from drifting_vla_jax.data import archive
 from drifting_vla_jax.data.archive import ArchiveError, unpack
-from drifting_vla_jax.data.peract import find_episodes, read_demo
+from drifting_vla_jax.data.peract import read_demo
+from drifting_vla_jax.envs.rlbench_demos import folders
 from tests.peract_fixture import make_zip
 
 ROOT = "t/all_variations/episodes/episode{}/{}"
@@ -28,7 +29,7 @@ def small_zip(path: Path, files: dict, episodes=(0, 1, 10)) -> Path:
 def test_episodes_come_out_as_they_went_in(demos, tmp_path):
     path = make_zip(demos / "train/close_jar", tmp_path / "a.zip", {"close_jar/.DS_Store": b"x", "readme.txt": b"x"})
     assert unpack(path, tmp_path / "close_jar", 0) == (3, 3)
-    assert [len(read_demo(p)) for p in find_episodes(tmp_path, "close_jar")] == [12, 12, 12]
+    assert [len(read_demo(p)) for p in folders(tmp_path, "close_jar").values()] == [12, 12, 12]
     for file in (demos / "train/close_jar").rglob("*.*"):
         assert (tmp_path / "close_jar" / file.relative_to(demos / "train/close_jar")).read_bytes() == file.read_bytes()
     assert not list((tmp_path / "close_jar").rglob(".DS_Store")) and not (tmp_path / "readme.txt").exists()

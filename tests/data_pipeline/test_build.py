@@ -12,8 +12,9 @@ from absl import flags
 from drifting_vla_jax.data import build
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.demonstrations import CollectSettings
-from drifting_vla_jax.data.peract import CAMERAS
-from drifting_vla_jax.data.rlbench_source import STATE_NAMES, ConvertSettings
+from drifting_vla_jax.data.rlbench_source import ConvertSettings
+from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_state
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from tests.peract_fixture import TASKS, expected
 
 ROOT = Path(__file__).parents[2]
@@ -90,9 +91,8 @@ def test_a_data_set_of_rlbench(read, demos, tmp_path):
     assert len(train) == 4 * 11 and len(dataset.split("val")) == 2 * 11
     for number, name in enumerate(n for n in sorted(expected()) if not n.endswith("2")):
         want, rows = expected()[name], slice(11 * number, 11 * number + 11)
-        first = train.state[rows][0]
-        np.testing.assert_allclose(first[:3], want["gripper_pose_first"][:3], atol=1e-6)
-        np.testing.assert_allclose(np.abs(first[3:7] @ want["gripper_pose_first"][3:]), 1.0, atol=1e-6)
+        first = make_state(want["gripper_pose_first"], want["gripper_open"][0])
+        np.testing.assert_array_equal(train.state[rows][0], first)
         np.testing.assert_allclose(train.actions[rows][-1, :3], want["gripper_pose_last"][:3], atol=1e-6)
         assert train.keyframe[rows].tolist() == [11 * number + (5 if t <= 5 else 10) for t in range(11)]
         start, count = train.prompts[rows][0]

@@ -13,7 +13,8 @@ import pytest
 
 from drifting_vla_jax.data import download
 from drifting_vla_jax.data.download import Job, Part
-from drifting_vla_jax.data.peract import find_episodes, read_demo
+from drifting_vla_jax.data.peract import read_demo
+from drifting_vla_jax.envs.rlbench_demos import folders
 from tests.data_pipeline.fake_hub import Hub
 from tests.peract_fixture import TASKS, make_zip
 
@@ -57,7 +58,7 @@ def test_parts_come_once_and_are_what_the_reader_reads(hub, demos, tmp_path):
     gets = [r.split(" ", 2)[-1] for r in hub.requests if r.startswith("GET") and "close_jar" in r]
     assert len(gets) == 2 and gets[1].startswith("bytes=10485760-"), "only what was missing is asked for again"
     for task in TASKS:
-        assert [len(read_demo(path)) for path in find_episodes(out / "train", task)] == [12, 12, 12]
+        assert [len(read_demo(path)) for path in folders(out / "train", task).values()] == [12, 12, 12]
         assert json.loads((out / "train" / task / ".download.json").read_text())["unpacked"] == 3
     assert not list(out.rglob("*.zip")) and not list(out.rglob("*.partial"))
     asked = len(hub.requests)
@@ -80,13 +81,13 @@ def test_what_is_missing_is_named_and_the_rest_is_finished(hub, tmp_path):
     assert "val/close_jar (somebody/demos has no data/val/close_jar.zip)" in error
     finished = sorted(str(p.parent.relative_to(out)) for p in out.rglob(".download.json"))
     assert finished == ["train/open_drawer", "val/open_drawer"]
-    assert len(find_episodes(out / "val", "open_drawer")) == 1
+    assert len(folders(out / "val", "open_drawer")) == 1
     archive.write_bytes(whole)
     done = run(hub, tmp_path, *arguments, "--splits=train")
     assert done.returncode == 0, done.stderr
     offline = run(hub, tmp_path, *arguments, "--splits=train", "--episodes=2", HF_HUB_OFFLINE="1")  # from what was kept
     assert offline.returncode == 0, offline.stderr
-    assert len(find_episodes(out / "train", "close_jar")) == 2
+    assert len(folders(out / "train", "close_jar")) == 2
 
 
 @pytest.mark.slow
@@ -104,7 +105,7 @@ def test_ctrl_c_ends_it_at_once_and_the_next_start_goes_on(hub, tmp_path):
     hub.stuck.clear()
     done = run(hub, tmp_path, *arguments)
     assert done.returncode == 0 and "1 of 2 parts are done already" in done.stderr, done.stderr
-    assert len(find_episodes(tmp_path / "out/train", "close_jar")) == 3
+    assert len(folders(tmp_path / "out/train", "close_jar")) == 3
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.data import builder, pipeline, rlbench_source
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.rlbench_source import ConvertSettings
+from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.policy.policy import Policy
 from drifting_vla_jax.train import loop
@@ -27,7 +28,7 @@ def dataset_folder(demos, tmp_path_factory):
     settings = ConvertSettings(str(demos), TASKS, 0, ("front", "wrist"), 32, 0.34, "fail", 1)
     splits, size, reports = rlbench_source.convert(settings, out)
     details = rlbench_source.details(settings, reports)
-    about = builder.About("peract", settings.cameras, size, rlbench_source.STATE_NAMES, rlbench_source.HZ, details)
+    about = builder.About("peract", settings.cameras, size, STATE_NAMES, HZ, details)
     builder.write(out, splits, about)
     return out
 
@@ -35,7 +36,12 @@ def dataset_folder(demos, tmp_path_factory):
 @pytest.fixture
 def rlbench_config(dataset_folder):
     config = small_config()
-    config.env.tasks, config.env.cameras, config.env.image_size, config.env.state_dim = TASKS, ("front", "wrist"), 32, 8
+    config.env.tasks, config.env.cameras, config.env.image_size, config.env.state_dim = (
+        TASKS,
+        ("front", "wrist"),
+        32,
+        10,
+    )
     config.data.path, config.data.max_tokens = str(dataset_folder), 96
     return config
 
@@ -103,4 +109,4 @@ def test_state_statistics_are_those_of_the_data(rlbench_config):
     dataset = DataSet(rlbench_config.data.path, rlbench_config.env.cameras)
     space, train = dataset.action_space(rlbench_config), dataset.split("train")
     np.testing.assert_allclose(space.state_mean, train.state.mean(0), rtol=1e-5, atol=1e-6)
-    assert len(space.state_mean) == 8 and space.active[:, 0].any() and space.active[:, 9].any()
+    assert len(space.state_mean) == 10 and space.active[:, 0].any() and space.active[:, 9].any()

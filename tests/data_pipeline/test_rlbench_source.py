@@ -9,8 +9,11 @@ import pytest
 
 from drifting_vla_jax.data import rlbench_source
 from drifting_vla_jax.data.episodes import Episode, decode_image, encode_png
-from drifting_vla_jax.data.peract import CAMERAS, DemoError, read_demo
-from drifting_vla_jax.data.rlbench_source import ConvertSettings, canonical, convert, to_episode
+from drifting_vla_jax.data.peract import read_demo
+from drifting_vla_jax.data.rlbench_source import ConvertSettings, convert, to_episode
+from drifting_vla_jax.envs.rlbench_demos import DemoError
+from drifting_vla_jax.envs.rlbench_state import make_action, make_state
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from tests.peract_fixture import TASKS, expected
 
 NAME = "train/close_jar/all_variations/episodes/episode1"
@@ -31,12 +34,12 @@ def test_the_target_of_a_row_is_where_the_hand_was_one_step_later(demos):
     demo = read_demo(demos / NAME)
     episode = to_episode(demo, CAMERAS, 0)
     assert len(episode) == len(demo) - 1 == 11 and episode.state.dtype == np.float32
-    np.testing.assert_array_equal(episode.actions[:-1], episode.state[1:])
+    np.testing.assert_array_equal(episode.state, make_state(demo.gripper_pose[:-1], demo.gripper_open[:-1]))
+    np.testing.assert_array_equal(episode.actions, make_action(demo.gripper_pose[1:], demo.gripper_open[1:]))
     np.testing.assert_allclose(episode.actions[:, :3], demo.gripper_pose[1:, :3], atol=1e-7)
     assert episode.actions[:, 7].tolist() == expected()[NAME]["gripper_open"][1:]
-    for rows in (episode.state, episode.actions):
-        np.testing.assert_allclose(np.linalg.norm(rows[:, 3:7], axis=1), 1.0, atol=1e-6)
-        assert (rows[:, 6] >= 0).all()
+    np.testing.assert_allclose(np.linalg.norm(episode.actions[:, 3:7], axis=1), 1.0, atol=1e-6)
+    assert (episode.actions[:, 6] >= 0).all()
     assert (episode.task, episode.variation, episode.seed) == ("close_jar", 4, -1)
     assert list(episode.instructions) == expected()[NAME]["descriptions"]
 
@@ -58,11 +61,6 @@ def test_pictures_are_used_as_they_are_or_resized(demos):
     small = decode_image(to_episode(demo, ("wrist",), 32).images["wrist"][3])
     whole = demo.rgb("wrist", 3).reshape(32, 2, 32, 2, 3).mean((1, 3))
     assert small.shape == (32, 32, 3) and np.abs(small - whole).max() <= 1
-
-
-def test_one_rotation_has_one_quaternion():
-    poses = np.array([[0, 0, 0, 0.6, 0, 0, -0.8], [0, 0, 0, 1.2, 0, 0, 1.6]])
-    np.testing.assert_allclose(canonical(poses)[:, 3:], [[-0.6, 0, 0, 0.8], [0.6, 0, 0, 0.8]])
 
 
 def stems(paths) -> list[str]:

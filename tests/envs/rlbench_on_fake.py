@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drifting_vla_jax.data.actions import quaternion_from_6d
 from drifting_vla_jax.envs import env as envs
 from tests.envs import fake_coppeliasim
 
@@ -62,6 +63,11 @@ def target(env) -> np.ndarray:
 
 def action(position, quaternion=DOWN, gripper=1.0) -> np.ndarray:
     return np.array([*position, *quaternion, gripper], np.float32)
+
+
+def command(state) -> np.ndarray:
+    """The action that leaves the gripper as the state says it is."""
+    return action(state[:3], quaternion_from_6d(state[3:9]), state[9])
 
 
 def skip_without_checkouts() -> None:

@@ -10,8 +10,8 @@ from configs import rlbench_b2, rlbench_l2
 from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.envs import rlbench_check, rlbench_control
-from drifting_vla_jax.envs.rlbench import SENSORS
-from drifting_vla_jax.envs.rlbench_tasks import ONLY_PERACT, TASKS
+from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
+from drifting_vla_jax.envs.rlbench_tasks import CAMERAS, ONLY_PERACT, TASKS
 
 
 @pytest.fixture
@@ -125,6 +125,6 @@ def test_the_experiments_are_the_protocol():
         config_lib.validate(config)
         assert config.name == module.__name__.split(".")[1] and config.model.width == width
         assert config.env.name == "rlbench" and config.env.tasks == TASKS and config.env.frame_skip == 1
-        assert set(config.env.cameras) <= set(SENSORS) and config.env.state_dim == 8
+        assert set(config.env.cameras) <= set(CAMERAS) and config.env.state_dim == len(STATE_NAMES)
         assert (config.eval.episodes, config.eval.seed, config.eval.hold_steps) == (25, 0, 1)
         assert config.eval.demos and config.env.rlbench.control in rlbench_control.CONTROLS

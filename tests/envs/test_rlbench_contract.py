@@ -12,14 +12,7 @@ import pytest
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.envs import rlbench_check, rlbench_control
 from tests.envs import fake_coppeliasim
-from tests.envs.rlbench_on_fake import (
-    SIZE,
-    TASK,
-    WIDTH,
-    action,
-    skip_without_checkouts,
-    target,
-)
+from tests.envs.rlbench_on_fake import SIZE, TASK, WIDTH, action, command, skip_without_checkouts, target
 
 skip_without_checkouts()
 pytestmark = pytest.mark.filterwarnings("ignore:.*Overriding environment")  # gymnasium's, at a second import
@@ -70,10 +63,10 @@ def test_five_views_of_one_size_and_a_pose(make, fake):
         assert image.flags["C_CONTIGUOUS"] and image.flags["OWNDATA"]
     assert len({image.tobytes() for image in observation.images.values()}) == 5
     assert np.mean(observation.images["front"][:8]) > np.mean(observation.images["front"][-8:])  # the sky is above
-    assert env.state_names == ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
-    assert observation.state.shape == (8,) and observation.state.dtype == np.float32
-    assert np.linalg.norm(observation.state[3:7]) == pytest.approx(1) and observation.state[6] >= 0
-    assert observation.state[7] == 1 and 0.8 < observation.state[2] < 1.6
+    assert observation.state.shape == (len(env.state_names),) == (10,) and observation.state.dtype == np.float32
+    tip = env._environment._scene.robot.arm.get_tip()  # PyRep's own matrix: no quaternion in between
+    np.testing.assert_allclose(observation.state[3:9], tip.get_matrix()[:3, :2].T.ravel(), atol=1e-6)
+    assert observation.state[9] == 1 and 0.8 < observation.state[2] < 1.6
     assert instruction == "reach the lime target"  # the first of RLBench's three wordings
 
 
@@ -128,7 +121,7 @@ def test_a_target_is_reached(make, fake, control, events):
     start = env.reset(TASK, 0, 3)[0].state
     goal = start[:3].astype(float) + [0.05, 0.08, -0.1]
     fake.planned.clear()  # RLBench itself has planned to see whether the scene can be solved
-    step = env.step(action(goal, start[3:7]))
+    step = env.step(action(goal, command(start)[3:7]))
     np.testing.assert_allclose(step.observation.state[:3], goal, atol=0.012)  # RLBench stops within 0.01 rad
     assert step.info["events"] == events and not step.success and not step.done
     assert bool(fake.planned) == (control == "plan")
@@ -186,7 +179,7 @@ def test_a_command_to_stay_sends_no_nan_and_lets_time_pass(make, fake):
     fake.planned.clear()
     steps = fake.calls["simExtStep"]
     with np.errstate(all="raise"):
-        step = env.step(state)
+        step = env.step(command(state))
     assert step.info["events"] == ("still",) and not fake.planned
     assert fake.calls["simExtStep"] == steps + 1
     np.testing.assert_allclose(step.observation.state, state, atol=1e-6)
@@ -195,7 +188,7 @@ def test_a_command_to_stay_sends_no_nan_and_lets_time_pass(make, fake):
 def test_quaternions_are_made_unit_in_float64(make):
     env = make(control="ik_then_plan")
     start = env.reset(TASK, 0, 4)[0].state
-    nearly = start[3:7] * np.float32(1.0005)  # RLBench refuses what is off by more than 1e-5
+    nearly = command(start)[3:7] * np.float32(1.0005)  # RLBench refuses what is off by more than 1e-5
     step = env.step(action(start[:3] - [0, 0, 0.05], nearly))
     assert step.observation.state[2] == pytest.approx(start[2] - 0.05, abs=0.012)
 
@@ -223,8 +216,8 @@ def test_the_gripper_opens_above_a_half(make):
     state = env.reset(TASK, 0, 4)[0].state
     seen = []
     for grip in (0.49, 0.0, 0.51, 1.7, -3.0):
-        state[7] = grip
-        seen.append(env.step(state).observation.state[7])
+        state[9] = grip
+        seen.append(env.step(command(state)).observation.state[9])
     assert seen == [0, 0, 1, 1, 0]
 
 

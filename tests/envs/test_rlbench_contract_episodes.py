@@ -14,20 +14,13 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.envs.rlbench_state import make_state
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.rollout import recorder, replay, runner
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.wire import protocol
-from tests.envs.rlbench_on_fake import (
-    PYREP,
-    REPOSITORY,
-    SIZE,
-    TASK,
-    action,
-    skip_without_checkouts,
-    target,
-)
+from tests.envs.rlbench_on_fake import PYREP, REPOSITORY, SIZE, TASK, action, command, skip_without_checkouts, target
 
 skip_without_checkouts()
 pytestmark = pytest.mark.filterwarnings("ignore:.*Overriding environment")  # gymnasium's, at a second import
@@ -47,7 +40,7 @@ class Toward:
         self.asked += 1
         here, there = observation["state"], target(self.env)
         shares = np.linspace(0, 1, self.h + 1)[1:]
-        actions = [action(here[:3] + share * (there - here[:3]), here[3:7]) for share in shares]
+        actions = [action(here[:3] + share * (there - here[:3]), command(here)[3:7]) for share in shares]
         actions += [action([np.nan] * 3)] * self.rest
         return {"actions": np.stack(actions), "server_timing": {"infer_ms": 1.0}}
 
@@ -94,7 +87,10 @@ def test_an_episode_starts_as_the_stored_one_did(make, stored):
     env = make(demos=str(root))
     assert [rlbench_demos.variation(root, TASK, n) for n in (0, 1)] == [4, 11]
     for number in (1, 0, 1):
-        env.reset(TASK, (4, 11)[number], number)
+        state = env.reset(TASK, (4, 11)[number], number)[0].state
+        recorded = rlbench_demos.load(root, TASK, number)
+        expected = make_state(recorded.gripper_pose[0], recorded.gripper_open[0])
+        np.testing.assert_allclose(state, expected, atol=1e-6)  # what the data set has for this observation
         np.testing.assert_allclose(target(env), targets[number], atol=1e-6)
     with pytest.raises(ValueError, match="is of variation 4; variation 0 was asked for"):
         env.reset(TASK, 0, 0)
@@ -150,7 +146,7 @@ class Down:
     metadata = dict.fromkeys(protocol.METADATA_KEYS, 1) | {
         "cameras": ["front", "wrist"],
         "image_size": SIZE,
-        "state_dim": 8,
+        "state_dim": 10,
         "horizon": 4,
         "action_dim": 8,
         "prompts": [],
@@ -166,7 +162,9 @@ class Down:
 
     def infer(self, observations):
         self.seen += observations
-        actions = np.repeat(np.stack([o["state"] for o in observations])[:, None], 4, axis=1)
+        states = [o["state"] for o in observations]
+        here = [command(state) if state.any() else action(state[:3]) for state in states]  # zeros: the server warms up
+        actions = np.repeat(np.stack(here)[:, None], 4, axis=1)
         actions[:, :, 2] -= [0.02, 0.04, 0.06, 0.08]
         return actions.astype(np.float32)
 

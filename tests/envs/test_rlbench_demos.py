@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.envs.rlbench_demos import DemoError
 from drifting_vla_jax.rollout.runner import episode_list
 
 STATE = np.random.RandomState(7).get_state()
@@ -60,21 +61,23 @@ def test_peracts_tree_numbers_episodes_by_their_folders(write, tmp_path):
     for number, variation in ((10, 4), (2, 11), (0, 0)):
         write(peract(number), x=number, variation=variation)
     (tmp_path / "close_jar/all_variations/episodes/.DS_Store").write_text("")
-    (tmp_path / "close_jar/all_variations/episodes/episode_3").mkdir()
+    (tmp_path / "close_jar/all_variations/episodes/episode4").write_text("a file")
+    for other in ("episode_3", "episode1_backup", ".episode3.partial", "variation3"):
+        (tmp_path / "close_jar/all_variations/episodes" / other).mkdir()
     assert list(rlbench_demos.folders(tmp_path, "close_jar")) == [0, 2, 10]
     stored = rlbench_demos.load(tmp_path, "close_jar", 10)
     assert (stored.variation, stored.descriptions) == (4, ("close the jar", "screw it on"))
-    assert stored.poses[0, 0] == 10 and stored.reset_attempts is None
+    assert stored.gripper_pose[0, 0] == 10 and stored.reset_attempts is None
     assert [spec.variation for spec in episode_list(["close_jar"], 1, 2, demos=str(tmp_path))] == [11]
 
 
-def test_stepjams_tree_numbers_them_over_the_variations(write, tmp_path):
+def test_stepjams_tree_numbers_every_variations_first_first(write, tmp_path):
     for variation, episode in ((10, 0), (2, 1), (2, 0)):
         write(f"turn_tap/variation{variation}/episodes/episode{episode}", x=variation + episode, num_reset_attempts=3)
     (tmp_path / "turn_tap/variation2/variation_descriptions.pkl").write_bytes(pickle.dumps(["turn it"]))
     stored = [rlbench_demos.load(tmp_path, "turn_tap", number) for number in range(3)]
-    assert [(s.variation, s.poses[0, 0]) for s in stored] == [(2, 2), (2, 3), (10, 10)]
-    assert stored[0].descriptions == ("turn it",) and stored[2].descriptions == () and stored[0].reset_attempts == 3
+    assert [(s.variation, s.gripper_pose[0, 0]) for s in stored] == [(2, 2), (10, 10), (2, 3)]
+    assert stored[0].descriptions == ("turn it",) and stored[1].descriptions == () and stored[0].reset_attempts == 3
 
 
 def test_the_random_state_lays_out_the_same_scene(write, tmp_path):
@@ -101,24 +104,24 @@ class Evil:
 
 def test_what_cannot_be_used_is_named(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no stored episodes of stack_cups under"):
+    with pytest.raises(DemoError, match=r"no stored .* of stack_cups under .*all_variations.* or .*variation0"):
         rlbench_demos.folders(tmp_path, "stack_cups")
     write(peract(0), variation=-1)
-    with pytest.raises(ValueError, match="variation_number.pkl holds .*expected a whole number"):
+    with pytest.raises(DemoError, match="variation_number.pkl holds .*expected a whole number"):
         rlbench_demos.variation(tmp_path, "close_jar", 0)
     write(peract(1), variation=0, seed=("MT19937", np.zeros(5, np.uint32), 0, 0, 0.0))
-    with pytest.raises(ValueError, match="has no random state to restore"):
+    with pytest.raises(DemoError, match="has no random state to restore"):
         rlbench_demos.load(tmp_path, "close_jar", 1)
-    write(peract(2), variation=0, _observations=[3])
-    with pytest.raises(ValueError, match="is no recorded demonstration"):
+    write(peract(2), variation=0, _observations=[3])  # one, and of no kind
+    with pytest.raises(DemoError, match="has no list of at least two observations"):
         rlbench_demos.load(tmp_path, "close_jar", 2)
     path = write(peract(3), variation=0)
     (path / "low_dim_obs.pkl").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ValueError, match=r"low_dim_obs.pkl is refused: .*posix.system"):
+    with pytest.raises(DemoError, match=r"low_dim_obs.pkl is refused: .*posix.system"):
         rlbench_demos.load(tmp_path, "close_jar", 3)
     path = write(peract(4), variation=0)
     whole = (path / "low_dim_obs.pkl").read_bytes()
     (path / "low_dim_obs.pkl").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"low_dim_obs.pkl is damaged"):
+    with pytest.raises(DemoError, match=r"low_dim_obs.pkl is damaged"):
         rlbench_demos.load(tmp_path, "close_jar", 4)
     assert not (tmp_path / "evil").exists()

@@ -11,8 +11,8 @@ import types
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data import unpickle
-from drifting_vla_jax.data.unpickle import PickleError, RefusedError, loads
+from drifting_vla_jax.envs import unpickle
+from drifting_vla_jax.envs.unpickle import PickleError, RefusedError, loads
 
 
 @pytest.fixture
