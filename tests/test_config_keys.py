@@ -217,8 +217,10 @@ def rollouts(config) -> str:
     """Which checkpoints are evaluated beside the training, and how."""
     started = []
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        running = SimpleNamespace(poll=lambda: None)
+        running = SimpleNamespace(poll=lambda: None, pid=0)
+        patch.setattr(rollouts_module.os, "setpriority", lambda *_: None)
         patch.setattr(rollouts_module.subprocess, "Popen", lambda command, **_: started.append(command[3:]) or running)
+        config.train.rollout_every = config.train.rollout_every or 3  # how many episodes: seen only if there are any
         beside = rollouts_module.Rollouts(config, Path(folder))
         for step in range(1, 4):
             (Path(folder) / "checkpoints" / str(step)).mkdir(parents=True)

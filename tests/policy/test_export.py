@@ -37,7 +37,8 @@ def trained(config) -> Trained:
     quaternions = rng.standard_normal((40, 4))
     quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
     actions = np.concatenate([rng.uniform(-1, 1, (40, 3)), quaternions, np.zeros((40, 1))], axis=1)  # a still gripper
-    space = ActionSpace.fit(rng.uniform(-1, 1, (40, 4)), actions, np.full(40, 39), config.action.horizon, "relative")
+    rows, last = np.arange(40), np.full(40, 39)
+    space = ActionSpace.fit(rng.uniform(-1, 1, (40, 4)), actions, rows, last, config.action.horizon, "relative")
     assets = Assets(config, space, ("reach red", "reach blue"), 20.0, tuple("xyzg"), {})
     return Trained(assets, random_params(config), 7)
 

@@ -19,7 +19,7 @@ SERVER = """
 import logging, sys
 import jax, numpy as np
 from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy.restore import Trained, make_policy
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.train.checkpoint import Assets
 from tests.small import random_params, small_config
@@ -30,7 +30,7 @@ mean = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0, 0.5], (4, 1))  # a wrist that hardly 
 space = ActionSpace("relative", mean, np.full((4, 10), 0.1), np.arange(4.0), np.ones(4))
 names, scratch = ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"}
 assets = Assets(config, space, ("go",), 20.0, names, scratch)
-policy = Policy(assets, jax.device_put(random_params(config)), 1, tuple(map(int, sys.argv[1:])))
+policy = make_policy(Trained(assets, jax.device_put(random_params(config)), 1), tuple(map(int, sys.argv[1:])))
 PolicyServer(policy, port=0, batch_deadline_ms=2.0).serve_forever()
 """
 
