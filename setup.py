@@ -58,6 +58,7 @@ setup(
         "data": DATA,
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.6,<4",
             "beartype>=0.20",
             "ruff>=0.12",
             "trustme>=1.2,<2",

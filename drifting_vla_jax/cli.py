@@ -27,7 +27,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
     def parse(argv):
         try:
-            return app.parse_flags_with_usage(argv)
+            return flags.FLAGS(argv)
+        except SystemExit:  # --help and its sisters, which end with 1: to have asked for help is no failure
+            sys.exit(0)
         except (AttributeError, KeyError) as error:  # ml_collections: an override of a key that does not exist
             fail(_unknown_key(error))
         except (flags.Error, ValueError, OSError, TypeError) as error:

@@ -8,4 +8,4 @@ source launch/renderer.sh
 # The server is held to openpi's own client. Its metadata asks for NumPy 1; it runs with 2, so it comes without what it asks for.
 python -c "import openpi_client" 2>/dev/null || python -m pip install --quiet --no-deps openpi-client==0.1.2
 python -m ruff check .
-python -m pytest "$@"
+python -m pytest --numprocesses=2 --dist=loadfile "$@"
