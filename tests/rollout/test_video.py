@@ -104,4 +104,6 @@ def test_a_film_shows_the_chunk_that_is_executed(tmp_path):
         film.shoot("open", "step", "acting", "open")
         film.finish("open", "step", "success", "good", fresh=True)
     _, frames = frames_of(tmp_path / "a.mp4")
-    assert frames[0][31:34, 31:34, 0].max() > 100 > frames[0][10, 10, 0]  # in the middle, where the scene says the points are
+    assert (
+        frames[0][31:34, 31:34, 0].max() > 100 > frames[0][10, 10, 0]
+    )  # in the middle, where the scene says the points are
