@@ -115,6 +115,13 @@ class Dummy:
         image[((du < arm) & (dv < thick)) | ((dv < 0.03) & (du < thick))] = 255
         return image
 
+    def project(self, camera: str, points: np.ndarray) -> np.ndarray:
+        """See Env.project; views are without perspective."""
+        self._check_camera(camera)
+        right, up = AXES[camera]
+        shares = (np.asarray(points) - LOW) / (HIGH - LOW)
+        return np.stack([shares[:, right], 1.0 - shares[:, up]], axis=1)
+
     def close(self) -> None:
         """See Env.close."""
         self._balls = None

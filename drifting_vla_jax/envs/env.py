@@ -122,6 +122,14 @@ class Env(Protocol):
         """One picture, uint8 [size, size, 3], for a video; ``camera`` is any name the simulator knows."""
         ...
 
+    def project(self, camera: str, points: np.ndarray) -> np.ndarray:
+        """Where points of the world, metres [n, 3], are in the picture of a camera that was rendered last.
+
+        Returns:
+          [n, 2] shares of the picture: to the right, and down; NaN for what is behind the camera.
+        """
+        ...
+
     def close(self) -> None:
         """Frees the simulator; a second call does nothing."""
         ...

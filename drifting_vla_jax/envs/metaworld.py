@@ -104,6 +104,7 @@ class MetaWorld:
         self._task: str | None = None
         self._sim = None
         self._renderers: dict[int, SceneRenderer] = {}
+        self._drawn: dict[str, SceneRenderer] = {}  # by camera: what rendered its last picture
 
     # --- the Env protocol ---------------------------------------------------------------------------------------------
 
@@ -128,13 +129,22 @@ class MetaWorld:
         sim = self._running()
         if size not in self._renderers:
             self._renderers[size] = SceneRenderer(sim.model, size)
-        return self._renderers[size].render(sim.data, _camera(camera))
+        self._drawn[camera] = self._renderers[size]
+        return self._drawn[camera].render(sim.data, _camera(camera))
+
+    def project(self, camera: str, points: np.ndarray) -> np.ndarray:
+        """See Env.project."""
+        self._check_camera(camera)
+        if camera not in self._drawn:
+            raise ValueError(f"no picture of camera {camera!r} was rendered yet; call render first")
+        return self._drawn[camera].project(self._running().data, _camera(camera), points)
 
     def close(self) -> None:
         """See Env.close."""
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
+        self._drawn.clear()
         if self._sim is not None:
             self._sim.close()
         self._sim = self._task = None

@@ -125,6 +125,20 @@ class SceneRenderer:
         self._renderer.update_scene(data, camera)
         return self._renderer.render()
 
+    def project(self, data: mujoco.MjData, camera: mujoco.MjvCamera | str, points: np.ndarray) -> np.ndarray:
+        """World points [n, 3] -> shares [n, 2] of the view's picture, to the right and down; NaN behind the camera."""
+        self._renderer.update_scene(data, camera)
+        eyes = self._renderer.scene.camera  # left and right, the same where there is no stereo
+        position, forward, up = (
+            np.mean([getattr(eye, name) for eye in eyes], axis=0) for name in ("pos", "forward", "up")
+        )
+        away = np.asarray(points) - position
+        depth = away @ forward
+        depth = np.where(depth > 0, depth, np.nan)
+        half = eyes[0].frustum_top / eyes[0].frustum_near  # of the square picture, at a distance of 1
+        across, upward = away @ np.cross(forward, up) / depth, away @ up / depth
+        return np.stack([0.5 + across / (2 * half), 0.5 - upward / (2 * half)], axis=1)
+
     def close(self) -> None:
         """Frees the OpenGL context; a second call does nothing."""
         atexit.unregister(self.close)

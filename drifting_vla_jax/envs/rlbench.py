@@ -156,6 +156,19 @@ class RLBench:
             raise EnvCrashError(f"camera {camera}: {error}") from error
         return (picture * 255.0).astype(np.uint8)
 
+    def project(self, camera: str, points: np.ndarray) -> np.ndarray:
+        """See Env.project; RLBench's cameras look along +z and their focal lengths are negative."""
+        self._check_camera(camera)
+        try:
+            sensor = self._install.vision_sensor.VisionSensor(SENSORS[camera])
+            to_world, inner = sensor.get_matrix(), sensor.get_intrinsic_matrix()
+            resolution = np.array(sensor.get_resolution())
+        except self._install.crashes as error:
+            raise EnvCrashError(f"camera {camera}: {error}") from error
+        seen = (np.asarray(points) - to_world[:3, 3]) @ to_world[:3, :3]
+        depth = np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan)
+        return ((seen / depth) @ inner.T)[:, :2] / resolution
+
     def close(self) -> None:
         """See Env.close."""
         environment, self._environment, self._task, self._ready = self._environment, None, None, False

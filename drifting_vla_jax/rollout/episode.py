@@ -203,15 +203,18 @@ def _act(
     memory.see(observation.images)
     held = 0
     while result.steps < settings.max_steps:
-        if film:
-            state, mood = (f"held {held} of {settings.hold_steps}", "good") if held else ("acting", "open")
-            film.shoot(result.instruction, _detail(spec, result), state, mood)
         if chunks.needs_chunk:
             seed = policy_seed(spec.seed, result.steps)
             request = {"images": memory.shown(), "state": observation.state}
-            chunks.add(_ask(client, request | {"prompt": result.instruction, "seed": seed}, result))
+            chunk = _ask(client, request | {"prompt": result.instruction, "seed": seed}, result)
+            chunks.add(chunk)
+            if film:
+                film.plan(chunk)
             if settings.execution.execution == "async":
                 result.delay_steps.append(math.ceil(result.round_trip_ms[-1] / 1000 * env.control_hz))
+        if film:
+            state, mood = (f"held {held} of {settings.hold_steps}", "good") if held else ("acting", "open")
+            film.shoot(result.instruction, _detail(spec, result), state, mood)
         action = chunks.next()
         render = chunks.needs_chunk or memory.needs_every_step
         step = env.step(action, render=render)

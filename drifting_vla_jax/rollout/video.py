@@ -1,4 +1,5 @@
-"""Videos that any browser plays: H.264, yuv420p, the scene and below it the instruction and how the episode stands.
+"""Videos that any browser plays: H.264, yuv420p, the scene with the chunk that is being executed drawn into it, and below
+it the instruction and how the episode stands.
 
 A video has its name only once it is complete: a process killed half-way leaves none (but a hidden partial file).
 """
@@ -6,6 +7,7 @@ A video has its name only once it is complete: a process killed half-way leaves 
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -74,11 +76,19 @@ class Film:
         self._writer = VideoWriter(path, self._fps)
         self._picture: np.ndarray | None = None
         self._steps = 0
+        self._plan, self._planned_at = np.empty((0, 3)), 0
+
+    def plan(self, chunk: np.ndarray) -> None:
+        """The chunk [h, 8] that just came: its positions are drawn into the pictures from now on."""
+        self._plan, self._planned_at = chunk[:, :3], self._steps
 
     def shoot(self, title: str, detail: str, state: str, mood: str) -> None:
         """Called at every control step; takes a picture of every n-th. The texts are those of ``caption``."""
         if self._steps % self._every == 0:
             self._picture = self._env.render(self._camera, self._size)
+            if len(self._plan):
+                where = self._size * self._env.project(self._camera, self._plan)
+                self._picture = draw_plan(self._picture, where, self._steps - self._planned_at)
             self._writer.add(caption(self._picture, title=title, detail=detail, state=state, mood=mood))
         self._steps += 1
 
@@ -98,6 +108,29 @@ class Film:
             self._writer.close()
         else:
             self._writer.discard()
+
+
+_AHEAD, _DONE, _EDGE = (255, 196, 61), (150, 150, 150), (0, 0, 0)
+
+
+def draw_plan(picture: np.ndarray, pixels: np.ndarray, done: int) -> np.ndarray:
+    """A chunk's path over a picture: a line with a dot per action, those already carried out in grey.
+
+    Args:
+      picture: uint8 [H, W, 3].
+      pixels: [h, 2] right, down; NaN where an action cannot be seen.
+      done: how many actions have been carried out.
+    """
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    seen = [(i, tuple(pixel)) for i, pixel in enumerate(pixels.tolist()) if np.all(np.isfinite(pixel))]
+    radius = max(1.5, picture.shape[0] / 160)
+    for (i, a), (_, b) in itertools.pairwise(seen):
+        draw.line([a, b], fill=_DONE if i + 1 < done else _AHEAD, width=max(1, round(radius)))
+    for i, (x, y) in seen:
+        corners = [x - radius, y - radius, x + radius, y + radius]
+        draw.ellipse(corners, fill=_DONE if i < done else _AHEAD, outline=_EDGE)
+    return np.asarray(image)
 
 
 _STRIP = 52  # height of the caption, pixels

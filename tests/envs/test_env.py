@@ -156,6 +156,18 @@ def test_dummy_succeeds_at_the_ball_it_was_asked_for():
     assert step.success and step.info["metres_left"] < 0.02
 
 
+def test_dummy_projects_points_to_where_it_draws_them():
+    env = envs.make("dummy", cameras=("front", "above"), image_size=48, frame_skip=1)
+    observation, _ = env.reset("reach-red", 0, 3)
+    ball = env._balls["red"][None]
+    for camera in ("front", "above"):
+        x, y = (48 * env.project(camera, ball)[0]).astype(int)
+        assert observation.images[camera][y, x].tolist() in (
+            [220, 40, 40],
+            [255, 255, 255],
+        )  # the ball, or the hand on it
+
+
 def test_dummy_fails_by_name():
     env = envs.make("dummy", cameras=(), image_size=SIZE, frame_skip=2)
     env.reset("reach-red", 0, 0)

@@ -127,6 +127,23 @@ def test_an_expert_that_writes_into_its_observation_does_no_harm(env):
     np.testing.assert_array_equal(env.expert_command(), env.expert_command())
 
 
+@pytest.mark.parametrize("camera", ["top", "zoom"])
+def test_points_of_the_world_are_where_the_picture_shows_them(env, camera):
+    """What a view looks at is in its middle; half of its half-height above that, along its own up, a quarter further up."""
+    env.reset("drawer-open", 0, 0)
+    env.render(camera, 96)
+    (lookat, distance, azimuth, elevation) = metaworld.VIEWS[camera]
+    a, e = np.radians([azimuth, elevation])
+    forward = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+    up = np.array([-np.sin(e) * np.cos(a), -np.sin(e) * np.sin(a), np.cos(e)])
+    half = distance * np.tan(np.radians(env._sim.model.vis.global_.fovy / 2))
+    right = np.cross(forward, up)
+    points = lookat + np.array([0 * up, up * half / 2, right * half, -3 * distance * forward])
+    places = env.project(camera, points)
+    np.testing.assert_allclose(places[:3], [[0.5, 0.5], [0.5, 0.25], [1.0, 0.5]], atol=1e-5)
+    assert np.isnan(places[3]).all()  # behind the camera
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["button-press-topdown", "drawer-close", "drawer-open", "door-open", "window-open"])
 def test_both_views_show_object_and_hand(env, task):

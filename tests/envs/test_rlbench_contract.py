@@ -70,6 +70,19 @@ def test_five_views_of_one_size_and_a_pose(make, fake):
     assert instruction == "reach the lime target"  # the first of RLBench's three wordings
 
 
+def test_points_of_the_world_are_where_the_pictures_show_them(make):
+    """The lime target, in every view that it is in and not hidden."""
+    env = make(cameras=("front", "left_shoulder", "right_shoulder", "overhead"))
+    observation, _ = env.reset(TASK, 2, 0)
+    found = 0
+    for camera, picture in observation.images.items():
+        place = SIZE * env.project(camera, target(env)[None])[0]
+        if np.all(place >= 0) and np.all(place < SIZE):
+            red, green, blue = picture[int(place[1]), int(place[0])].astype(int)
+            found += green > red + 20 and green > blue + 20
+    assert found >= 3
+
+
 def test_only_what_is_asked_for_is_rendered(make, fake):
     env = make(cameras=("wrist",))
     env.reset(TASK, 0, 0)

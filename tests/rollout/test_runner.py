@@ -48,6 +48,9 @@ class FakeEnv:
         self.steps += 1
         return envs.Step(envs.Observation({}, np.zeros(2, np.float32)), self.seed % 2 == 0 and self.steps > 1, False)
 
+    def project(self, camera, points):
+        return np.full((len(points), 2), 0.5)
+
     def render(self, camera, size):
         return np.zeros((size, size, 3), np.uint8)
 

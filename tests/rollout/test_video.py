@@ -4,7 +4,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from drifting_vla_jax.rollout.video import Film, VideoWriter, caption
+from drifting_vla_jax.rollout.video import Film, VideoWriter, caption, draw_plan
 
 
 def frames_of(path) -> tuple[dict, list[np.ndarray]]:
@@ -21,6 +21,9 @@ class Scene:
 
     def __init__(self):
         self.rendered = 0
+
+    def project(self, camera, points):
+        return np.full((len(points), 2), 0.5)
 
     def render(self, camera, size):
         self.rendered += 1
@@ -82,3 +85,25 @@ def test_a_caption_leaves_the_picture_alone_and_says_something():
     strip = frame[66:].astype(int)
     assert ((strip - strip[-1, -1]) ** 2).sum(-1).max() > 10_000  # there is text in it
     assert np.abs(strip - caption(picture, **texts, mood="bad")[66:]).max() > 50  # and its colour has a meaning
+
+
+def test_a_plan_is_drawn_where_its_actions_are():
+    black = np.zeros((160, 160, 3), np.uint8)
+    pixels = np.array([[20.0, 30.0], [80.0, 30.0], [80.0, 100.0], [np.nan, np.nan]])
+    drawn = draw_plan(black, pixels, done=1)
+    assert not black.any()
+    assert drawn[30, 20].tolist() == [150, 150, 150]  # carried out
+    assert drawn[30, 80].tolist() == drawn[100, 80].tolist() == drawn[65, 80].tolist() == [255, 196, 61]
+    assert not drawn[120:].any()
+
+
+def test_a_film_shows_the_chunk_that_is_executed(tmp_path):
+    scene = Scene()
+    with Film(scene, tmp_path / "a.mp4", camera="front", size=64) as film:
+        film.plan(np.zeros((3, 8)))
+        film.shoot("open", "step", "acting", "open")
+        film.finish("open", "step", "success", "good", fresh=True)
+    _, frames = frames_of(tmp_path / "a.mp4")
+    assert (
+        frames[0][31:34, 31:34, 0].max() > 100 > frames[0][10, 10, 0]
+    )  # in the middle, where the scene says the points are

@@ -39,6 +39,9 @@ class FakeSimulator:
         success = round(float(check_action(action)[0])) == self._seed % 2
         return Step(self._observe(render), success, False)
 
+    def project(self, camera, points):
+        return np.full((len(points), 2), 0.5)
+
     def render(self, camera, size):
         return np.full((size, size, 3), 40 + self._steps, np.uint8)
 
