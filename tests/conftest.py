@@ -1,6 +1,10 @@
 """Shared by all tests: eight virtual CPU devices, shapes checked in signatures, one small data set and one small policy."""
 
+import atexit
 import os
+import shutil
+import signal
+import tempfile
 
 # The last two make XLA's CPU compiler six times as fast and its programs a little slower: tests mostly compile.
 FLAGS = (
@@ -11,6 +15,13 @@ FLAGS = (
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("WANDB_MODE", "offline")
+# What one process has compiled no other compiles again: neither the workers of a run nor the programs that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="drifting-vla-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import sys
 from pathlib import Path

@@ -13,7 +13,7 @@ from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.rlbench_source import ConvertSettings
 from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
 from drifting_vla_jax.evaluate.evaluation import evaluate
-from drifting_vla_jax.policy.policy import Policy
+from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import loop
 from tests.peract_fixture import TASKS
 from tests.small import small_config
@@ -52,7 +52,7 @@ def test_from_demonstrations_to_an_evaluation(rlbench_config, tmp_path):
     train.steps, train.warmup_steps, train.eval_every, train.save_every = 2, 1, 2, 2
     config_lib.validate(config)
     loop.train(config, tmp_path / "run", jax.devices()[:1])
-    policy = Policy.restore(tmp_path / "run", batch_sizes=(1,))
+    policy = restore(tmp_path / "run", batch_sizes=(1,))
     assert policy.metadata["checkpoint_step"] == 2 and policy.metadata["cameras"] == ["front", "wrist"]
     results = evaluate(
         policy,
