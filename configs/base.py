@@ -36,9 +36,7 @@ def get_config() -> ConfigDict:
     config.data.shift = 4  # augmentation: random shift of each view, pixels at most
     config.data.brightness = 0.1  # augmentation: added to each view, as a share of full scale, at most
     config.data.contrast = 0.1  # augmentation: relative change of each view's contrast, at most
-    config.data.features = (
-        False  # True: read what data.cache_features stored in place of images; needs a frozen encoder
-    )
+    config.data.features = False  # read data.cache_features' outputs in place of images; needs a frozen encoder
     config.data.state_noise = 0.02  # augmentation: standard deviation added to the normalised state
 
     config.action = ConfigDict()
@@ -63,9 +61,7 @@ def get_config() -> ConfigDict:
     config.model.vision = ConfigDict()
     config.model.vision.name = "vit"  # vit: from scratch, sizes below | facebook/dinov2-{small,base,large,giant},
     # facebook/dinov2-with-registers-..., or a directory of one: pretrained, then these three count and the sizes do not
-    config.model.vision.image_size = (
-        0  # pixels that a pretrained encoder sees, a multiple of its patch; 0: as they come
-    )
+    config.model.vision.image_size = 0  # pixels a pretrained encoder sees, a multiple of its patch; 0: as they come
     config.model.vision.pool = 1  # side of the square of its patches averaged into one token
     config.model.vision.lora = 0  # rank of adapters on a frozen pretrained encoder; 0: none
     config.model.vision.patch = 16  # pixels, side of the square that becomes a token
@@ -100,9 +96,7 @@ def get_config() -> ConfigDict:
     # Extra positives: recent expert chunks of the same task, weighted by how alike the observations are.
     config.objective.bank = ConfigDict()
     config.objective.bank.size = 0  # chunks kept per task; 0: no bank
-    config.objective.bank.bandwidth = (
-        0.2  # of the weight exp(-(d / bandwidth)^2 / 2), in mean distances of observations
-    )
+    config.objective.bank.bandwidth = 0.2  # of the weight exp(-(d / bandwidth)^2 / 2), in mean distances
     # Classifier-free guidance, learned in training; acting still costs one evaluation.
     config.objective.guidance = ConfigDict()
     config.objective.guidance.negatives = 0  # unconditional chunks that repel an observation's samples; 0: no guidance
@@ -130,9 +124,7 @@ def get_config() -> ConfigDict:
     config.train.eval_every = 200  # steps between validations on held-out episodes
     config.train.eval_batches = 4  # batches per validation
     config.train.save_every = 200  # steps between checkpoints
-    config.train.rollout_every = (
-        0  # steps, a multiple of save_every: that checkpoint is evaluated in simulation; 0: none
-    )
+    config.train.rollout_every = 0  # steps between evaluations in simulation, a multiple of save_every; 0: none
     config.train.rollout_episodes = 10  # of each task, in such an evaluation
     config.train.keep = 2  # newest checkpoints kept, besides the best
     config.train.wandb = "auto"  # auto (online with a key, else offline if installed) | off
@@ -160,12 +152,8 @@ def get_config() -> ConfigDict:
     config.eval.blend_steps = 1  # async: control steps over which a new chunk takes over from the old one
     config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break
-    config.eval.repeatable = (
-        True  # a call of the network per request: results do not depend on who else asks; False: batches
-    )
-    config.eval.episode_seconds = (
-        600.0  # wall clock; a simulator that takes longer for an episode hangs and is replaced
-    )
+    config.eval.repeatable = True  # a network call per request: results depend on no other request; False: batches
+    config.eval.episode_seconds = 600.0  # wall clock; a simulator that takes longer hangs and is replaced
     config.eval.videos = 1  # episodes per task recorded as mp4
     config.eval.video_camera = "zoom"  # the view of the videos, any camera of the simulator; "" = the policy's first
 

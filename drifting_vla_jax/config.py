@@ -112,6 +112,12 @@ def validate(config: ConfigDict) -> None:
         expect(m[key] in DTYPES, f"config.model.{key} is {m[key]!r}; expected {_either(DTYPES)}")
     expect(m.remat in REMAT, f"config.model.remat is {m.remat!r}; expected {_either(REMAT)}")
     expect(m.history >= 0, f"config.model.history is {m.history}; expected 0 (the present alone) or more")
+    every, save = config.train.rollout_every, config.train.save_every
+    expect(
+        every >= 0 and every % save == 0,
+        f"config.train.rollout_every is {every}; expected 0 or a multiple of config.train.save_every {save}: a checkpoint "
+        "is what is evaluated",
+    )
     problems += _encoder_problems(config)
     expect(config.train.wandb in ("auto", "off"), f"config.train.wandb is {config.train.wandb!r}; expected auto or off")
     o = config.objective

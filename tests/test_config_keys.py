@@ -222,7 +222,7 @@ def rollouts(config) -> str:
         patch.setattr(rollouts_module.subprocess, "Popen", lambda command, **_: started.append(command[3:]) or running)
         config.train.rollout_every = config.train.rollout_every or 3  # how many episodes: seen only if there are any
         beside = rollouts_module.Rollouts(config, Path(folder))
-        for step in range(1, 4):
+        for step in range(1, 7):
             (Path(folder) / "checkpoints" / str(step)).mkdir(parents=True)
             beside.saved(step, last=False)
             beside.finished()
@@ -345,7 +345,7 @@ KEYS = {
     "train.eval_batches": (2, cadence),
     "train.save_every": (2, cadence),
     "train.keep": (4, cadence),
-    "train.rollout_every": (2, rollouts),
+    "train.rollout_every": (6, rollouts),
     "train.rollout_episodes": (2, rollouts),
     "train.wandb": ("auto", wandb_run),
     "train.wandb_project": ("other", wandb_run),

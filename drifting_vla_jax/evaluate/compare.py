@@ -146,8 +146,8 @@ def format_comparison(groups: Mapping[str, Paired]) -> str:
 
 
 def main(_) -> None:
-    print(f"A  {FLAGS.a}\nB  {FLAGS.b}\n")
-    print(format_comparison(compare(Path(FLAGS.a), Path(FLAGS.b))))
+    groups = compare(Path(FLAGS.a), Path(FLAGS.b))
+    print(f"A  {FLAGS.a}\nB  {FLAGS.b}\n\n{format_comparison(groups)}")
 
 
 if __name__ == "__main__":
