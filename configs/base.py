@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.env.frame_skip = 2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip; RLBench: 1)
     config.env.rlbench = ConfigDict()  # read where env.name is rlbench
     config.env.rlbench.control = (
-        "ik_then_plan"  # how a target is reached: plan | ik | ik_then_plan (plan where ik fails)
+        "ik_then_plan"  # how a target is reached: plan | ik | ik_then_plan: plan where ik fails
     )
     config.env.rlbench.headless = True  # without CoppeliaSim's window; it needs an X display all the same
 
