@@ -453,6 +453,7 @@ def other_dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("other"), episodes=6)
 
 
+@pytest.mark.slow
 def test_a_key_that_nothing_reads_would_be_caught(config):
     """The probes see the program and the data, never the configuration itself."""
     dead = ConfigDict(config).unlock()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from drifting_vla_jax.benchmarks.loss import direct_drifting_loss
 from drifting_vla_jax.benchmarks.timing import Measured, format_table, measure
@@ -33,6 +34,7 @@ def test_measuring_runs_every_function_in_turn():
     assert all(len(row.run_s) == 3 and min(row.run_s) > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_large_sets_need_a_fraction_of_the_memory():
     """Times mean nothing under the compiler flags of the tests; scratch memory does."""
     functions = {"direct": lambda x, y: direct_drifting_loss(x, y)[0], "ours": lambda x, y: drifting_loss(x, y)[0]}

@@ -172,6 +172,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32_outside(params, observation, 
     np.testing.assert_allclose(out, chunks, atol=0.1 * np.abs(chunks).max())
 
 
+@pytest.mark.slow
 def test_at_the_start_every_layer_of_the_assembled_dit_hands_its_tokens_through(observation, noise):
     """adaLN-Zero: modulation is zero, whatever the observation says, so the DiT's output is its input, normalised."""
     params, seen = init_params(CONFIG, jax.random.key(0)), {}
@@ -222,6 +223,7 @@ def test_without_proprioception_the_state_reaches_nothing(noise):
     assert not [e for e in equations(traced) if traced.jaxpr.invars[0] in e.invars]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
 def test_stacked_layers_are_the_same_network(batch, noise, remat):
     """Two layers of each kind, their parameters stacked: the same chunks and gradients, whatever is kept for them."""

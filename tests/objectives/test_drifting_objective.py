@@ -125,6 +125,7 @@ def test_two_modes_survive_where_whole_chunks_drift():
     assert (np.abs(np.abs(toward) - 1) < 0.35).mean() > 0.7
 
 
+@pytest.mark.slow
 def test_guidance_tells_the_network_its_strength_and_repels_from_other_data():
     told = []
 

@@ -215,6 +215,7 @@ def test_caching_goes_on_where_it_was_and_stale_features_are_refused(config, enc
         loop.train(config, tmp_path / "run", jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_adapters_start_as_nothing(config):
     config.model.vision.lora = 2
     params = jax.jit(lambda: init_state(config).params)()
