@@ -28,6 +28,7 @@ from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
+from drifting_vla_jax.train.record import Record
 from drifting_vla_jax.train.rollouts import Rollouts
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
@@ -92,15 +93,17 @@ class _Run:
         self.train_step = compile_train_step(config, mesh)
         self.eval_step = compile_eval_step(config, mesh)
         self.rollouts = Rollouts(config, workdir)
+        self.record = Record(workdir, mesh, dataset)
         if jax.process_index() == 0:
             config_lib.save(config, workdir)
 
     def loop(self, interrupted: Callable[[], bool]) -> None:
         """Steps until the last one or until interrupted, with everything that comes beside them."""
-        try:
-            self._loop(interrupted)
-        finally:
-            self.rollouts.stop()
+        with self.record.running(int(self.state.step)):
+            try:
+                self._loop(interrupted)
+            finally:
+                self.rollouts.stop()
 
     def _loop(self, interrupted: Callable[[], bool]) -> None:
         t, first = self.config.train, int(self.state.step)

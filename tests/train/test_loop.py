@@ -88,6 +88,8 @@ def test_a_run_leaves_checkpoints_metrics_and_its_configuration(uninterrupted, c
     assert [step for step, _ in series(uninterrupted, "val/gripper_accuracy")] == [3, 6]
     assert all(0 <= share <= 1 for _, share in series(uninterrupted, "train/input_wait_share"))
     assert json.loads((uninterrupted / "config.json").read_text())["name"] == "small"
+    (start,) = json.loads((uninterrupted / "run.json").read_text())["starts"]
+    assert (start["step"], start["error"]) == (0, "") and start["ended"] >= start["started"]
     assert Checkpoints(uninterrupted).latest() == 6
 
 
