@@ -113,6 +113,8 @@ def validate(config: ConfigDict) -> None:
     expect(m.remat in REMAT, f"config.model.remat is {m.remat!r}; expected {_either(REMAT)}")
     expect(m.history >= 0, f"config.model.history is {m.history}; expected 0 (the present alone) or more")
     problems += _encoder_problems(config)
+    every = config.train.report_every
+    expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
     expect(config.train.wandb in ("auto", "off"), f"config.train.wandb is {config.train.wandb!r}; expected auto or off")
     o = config.objective
     expect(o.grouping in GROUPINGS, f"config.objective.grouping is {o.grouping!r}; expected {_either(GROUPINGS)}")

@@ -93,6 +93,14 @@ def test_a_run_leaves_checkpoints_metrics_and_its_configuration(uninterrupted, c
     assert Checkpoints(uninterrupted).latest() == 6
 
 
+def test_the_report_is_there_when_the_training_ends(train, tmp_path, config):
+    config.train.report_every = 3
+    train(tmp_path / "run")
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert '<span class="state finished">' in page and "6 of 6 steps" in page
+    assert "ended" in json.loads((tmp_path / "run" / "run.json").read_text())["starts"][-1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_and_started_again_is_the_same_run(
     train, uninterrupted, tmp_path, config, one_device, monkeypatch, number
