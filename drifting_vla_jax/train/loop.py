@@ -4,7 +4,7 @@ A start resumes by itself if the workdir holds a checkpoint. Ctrl-C, SIGTERM and
 return, so the process exits 0 and the next start goes on with the next batch.
 
 With several processes all of them run this loop, each on its own rows of the same batches; process 0 alone writes
-metrics and shows progress, and all of them write the checkpoints together.
+metrics, run.json and reports and shows progress, and all of them write the checkpoints together.
 """
 
 from __future__ import annotations
