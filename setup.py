@@ -20,6 +20,7 @@ LEARNER = [
     "scipy>=1.15,<2",
     "matplotlib>=3.10,<4",
     "rich>=13,<16",
+    "jinja2>=3.1,<4",
     "wandb>=0.22,<1",
 ]
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
@@ -36,6 +37,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["drifting_vla_jax", "drifting_vla_jax.*"]),
+    package_data={"drifting_vla_jax.report": ["assets/*"]},
     python_requires=">=3.11",
     install_requires=[
         "numpy>=2.0,<3",

@@ -126,6 +126,9 @@ def get_config() -> ConfigDict:
     config.train.save_every = 200  # steps between checkpoints
     config.train.rollout_every = 0  # steps between evaluations in simulation, a multiple of save_every; 0: none
     config.train.rollout_episodes = 10  # of each task, in such an evaluation
+    config.train.report_every = (
+        500  # steps after which WORKDIR/report/index.html is made again, and at the end; 0: never
+    )
     config.train.keep = 2  # newest checkpoints kept, besides the best
     config.train.wandb = "auto"  # auto (online with a key, else offline if installed) | off
     config.train.wandb_project = "drifting-vla"

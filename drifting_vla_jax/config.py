@@ -119,6 +119,8 @@ def validate(config: ConfigDict) -> None:
         "is what is evaluated",
     )
     problems += _encoder_problems(config)
+    every = config.train.report_every
+    expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
     expect(config.train.wandb in ("auto", "off"), f"config.train.wandb is {config.train.wandb!r}; expected auto or off")
     o = config.objective
     expect(o.grouping in GROUPINGS, f"config.objective.grouping is {o.grouping!r}; expected {_either(GROUPINGS)}")

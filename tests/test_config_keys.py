@@ -4,6 +4,7 @@ The probes are cheap and real: the traced program of a training step, of the ini
 the first batch of the pipeline, the mesh, the arguments that the command line hands to the evaluation and the server.
 """
 
+import contextlib
 import functools
 import hashlib
 import sys
@@ -26,6 +27,7 @@ from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objec
 from drifting_vla_jax.policy import compile_cache
 from drifting_vla_jax.policy import restore as restoring
 from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
+from drifting_vla_jax.train import reports as reports_module
 from drifting_vla_jax.train import rollouts as rollouts_module
 from drifting_vla_jax.train.borrowed import abstract_borrowed
 from drifting_vla_jax.train.optimizer import make_optimizer
@@ -185,6 +187,8 @@ def cadence(config) -> str:
         run.config, run.workdir = config, None
         run.state = SimpleNamespace(step=0)
         run.assets = None
+        run.record = SimpleNamespace(running=lambda step: contextlib.nullcontext())
+        run.reports = SimpleNamespace(due=lambda step: None, close=lambda: None)
         run.borrowed = None
         run.rollouts = SimpleNamespace(
             saved=lambda *args: events.append("rollout"), finished=lambda: {}, close=lambda: {}, stop=lambda: None
@@ -227,6 +231,19 @@ def rollouts(config) -> str:
             beside.saved(step, last=False)
             beside.finished()
         return _digest([[flag for flag in command if folder not in flag] for command in started])
+
+
+def reports(config) -> str:
+    """After which steps the report is made again."""
+    made = []
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "metrics.jsonl").write_text("{}")
+        beside = reports_module.Reports(config, Path(folder))
+        patch.setattr(beside, "_start", lambda: made.append(step))
+        for step in range(1, 4):
+            beside.due(step)
+        beside.close()
+    return _digest(made)
 
 
 class _Forever:
@@ -347,6 +364,7 @@ KEYS = {
     "train.keep": (4, cadence),
     "train.rollout_every": (6, rollouts),
     "train.rollout_episodes": (2, rollouts),
+    "train.report_every": (2, reports),
     "train.wandb": ("auto", wandb_run),
     "train.wandb_project": ("other", wandb_run),
     "mesh.data": (8, layout),

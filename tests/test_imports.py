@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "serve": {"wire"},
     "rollout": {"envs", "wire"},
     "evaluate": {"envs", "rollout", "serve", "wire"},
+    "report": {"cli", "evaluate", "rollout"},
     "benchmarks": GROUND | {"objectives"},
     "main": GROUND | {"train", "policy", "serve", "evaluate", "rollout"},
 }
@@ -121,5 +122,11 @@ def test_a_worker_and_a_client_load_nothing_heavy():
         "import sys, drifting_vla_jax.rollout.worker, drifting_vla_jax.wire.client, drifting_vla_jax.envs.dummy\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_a_report_is_made_without_the_learner():
+    code = f"import sys, drifting_vla_jax.report.page\nprint(sorted({HEAVY!r} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)
     assert out.stdout.strip() == "[]"

@@ -4,7 +4,7 @@ A start resumes by itself if the workdir holds a checkpoint. Ctrl-C, SIGTERM and
 return, so the process exits 0 and the next start goes on with the next batch.
 
 With several processes all of them run this loop, each on its own rows of the same batches; process 0 alone writes
-metrics and shows progress, and all of them write the checkpoints together.
+metrics, run.json and reports and shows progress, and all of them write the checkpoints together.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
+from drifting_vla_jax.train.record import Record
+from drifting_vla_jax.train.reports import Reports
 from drifting_vla_jax.train.rollouts import Rollouts
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
@@ -92,15 +94,18 @@ class _Run:
         self.train_step = compile_train_step(config, mesh)
         self.eval_step = compile_eval_step(config, mesh)
         self.rollouts = Rollouts(config, workdir)
+        self.record = Record(workdir, mesh, dataset)
+        self.reports = Reports(config, workdir)
         if jax.process_index() == 0:
             config_lib.save(config, workdir)
 
     def loop(self, interrupted: Callable[[], bool]) -> None:
         """Steps until the last one or until interrupted, with everything that comes beside them."""
-        try:
+        with contextlib.ExitStack() as beside:
+            beside.callback(self.reports.close)  # last: it tells how the run ended
+            beside.enter_context(self.record.running(int(self.state.step)))
+            beside.callback(self.rollouts.stop)
             self._loop(interrupted)
-        finally:
-            self.rollouts.stop()
 
     def _loop(self, interrupted: Callable[[], bool]) -> None:
         t, first = self.config.train, int(self.state.step)
@@ -127,6 +132,7 @@ class _Run:
                 if step % t.eval_every == 0 or step == t.steps:
                     validation = self.validate()
                     sinks.write(step, validation)
+                self.reports.due(step)
                 if step % t.save_every == 0 or last:
                     distributed.doing(f"the checkpoint of step {step}")
                     self.checkpoints.save(self.state, self.batches.get_state(), self.assets, validation)

@@ -88,7 +88,17 @@ def test_a_run_leaves_checkpoints_metrics_and_its_configuration(uninterrupted, c
     assert [step for step, _ in series(uninterrupted, "val/gripper_accuracy")] == [3, 6]
     assert all(0 <= share <= 1 for _, share in series(uninterrupted, "train/input_wait_share"))
     assert json.loads((uninterrupted / "config.json").read_text())["name"] == "small"
+    (start,) = json.loads((uninterrupted / "run.json").read_text())["starts"]
+    assert (start["step"], start["error"]) == (0, "") and start["ended"] >= start["started"]
     assert Checkpoints(uninterrupted).latest() == 6
+
+
+def test_the_report_is_there_when_the_training_ends(train, tmp_path, config):
+    config.train.report_every = 3
+    train(tmp_path / "run")
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert '<span class="state finished">' in page and "6 of 6 steps" in page
+    assert "ended" in json.loads((tmp_path / "run" / "run.json").read_text())["starts"][-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,135 @@
+"""One HTML file from a run, or from two side by side.
+
+The template, style and script lie in ``assets/`` with uPlot (MIT, 51 kB: zoom, hover, log axes), which draws the curves. All
+of them are written into the page, and everything a run says is escaped on its way there: instructions are anybody's text.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from drifting_vla_jax.report import curves, evaluations, facts, films
+from drifting_vla_jax.report.run import Run, read_run
+from drifting_vla_jax.rollout import recorder
+
+VIDEO_BUDGET = 20 * 2**20  # bytes of the page
+
+
+def write_report(workdir: Path, other: Path | None = None, budget: int = VIDEO_BUDGET) -> tuple[Path, list[dict]]:
+    """Writes workdir/report/index.html, atomically.
+
+    Args:
+      workdir: the run.
+      other: a second one, shown beside it.
+      budget: bytes of the page that videos may take; the others are linked.
+
+    Returns:
+      The page, and its films (see ``films.choose_films``).
+
+    Raises:
+      FileNotFoundError, ValueError: see ``run.read_run``.
+    """
+    runs = [read_run(path) for path in (workdir, other) if path]
+    page = Path(workdir) / "report" / "index.html"
+    chosen = films.choose_films(runs, page, budget)
+    page.parent.mkdir(exist_ok=True)
+    recorder.write_atomically(page, render(runs, chosen, page))
+    return page, chosen
+
+
+def render(runs: list[Run], chosen: list[dict[str, Any]], page: Path) -> str:
+    """The page's text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("drifting_vla_jax.report", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "signed": _signed, "seconds": _seconds, "number": _number}
+    rows, base_known = facts.config_rows(runs)
+    both = [run.newest for run in runs if run.newest]
+    paired, why_not = evaluations.pairs(*both) if len(both) == 2 else ([], "")
+    return environment.get_template("page.html.jinja").render(
+        runs=[_about(number, run, page) for number, run in enumerate(runs)],
+        comparing=len(runs) == 2,
+        success=evaluations.success(runs),
+        over_training=curves.success_over_training(runs),
+        paired=paired,
+        why_not=why_not,
+        groups=curves.curves(runs),
+        films=chosen,
+        outcomes=evaluations.OUTCOMES,
+        config=rows,
+        base_known=base_known,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        assets={path.name: path.read_text() for path in (resources.files(__package__) / "assets").iterdir()},
+    )
+
+
+def _about(number: int, run: Run, page: Path) -> dict[str, Any]:
+    """What the template shows of one run."""
+    state, steps = facts.state(run)
+    newest = run.newest
+    last = {name: list(points.values())[-1] for name, points in run.metrics.items()}
+    return {
+        "number": number,
+        "name": run.config["name"],
+        "workdir": str(run.workdir),
+        "summary": facts.summary(run.config),
+        "state": state,
+        "steps": steps,
+        "header": facts.header(run),
+        "tiles": _tiles(run, last),
+        "slowest": facts.slowest_parts(run),
+        "episode_time": facts.episode_time(run),
+        "evaluation": newest,
+        "evaluation_link": os.path.relpath(newest.folder, page.parent) if newest else "",
+        "outcomes": evaluations.outcomes(newest) if newest else [],
+        "latency": evaluations.latency(newest) if newest else [],
+        "others": run.evaluations[-2::-1],
+        "command": facts.evaluation_command(run),
+    }
+
+
+def _tiles(run: Run, last: dict[str, float]) -> list[tuple[str, str, str]]:
+    """(what, the number, what it is of)."""
+    tiles = []
+    if run.newest and run.newest.results["overall"]["n"]:
+        overall = run.newest.results["overall"]
+        interval = f"{100 * overall['low']:.1f} to {100 * overall['high']:.1f} %, {overall['n']} episodes"
+        tiles.append(("held success", _percent(overall["success_rate"]), interval))
+    if "val/position_error_cm" in last:
+        tiles.append(("position error", f"{last['val/position_error_cm']:.2f} cm", "single samples, held-out episodes"))
+    if run.newest and run.newest.results["latency_ms"]["p50"] is not None:
+        latency = run.newest.results["latency_ms"]
+        calls = run.newest.results["evaluations_per_chunk"]
+        text = f"p95 {latency['p95']:.1f} ms, {calls} network evaluation{'s' if calls != 1 else ''} per chunk"
+        tiles.append(("round trip, p50", f"{latency['p50']:.1f} ms", text))
+    if "train/samples_per_second" in last:
+        tiles.append(("training speed", f"{last['train/samples_per_second']:,.0f} /s", "samples, last window"))
+    return tiles
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def _signed(rate: float) -> str:
+    return f"{100 * rate:+.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _seconds(value: float) -> str:
+    minutes, seconds = divmod(value, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"

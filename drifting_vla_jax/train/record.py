@@ -1,0 +1,105 @@
+"""DIR/run.json: what a later reader wants to know of a run that neither its configuration nor its metrics say.
+
+    {"starts": [{"started", "step", "code": {"commit", "dirty"} or null, "packages": {name: version}, "python", "host",
+                 "devices": {"kind", "count", "processes"}, "data": {"source", "episodes": {split: n}, "steps": {split: n}},
+                 "ended", "error"}, ...]}
+
+One entry per start, the last one is the newest; times are UTC, ISO 8601. ``ended`` comes with the end, ``error`` is then ""
+or the exception's one line; a process that was killed leaves neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from drifting_vla_jax.data.dataset import DataSet
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+class Record:
+    """``with record.running(step):`` around the training. Process 0 writes, the others do nothing."""
+
+    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet):
+        self._path, self._mesh, self._dataset = Path(workdir) / "run.json", mesh, dataset
+
+    @contextlib.contextmanager
+    def running(self, step: int) -> Iterator[None]:
+        """One entry for a start after ``step`` steps; its end is noted however it comes."""
+        if jax.process_index() > 0:
+            yield
+            return
+        entry = {
+            "started": _now(),
+            "step": step,
+            "code": code_version(ROOT),
+            "packages": {name: version for name in PACKAGES if (version := _version(name))},
+            "python": platform.python_version(),
+            "host": platform.node(),
+            "devices": {
+                "kind": self._mesh.devices.flat[0].device_kind,
+                "count": self._mesh.devices.size,
+                "processes": jax.process_count(),
+            },
+            "data": _data(self._dataset),
+        }
+        starts = json.loads(self._path.read_text())["starts"] if self._path.exists() else []
+        self._write([*starts, entry])
+        error = ""
+        try:
+            yield
+        except BaseException as raised:
+            error = " ".join(f"{type(raised).__name__}: {raised}".split())
+            raise
+        finally:
+            self._write([*starts, entry | {"ended": _now(), "error": error}])
+
+    def _write(self, starts: list[dict]) -> None:
+        partial = self._path.with_suffix(".json.partial")
+        partial.write_text(json.dumps({"starts": starts}, indent=2) + "\n")
+        partial.replace(self._path)  # a reader sees the old file or the new one
+
+
+def code_version(root: Path) -> dict | None:
+    """Commit of the checkout at ``root``, and whether its tracked files differ from it; None where there is no checkout."""
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", "-C", root, *command], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root.resolve():  # installed somewhere inside another's checkout
+            return None
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):  # no git, no repository, no commit, or not ours to read
+        return None
+
+
+def _data(dataset: DataSet) -> dict:
+    splits = dataset.metadata["episodes"]
+    return {
+        "source": dataset.metadata["source"],
+        "episodes": {name: len(episodes) for name, episodes in splits.items()},
+        "steps": {name: sum(e["length"] for e in episodes) for name, episodes in splits.items()},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
