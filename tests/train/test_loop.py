@@ -101,6 +101,7 @@ def test_the_report_is_there_when_the_training_ends(train, tmp_path, config):
     assert "ended" in json.loads((tmp_path / "run" / "run.json").read_text())["starts"][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_and_started_again_is_the_same_run(
     train, uninterrupted, tmp_path, config, one_device, monkeypatch, number
