@@ -78,3 +78,16 @@ def config(dataset_path):
     config = small_config()
     config.data.path = str(dataset_path)
     return config
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """programs(name=shell script, ...) -> a PATH on which these come first."""
+
+    def programs(**scripts: str) -> str:
+        for name, script in scripts.items():
+            (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+        return f"{tmp_path}:{os.environ['PATH']}"
+
+    return programs

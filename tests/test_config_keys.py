@@ -191,7 +191,7 @@ def cadence(config) -> str:
         run.reports = SimpleNamespace(due=lambda step: None, close=lambda: None)
         run.borrowed = None
         run.rollouts = SimpleNamespace(
-            saved=lambda *args: events.append("rollout"), finished=lambda: {}, close=lambda: {}, stop=lambda: None
+            saved=lambda *args: events.append("rollout"), finished=lambda: {}, close=lambda *_: {}, stop=lambda: None
         )
         run.train_step = lambda state, batch, borrowed: (state, {"loss": 0.0, "finite": True})
         run.checkpoints = SimpleNamespace(

@@ -71,19 +71,6 @@ def test_compose_asks_workers_for_what_they_know():
 
 
 @pytest.fixture
-def programs(tmp_path):
-    """programs(name=shell script, ...) -> a PATH on which these come first."""
-
-    def programs(**scripts: str) -> str:
-        for name, script in scripts.items():
-            (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
-            (tmp_path / name).chmod(0o755)
-        return f"{tmp_path}:{os.environ['PATH']}"
-
-    return programs
-
-
-@pytest.fixture
 def simulator(tmp_path):
     root = tmp_path / "coppeliasim"
     root.mkdir()

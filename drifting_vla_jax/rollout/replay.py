@@ -81,7 +81,7 @@ def summary(settings: WorkerSettings) -> str:
     lines = [f"replay of {demos}, success held for {settings.hold_steps} control steps"]
     for task in settings.tasks:
         specs = episode_list([task], settings.episodes, settings.seed, demos=demos)
-        keys = [(spec.task, spec.variation, spec.seed) for spec in specs]
+        keys = [spec.key for spec in specs]
         episodes = [recorded[key] for key in keys if key in recorded]
         outcomes, events = Counter(e["outcome"] for e in episodes), Counter()
         steps = sum(e["steps"] for e in episodes)

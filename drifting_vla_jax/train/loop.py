@@ -142,7 +142,8 @@ class _Run:
                     break
         distributed.doing("the last checkpoint")
         self.checkpoints.wait()
-        found = {} if interrupted() else self.rollouts.close()
+        # Several processes ask together whether to stop; while one of them waits they could not.
+        found = self.rollouts.close(interrupted) if jax.process_count() == 1 else {}
         if found:
             sinks.write(step, found)
         sinks.close()

@@ -9,13 +9,14 @@ is due before the last has ended, it is left out. A report that fails is said an
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
+
+from drifting_vla_jax.train import beside
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +54,8 @@ class Reports:
         return False
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [*COMMAND, f"--workdir={self._workdir}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # a Ctrl-C meant for the training is not one for it
-        )
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)  # what trains goes first
+        command = [*COMMAND, f"--workdir={self._workdir}"]
+        self._process = beside.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def _finish(self) -> None:
         if self._process is None:

@@ -15,13 +15,18 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.train import beside
+
 log = logging.getLogger(__name__)
 
+_POLL_SECONDS = 0.2
 COMMAND = (sys.executable, "-m", "drifting_vla_jax.evaluate.checkpoint")
 
 
@@ -40,7 +45,8 @@ class Rollouts:
         """A checkpoint of this step is being written. The last one is left to ``--mode=eval``."""
         if self._every and step % self._every == 0 and not last:
             if self._process or self._due is not None:
-                log.warning("step %d is not evaluated: the evaluation of step %d still runs", step, self._step)
+                busy = self._step if self._due is None else self._due
+                log.warning("step %d is not evaluated: the evaluation of step %d still runs", step, busy)
             else:
                 self._due = step
 
@@ -57,12 +63,15 @@ class Rollouts:
             return {}
         return _as_metrics(json.loads((self._out / "results.json").read_text()))
 
-    def close(self) -> dict[str, float]:
-        """Waits for the evaluation that runs, or is due; returns what it found."""
+    def close(self, interrupted: Callable[[], bool]) -> dict[str, float]:
+        """Waits for the evaluation that runs, or is due, until interrupted; returns what it found."""
+        if interrupted():
+            return {}
         self.finished()
         if self._process and self._process.poll() is None:
             log.info("waiting for the evaluation of step %d (Ctrl-C leaves it)", self._step)
-            self._process.wait()
+            while self._process.poll() is None and not interrupted():
+                time.sleep(_POLL_SECONDS)
         return self.finished()
 
     def stop(self) -> None:
@@ -84,15 +93,8 @@ class Rollouts:
         self._log_path.parent.mkdir(exist_ok=True)
         more = [f"--workdir={self._workdir}", f"--step={step}", f"--episodes={self._episodes}", f"--out={self._out}"]
         with self._log_path.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*COMMAND, *more],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "JAX_PLATFORMS": "cpu"},  # accelerators are busy training
-                start_new_session=True,  # a Ctrl-C meant for the training is not one for it
-            )
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)  # what trains goes first
+            env = {**os.environ, "JAX_PLATFORMS": "cpu"}  # accelerators are busy training
+            self._process = beside.start([*COMMAND, *more], stdout=output, stderr=output, env=env)
 
 
 def _as_metrics(results: dict) -> dict[str, float]:

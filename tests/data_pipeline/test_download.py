@@ -71,7 +71,7 @@ def test_what_is_missing_is_named_and_the_rest_is_finished(hub, tmp_path):
     """val has one task of two; train/close_jar is damaged on the hub, and whole again at the second start."""
     archive, out = hub.root / "data/train/close_jar.zip", tmp_path / "out"
     whole = archive.read_bytes()
-    archive.write_bytes(whole[:5000] + b"XXXX" + whole[5004:])
+    archive.write_bytes(whole[:5000] + b"????" + whole[5004:])
     arguments = (f"--tasks={','.join(TASKS)}", f"--out={out}", "--episodes=1", "--keep_archives")
     done = run(hub, tmp_path, *arguments)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -66,12 +66,22 @@ def test_one_at_a_time_and_the_last_is_left_to_the_evaluation(beside, tmp_path, 
     assert time.monotonic() - began < 5
 
 
+def test_who_waits_at_the_end_can_be_interrupted(beside, tmp_path):
+    rollout, asked = beside(seconds=60), iter([False, False, False, True])
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    rollout.saved(2, last=False)
+    began = time.monotonic()
+    assert rollout.close(lambda: next(asked)) == {}
+    assert next(asked, None) is None and time.monotonic() - began < 10
+    rollout.stop()
+
+
 def test_one_that_fails_is_said_and_training_goes_on(beside, tmp_path, caplog):
     rollout = beside(code=1)
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     rollout.saved(2, last=False)
     rollout.finished()
-    assert rollout.close() == {} and "evaluation of step 2 ended with exit code 1; see" in caplog.text
+    assert rollout.close(lambda: False) == {} and "evaluation of step 2 ended with exit code 1; see" in caplog.text
 
 
 @pytest.mark.slow

@@ -1,0 +1,15 @@
+"""Processes that work beside the training and that it does not wait for: evaluations, reports."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+
+def start(command: Sequence[str], **options: Any) -> subprocess.Popen:
+    """A process of lower priority that a Ctrl-C meant for the training does not reach; ``options`` are those of Popen."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
+    os.setpriority(os.PRIO_PROCESS, process.pid, 10)  # what trains goes first
+    return process
