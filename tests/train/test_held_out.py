@@ -140,8 +140,6 @@ def test_a_snapshot_follows_one_episode_from_its_start_to_its_end(held_out, conf
 def test_eight_devices_draw_what_one_draws(small, drawn):
     mesh = sharding.make_mesh(small)
     batch = jax.tree.map(lambda x: jax.device_put(np.asarray(x), sharding.batch_sharding(mesh)), drawn[1])
-    found = compile_eval_step(small, mesh)(
-        random_params(small), batch, jax.random.key_data(jax.random.key(0)), NOTHING
-    )
+    found = compile_eval_step(small, mesh)(random_params(small), batch, jax.random.key_data(jax.random.key(0)), NOTHING)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(drawn[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)

@@ -157,7 +157,9 @@ def test_tensorboard_has_numbers_and_pictures(tmp_path, media):
     journal = sinks.make_journal(tmp_path, config, 0, {"code": None})
     journal.commit(Record(3, {"train/loss": 0.5}, *media))
     journal.close()
-    found = {value.tag: (event.step, value) for event in events(tmp_path / "tensorboard") for value in event.summary.value}
+    found = {
+        value.tag: (event.step, value) for event in events(tmp_path / "tensorboard") for value in event.summary.value
+    }
     assert found["train/loss"][0] == 3 and found["train/loss"][1].simple_value == 0.5
     step, picture = found["viz/A1_drifting_field"]
     assert (step, picture.image.width, picture.image.height) == (3, 12, 8)
