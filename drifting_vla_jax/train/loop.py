@@ -106,7 +106,8 @@ class _Run:
             beside.callback(self.reports.close)  # last: it tells how the run ended
             about = beside.enter_context(self.record.running(first))
             journal = sinks.make_journal(self.workdir, self.config, first, about)
-            beside.callback(journal.close, interrupted)
+            # Several processes ask together whether to stop; the one that writes would ask alone.
+            beside.callback(journal.close, *[interrupted] * (jax.process_count() == 1))
             beside.callback(self.rollouts.stop)
             self._loop(first, journal, interrupted)
 

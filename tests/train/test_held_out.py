@@ -46,7 +46,7 @@ def test_attention_shares_are_softmax_weights_by_hand():
 
 
 def test_the_field_is_that_of_the_samples(drawn, small):
-    found, batch = drawn
+    found = drawn[0]
     assert found.samples.shape == found.drift.shape == (8, 4, 4, NETWORK_ACTION_DIM)
     assert found.drift_rms.shape == (len(small.objective.temperatures),)
     assert {"loss", "lambda_V", "drift_norm"} == set(found.figures)
