@@ -34,7 +34,7 @@ def prediction_scatter(
         axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
         axes.set_title(f"{DIMENSIONS[i]} ({UNITS[i]})")
         remark(axes, f"MAE {np.abs(y - x).mean():.3g}\nR {correlation(x, y)}")
-    for axes in grid[-4:-1]:
+    for axes in grid[3:7]:
         axes.set_xlabel("expert")
     for axes in grid[::4]:
         axes.set_ylabel("predicted")

@@ -45,7 +45,7 @@ def drifting_field(
 def _arrows(axes: Axes, theme: Theme, x: np.ndarray, v: np.ndarray, y: np.ndarray) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.scatter(*y.T, s=40, marker="D", color=theme.expert, label="expert", zorder=2)
-    axes.scatter(*x.T, s=12, color=theme.sample, label="sample", zorder=3, alpha=0.8, linewidths=0)
+    axes.scatter(*x.T, s=12 if len(x) > 64 else 30, color=theme.sample, label="sample", zorder=3, linewidths=0)
     quiver = axes.quiver(
         *x.T, *v.T, color=theme.accent, angles="xy", scale_units="xy", scale=1, width=0.003, zorder=4, label="drift V"
     )
@@ -82,8 +82,6 @@ def drift_trend(figure: Figure, theme: Theme, series: Mapping[str, Mapping[int, 
         axes.plot(steps, sizes, color=colour, alpha=0.3, linewidth=0.6 * theme.line, marker="o" if alone else None)
         axes.plot(steps, smoothed(sizes), color=colour, label=name)
     axes.set(xlabel="training step", ylabel="RMS drift (std. dev., log scale)", yscale="log")
-    for minor in (False, True):
-        axes.yaxis.set_tick_params(which="minor" if minor else "major")
     plain_numbers(axes.yaxis)
     axes.legend()
     headline(figure, "Drift magnitude over training")

@@ -32,10 +32,10 @@ def trajectory(
     space(axes, np.concatenate([answers.reshape(-1, 3), expert.reshape(-1, 3), here]))
     axes.plot(*here.T, color=theme.expert, linewidth=1.6 * theme.line, label="expert")
     moments = np.unique(np.linspace(0, len(here) - 1, _MOMENTS).round().astype(int))
-    axes.plot(*fan(answers[moments]).T, color=theme.sample, alpha=0.7, linewidth=0.8 * theme.line, label="samples")
+    axes.plot(*fan(answers[moments]).T, color=theme.sample, alpha=0.5, linewidth=0.8 * theme.line, label="samples")
     axes.plot(*here[moments].T, "o", color=theme.ink, label="asked here (control step)")
     for i in moments:
-        axes.text(*here[i], f"  {steps[i]}", fontsize="small")
+        axes.text(*here[i], f"  {steps[i]}", fontsize="small", weight="bold", zorder=20)
     axes.legend(loc="upper left")
     headline(figure, f"One held-out episode of {task}: the expert's path and the samples along it")
 
@@ -66,5 +66,5 @@ def space(axes: Axes3D, points: np.ndarray) -> None:
     for axis, at, extent in zip("xyz", middle, size):
         axes.set(**{f"{axis}lim": (at - extent / 2, at + extent / 2), f"{axis}label": f"{axis} (cm)"})
         axes.locator_params(axis=axis, nbins=5)
-    axes.set_box_aspect(tuple(size), zoom=1.0)
+    axes.set_box_aspect(tuple(size), zoom=1.05)
     axes.view_init(elev=25, azim=-60)

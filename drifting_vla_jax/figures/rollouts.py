@@ -76,7 +76,6 @@ def latency(figure: Figure, theme: Theme, round_trip_ms: Sequence[float], infer_
             _histogram(axes, np.asarray(values, float), bins, colour, name)
     axes.set(xscale="log", xlabel="time of a request (ms, log scale)", ylabel="share of requests (%)")
     plain_numbers(axes.xaxis)
-    plain_numbers(axes.xaxis)
     axes.legend()
     remark(axes, f"{len(round_trip_ms):,} requests", x=0.97, y=0.6)
     headline(figure, "Latency: what the robot waits for")

@@ -142,7 +142,6 @@ def sample_spread(
     )
     for axis in (axes.xaxis, axes.yaxis):
         plain_numbers(axis)
-        axis.set_minor_formatter("")
     remark(axes, "shaded: sure of something wrong\n(spread below a third of the error)", x=0.97, y=0.03)
     columns = 1 + (len(np.unique(task)) > 6)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), ncols=columns)

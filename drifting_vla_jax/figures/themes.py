@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 DPI = 100  # pixels per inch at scale 1
 SCALES = (1, 2)
@@ -54,7 +54,7 @@ class Theme:
     grid: str = "#e3e6ea"
     expert: str = _BLUE
     sample: str = _ORANGE
-    accent: str = _VERMILION
+    accent: str = "#8e2f7c"
     cycle: tuple[str, ...] = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _VERMILION)
     ramp: tuple[str, str, str] = ("#fdfdfb", "#f0a85c", "#8a2a04")
     family: str = "sans-serif"
@@ -93,6 +93,8 @@ class Theme:
             "grid.linewidth": 0.4 * self.line,
             "lines.linewidth": self.line,
             "lines.markersize": 3 * self.line,
+            "figure.constrained_layout.w_pad": 0.1,
+            "figure.constrained_layout.h_pad": 0.1,
             "legend.frameon": False,
             "legend.labelcolor": self.ink,
             "hatch.linewidth": 0.5 * self.line,
@@ -111,7 +113,7 @@ THEMES = {
             grid="#2b3038",
             expert=_SKY,
             sample=_ORANGE,
-            accent="#ff7a45",
+            accent="#e58fc4",
             cycle=(_SKY, _ORANGE, "#2fc39a", _PURPLE, _YELLOW, "#ff7a45"),
             ramp=("#1d2129", "#b4561c", "#ffe29a"),
         ),
@@ -142,6 +144,8 @@ def picture(width: int, height: int) -> Callable:
             with style.context(theme.settings, after_reset=True):
                 figure = blank(width, height)
                 draw(figure, theme, *arrays)
+                figure.get_layout_engine().execute(figure)  # once: its places are shares of the figure at every scale
+                figure.set_layout_engine("none")
             return figure
 
         drawn.size = (width, height)
@@ -170,8 +174,10 @@ def remark(axes: Axes, text: str, x: float = 0.03, y: float = 0.97) -> None:
 
 
 def plain_numbers(axis: Axis) -> None:
-    """0.001 rather than a power of ten, on a logarithmic axis too."""
+    """A logarithmic axis with ticks at 1, 2 and 5, written 0.002 rather than as a power of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: str | Path, scale: int = 1) -> None:
