@@ -62,7 +62,7 @@ def success_over_training(runs: Sequence[Run]) -> dict[str, Any] | None:
 
     A run's curve is of the evaluations with the rules that most of its checkpoints share.
     """
-    chosen = [_same_rules(run.evaluations) for run in runs]
+    chosen = [same_rules(run.evaluations) for run in runs]
     if max(len(evaluations) for evaluations in chosen) < 2:
         return None
     steps = sorted(set().union(*chosen))
@@ -81,7 +81,8 @@ def success_over_training(runs: Sequence[Run]) -> dict[str, Any] | None:
     }
 
 
-def _same_rules(evaluations: Sequence[Evaluation]) -> dict[int, Evaluation]:
+def same_rules(evaluations: Sequence[Evaluation]) -> dict[int, Evaluation]:
+    """By checkpoint step, those evaluations whose rules most checkpoints share."""
     groups: list[dict[int, Evaluation]] = []
     for evaluation in evaluations:
         if not evaluation.results["overall"]["n"]:
