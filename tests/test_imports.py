@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "serve": {"wire"},
     "rollout": {"envs", "wire"},
     "evaluate": {"envs", "rollout", "serve", "wire"},
-    "report": {"cli", "evaluate", "rollout"},
+    "report": {"cli", "data", "envs", "evaluate", "rollout"},
     "benchmarks": GROUND | {"objectives"},
     "main": GROUND | {"train", "policy", "serve", "evaluate", "rollout"},
 }

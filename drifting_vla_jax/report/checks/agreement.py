@@ -47,14 +47,22 @@ def other_frame(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding
 
 
 def misses(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
-    """Steps after which the hand is farther from its target than anywhere else in the task (robust z > UNLIKE)."""
+    """Steps after which the hand is farther from its target than elsewhere in the task (robust z > UNLIKE), and episodes
+    whose median is: those would widen the spread of single steps."""
     found = []
     for members in by_task(episodes).values():
-        gaps = {e.key: _distance(e, 1) for e in members}
+        gaps = {e.key: _distance(e, 1) for e in members if len(e) > 1}
+        if not gaps:
+            continue
         median, spread = robust(np.concatenate(list(gaps.values())), LEAST / UNLIKE)
+        usual = np.array([np.median(gap) for gap in gaps.values()])
+        apart = max(LEAST, UNLIKE * 1.4826 * float(np.median(np.abs(usual - np.median(usual)))))
         for episode in members:
-            gap = gaps[episode.key]
-            if spot := first_and_worst(gap, gap > median + UNLIKE * spread):
+            gap = gaps.get(episode.key, np.empty(0))
+            far = gap > median + UNLIKE * spread
+            if len(gap) and np.median(gap) > np.median(usual) + apart:
+                far = gap > np.median(usual) + apart
+            if spot := first_and_worst(gap, far):
                 _, size, count = spot
                 text = f"the next state is {100 * size:.1f} cm from the target; the task's median is {100 * median:.1f} cm{times(count)}"
                 found.append(at(episode, text, int(np.argmax(gap)), size))

@@ -12,7 +12,7 @@ from drifting_vla_jax.report.demonstrations import Demonstration, by_task
 FASTEST = 3.0  # m/s; a Franka's hand reaches 1.7, a UR5e's about 2
 LEAST_JUMP = 0.02  # m; below it a step is no jump, however still the rest of the task stands
 REACH = 3.0  # m from the origin; farther positions are hardly metres
-MARGIN = 0.1  # m beyond where the task's other steps are
+MARGIN = 0.2  # m beyond where the task's episodes usually are
 STILL = (0.002, 1.0, 0.02)  # m, degrees, opening: nobody moved
 STILL_START, STILL_END = 1.0, 2.0  # s; a demonstration often ends with holding what it has reached
 
@@ -55,22 +55,29 @@ def jumps(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
 
 
 def outside(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
-    """Positions beyond REACH, or far outside the box of the middle 98 % of the task's positions."""
+    """Positions beyond REACH, or far outside the box that the task's episodes usually stay in.
+
+    The box is the median of the episodes' own boxes, wider by the largest of MARGIN, its size, and UNLIKE robust standard
+    deviations from episode to episode: an episode that lies elsewhere as a whole does not stretch it.
+    """
     found = []
     for members in by_task(episodes).values():
-        low, high = np.quantile(np.concatenate([e.actions[:, :3] for e in members]), [0.01, 0.99], axis=0)
-        margin = np.maximum(MARGIN, high - low)
+        low = np.array([e.actions[:, :3].min(axis=0) for e in members])
+        high = np.array([e.actions[:, :3].max(axis=0) for e in members])
+        middle = np.median(low, axis=0), np.median(high, axis=0)
+        varies = [1.4826 * np.median(np.abs(ends - m), axis=0) for ends, m in zip((low, high), middle)]
+        margin = np.maximum(max(MARGIN, float(np.max(middle[1] - middle[0]))), UNLIKE * np.maximum(*varies))
         for episode in members:
             positions = episode.actions[:, :3]
             far = np.abs(positions).max(axis=1)
-            beyond = np.maximum(low - positions, positions - high)
+            beyond = np.maximum(middle[0] - positions, positions - middle[1])
             if spot := first_and_worst(far, far > REACH):
                 step, size, count = spot
                 text = f"{size:.1f} m from the origin: millimetres or centimetres?{times(count)}"
                 found.append(at(episode, text, step, size))
             elif spot := first_and_worst(beyond.max(axis=1), (beyond > margin).any(axis=1)):
                 step, size, count = spot
-                text = f"{100 * size:.0f} cm outside where the task's other steps are{times(count)}"
+                text = f"{100 * size:.0f} cm outside where the task's episodes usually are{times(count)}"
                 found.append(at(episode, text, step, size))
     return found
 

@@ -11,7 +11,7 @@ from drifting_vla_jax.report.checks.finding import Facts, Finding, at, times
 from drifting_vla_jax.report.demonstrations import Demonstration
 
 FLAT = 2.0  # standard deviation of all values of an image (0 .. 255); below it there is nothing to see
-FROZEN_STEPS, FROZEN_MOVE = 3, 0.03  # identical frames in a row, and metres that the hand moved meanwhile
+FROZEN_STEPS, FROZEN_MOVE = 5, 0.05  # identical frames in a row, and metres that the hand moved meanwhile
 
 
 def damaged(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:

@@ -25,8 +25,8 @@ def lengths(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
         if len(members) >= FEW:
             median = np.median([len(e) for e in members])
             for e, size in zip(members, away):
-                if size > limit:
-                    found.append(at(e, f"{len(e)} steps; the task's median is {median:.0f}", None, size))
+                if size > limit + 1e-9:
+                    found.append(at(e, f"{len(e)} steps; the task's median is {median:g}", None, size))
     return found
 
 

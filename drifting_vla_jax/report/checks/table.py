@@ -89,7 +89,7 @@ CHECKS = (
     Check("Long rest at the start or end", "suspicious",
           "Steps that teach to stand still: where many begin so, the policy waits for ever. Cut them.", motion.standing_still),
     Check("Gripper that no episode of a task moves", "note",
-          "Right for pushing and pressing. Its action is then constant, so it is left out of the loss; a grasp would need it.",
+          "Right for pushing and pressing; a task that grasps would need it. Where no task moves it, it is left out of the loss.",
           gripper.unused),
     Check("Quaternions that flip their sign", "note",
           "q and -q are one rotation and the network here sees a matrix, so nothing is lost. A reader who averages or "
