@@ -74,9 +74,9 @@ def read_demonstrations(
     for kind, asked, known in (("split", splits, there), ("task", tasks, data.tasks)):
         for name in asked:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1) or known
                 raise ValueError(
-                    f"data set {data.folder} has no {kind} {name!r}; nearest is {near[0]!r}, it has {', '.join(known)}"
+                    f"data set {data.folder} has no {kind} {name!r}; nearest is {nearest(name, known)!r}, "
+                    f"it has {', '.join(known)}"
                 )
     found = itertools.chain.from_iterable(_split(data, split) for split in splits or there)
     return tuple(episode for episode in found if not tasks or episode.task in tasks)
@@ -98,6 +98,11 @@ def _split(data: DataSet, split: str) -> Iterator[Demonstration]:
             first=first,
         )
         first += about["length"]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The known name that was probably meant."""
+    return (difflib.get_close_matches(name, known, 1) or list(known))[0]
 
 
 def by_task(episodes: Sequence[Demonstration]) -> dict[str, list[Demonstration]]:
