@@ -45,7 +45,9 @@ def built(data: DataSet) -> list[tuple[str, str]]:
     details = data.metadata["details"]
     rows = [(name, _text(value)) for name, value in details.get("settings", {}).items()]
     for task in details.get("tasks", ()):
-        told = (f"{name.replace('_', ' ')} {_text(value)}" for name, value in task.items() if name != "task" and value != [])
+        told = (
+            f"{name.replace('_', ' ')} {_text(value)}" for name, value in task.items() if name != "task" and value != []
+        )
         rows.append((task["task"], ", ".join(told)))
     return rows
 

@@ -172,12 +172,20 @@ def _charts(episode: Demonstration, names: Sequence[str], results: Results) -> t
 
 
 def _lead(results: Results, count: int) -> str:
-    kinds = {severity: sum(bool(found) for check, found in results if check.severity == severity) for severity in SEVERITIES}
+    kinds = {
+        severity: sum(bool(found) for check, found in results if check.severity == severity) for severity in SEVERITIES
+    }
     wrong, suspicious, notes = kinds.values()
     if not wrong and not suspicious:
-        return f"No check found anything wrong or suspicious in {count:,} episodes" + (f"; {notes} have a note." if notes else ".")
+        return f"No check found anything wrong or suspicious in {count:,} episodes" + (
+            f"; {notes} have a note." if notes else "."
+        )
     parts = [f"{wrong} kinds of wrong data" if wrong != 1 else "1 kind of wrong data"] if wrong else []
-    parts += [f"{suspicious} kinds of suspicious data" if suspicious != 1 else "1 kind of suspicious data"] if suspicious else []
+    parts += (
+        [f"{suspicious} kinds of suspicious data" if suspicious != 1 else "1 kind of suspicious data"]
+        if suspicious
+        else []
+    )
     return f"{' and '.join(parts)} in {count:,} episodes: look at the findings before training on it."
 
 
@@ -188,7 +196,11 @@ def _tiles(episodes: Sequence[Demonstration], results: Results, hz: float) -> li
     return [
         ("episodes", f"{len(episodes):,}", ", ".join(f"{n:,} {split}" for split, n in splits.items())),
         ("steps", f"{steps:,}", f"{steps / hz / 60:.1f} minutes at {hz:g} Hz"),
-        ("tasks", str(len({e.task for e in episodes})), f"{len({t for e in episodes for t in e.instructions})} instructions"),
+        (
+            "tasks",
+            str(len({e.task for e in episodes})),
+            f"{len({t for e in episodes for t in e.instructions})} instructions",
+        ),
         ("with findings", f"{len(concerned):,}", "episodes that something wrong or suspicious was found in"),
     ]
 
@@ -218,7 +230,9 @@ def main(_) -> None:
     )
     for check, found in results:
         if found:
-            print(f"{check.severity:10s}  {check.name}: {len(found)}, {found[0].task} {_where(found[0])}: {found[0].text}")
+            print(
+                f"{check.severity:10s}  {check.name}: {len(found)}, {found[0].task} {_where(found[0])}: {found[0].text}"
+            )
     print(f"page     {page}  ({page.stat().st_size / 2**20:.1f} MB; {time.perf_counter() - start:.1f} s)")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,14 +109,14 @@ def strip(split: Split, episode: Demonstration) -> tuple[list[int], str]:
 
 
 def film(split: Split, episode: Demonstration, control_hz: float) -> str:
-    """The episode in real time, all cameras side by side, as a data URI of an .mp4."""
+    """The episode in real time, all cameras in a square, as a data URI of an .mp4."""
     every = max(1, round(control_hz / MAX_FPS))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         writer = VideoWriter(path, max(1.0, control_hz / every))
         try:
             for step in range(0, len(episode), every):
-                writer.add(np.concatenate([_resized(v, FILM) for v in _views(split, episode, step)], axis=1))
+                writer.add(_tiled([_resized(v, FILM) for v in _views(split, episode, step)]))
         except BaseException:
             writer.discard()
             raise
@@ -125,13 +126,21 @@ def film(split: Split, episode: Demonstration, control_hz: float) -> str:
 
 def _views(split: Split, episode: Demonstration, step: int) -> list[np.ndarray]:
     """Every camera's image of a step; grey where one cannot be decoded, which is a finding of its own."""
-    images, sizes = [], split.records[episode.first + step]["images"]
+    images, files = [], split.records[episode.first + step]["images"]
     for camera in split.cameras:
         try:
-            images.append(decode_image(sizes[camera]))
+            images.append(decode_image(files[camera]))
         except ValueError:
             images.append(np.full((FILM, FILM, 3), 128, np.uint8))
     return images
+
+
+def _tiled(images: list[np.ndarray]) -> np.ndarray:
+    """Pictures of one size in rows of as many as there are rows, or one more; black where there is none."""
+    columns = math.ceil(math.sqrt(len(images)))
+    filled = images + [np.zeros_like(images[0])] * (-len(images) % columns)
+    rows = [np.concatenate(filled[i : i + columns], axis=1) for i in range(0, len(filled), columns)]
+    return np.concatenate(rows, axis=0)
 
 
 def _resized(image: np.ndarray, size: int) -> np.ndarray:

@@ -178,7 +178,10 @@ def _log_rollout(stream, line: dict, folder: Path) -> Any:
             scalars = rr.Scalars.columns(scalars=np.asarray(line[name], np.float64))
             stream.send_columns(f"{root}/latency/{name}", indexes=index, columns=scalars)
     video = folder / line["video"] if line.get("video") else None
-    views = [rrb.TimeSeriesView(origin=f"{root}/latency", name="latency"), rrb.TextDocumentView(origin=f"{root}/outcome")]
+    views = [
+        rrb.TimeSeriesView(origin=f"{root}/latency", name="latency"),
+        rrb.TextDocumentView(origin=f"{root}/outcome"),
+    ]
     if video and video.is_file():
         asset = rr.AssetVideo(path=video)
         stamps = asset.read_frame_timestamps_nanos()

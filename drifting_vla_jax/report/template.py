@@ -18,7 +18,13 @@ def render(name: str, /, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "signed": _signed, "seconds": _seconds, "number": _number, "short": _short}
+    environment.filters |= {
+        "percent": percent,
+        "signed": _signed,
+        "seconds": _seconds,
+        "number": _number,
+        "short": _short,
+    }
     return environment.get_template(name).render(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         assets={path.name: path.read_text() for path in (resources.files(__package__) / "assets").iterdir()},
@@ -39,8 +45,8 @@ def _number(value: float | None) -> str:
 
 
 def _short(value: float) -> str:
-    """Four digits, without the sign of a zero."""
-    return f"{value:.4g}".replace("nan", "-") if value else "0"
+    """Four digits; what is smaller than 1e-6 of anything is rounding."""
+    return "-" if value != value else f"{value:.4g}" if abs(value) >= 1e-6 else "0"
 
 
 def _seconds(value: float) -> str:

@@ -41,7 +41,8 @@ def other_frame(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding
         gap = np.concatenate([_distance(e, 1) for e in members])
         step = np.concatenate([_distance(e, 0) for e in members])
         if len(gap) and np.median(gap) > FRAME and np.quantile(gap, 0.1) > 0.5 * np.median(gap):
-            text = f"targets are {100 * np.median(gap):.0f} cm (median) from the states that follow, {100 * np.median(step):.0f} cm from those at the same step"
+            apart, before = 100 * float(np.median(gap)), 100 * float(np.median(step))
+            text = f"targets are {apart:.0f} cm (median) from the states that follow, {before:.0f} cm from those at the same step"
             found.append(Finding(text, task, size=float(np.median(gap))))
     return found
 
@@ -64,7 +65,8 @@ def misses(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
                 far = gap > np.median(usual) + apart
             if spot := first_and_worst(gap, far):
                 _, size, count = spot
-                text = f"the next state is {100 * size:.1f} cm from the target; the task's median is {100 * median:.1f} cm{times(count)}"
+                usually = f"the task's median is {100 * median:.1f} cm"
+                text = f"the next state is {100 * size:.1f} cm from the target; {usually}{times(count)}"
                 found.append(at(episode, text, int(np.argmax(gap)), size))
     return found
 

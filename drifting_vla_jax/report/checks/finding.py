@@ -13,8 +13,8 @@ from drifting_vla_jax.report.demonstrations import Demonstration, Key
 if TYPE_CHECKING:
     from drifting_vla_jax.report.frames import Seen
 
-# A value is unlike the rest from so many robust standard deviations. Six, because experts' speeds have long tails:
-# scripted Meta-World experts reach four, a simulator's glitch that throws the hand 18 cm reaches seven.
+# A value is unlike the rest from so many robust standard deviations. Six, because experts' speeds have long tails: the fastest
+# ordinary steps of scripted Meta-World experts lie at 1 to 4, a drawer or a door that snaps throws the hand to 5 to 12.
 UNLIKE = 6.0
 
 
@@ -77,5 +77,5 @@ def first_and_worst(sizes: np.ndarray, bad: np.ndarray) -> tuple[int, float, int
 
 
 def times(count: int) -> str:
-    """"", or ", 3 steps in all": what follows the first place of several in an episode."""
+    """ "", or ", 3 steps in all": what follows the first place of several in an episode."""
     return f", {count} steps in all" if count > 1 else ""

@@ -44,7 +44,11 @@ def unused(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
     for task, members in by_task(episodes).items():
         opening = np.concatenate([e.actions[:, 7] for e in members])
         if max(np.ptp(e.actions[:, 7]) for e in members) < MOVES:
-            where = f"at {opening[0]:.2f}" if np.ptp(opening) < MOVES else f"between {opening.min():.2f} and {opening.max():.2f}"
+            where = (
+                f"at {opening[0]:.2f}"
+                if np.ptp(opening) < MOVES
+                else f"between {opening.min():.2f} and {opening.max():.2f}"
+            )
             found.append(Finding(f"stays {where} in all of {len(members)} episodes", task))
     return found
 
@@ -55,7 +59,7 @@ def units(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
     for task, members in by_task(episodes).items():
         opening = np.concatenate([e.actions[:, 7] for e in members])
         low, high = float(opening.min()), float(opening.max())
-        if WITHIN < high - low and 0 <= low and high < SMALL:
+        if high - low > WITHIN and low >= 0 and high < SMALL:
             found.append(Finding(f"between {low:.3f} and {high:.3f} in all episodes: metres?", task, size=1 - high))
     return found
 

@@ -68,7 +68,8 @@ def order(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
             axes = np.concatenate([e.state[1:, known] for e in members])
             as_is, swapped = (np.abs(rotation_6d(p) - axes).mean() for p in (q, q[:, [1, 2, 3, 0]]))
             if swapped < 0.25 * as_is:
-                text = f"read as w x y z they agree with the state's axes (mean error {swapped:.3f}), as x y z w they do not ({as_is:.3f})"
+                fits, does_not = f"mean error {swapped:.3f}", f"mean error {as_is:.3f}"
+                text = f"read as w x y z they agree with the state's axes ({fits}), as x y z w they do not ({does_not})"
                 found.append(Finding(text, task, size=as_is))
         elif q[:, 0].min() > -UNIT_WITHIN and np.mean(q[:, 3] < -UNIT_WITHIN) > 0.05:
             share = float(np.mean(q[:, 3] < -UNIT_WITHIN))
