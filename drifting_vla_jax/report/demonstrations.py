@@ -68,7 +68,7 @@ def read_demonstrations(
     """Every episode of the given splits and tasks; none given is all of them.
 
     Raises:
-      ValueError: a split or a task that the data set does not have; the nearest name is offered.
+      ValueError: a split or a task that the data set does not have (the nearest name is offered), or none of both.
     """
     there = list(data.metadata["episodes"])
     for kind, asked, known in (("split", splits, there), ("task", tasks, data.tasks)):
@@ -79,7 +79,10 @@ def read_demonstrations(
                     f"it has {', '.join(known)}"
                 )
     found = itertools.chain.from_iterable(_split(data, split) for split in splits or there)
-    return tuple(episode for episode in found if not tasks or episode.task in tasks)
+    chosen = tuple(episode for episode in found if not tasks or episode.task in tasks)
+    if not chosen:
+        raise ValueError(f"data set {data.folder} has no episode of {', '.join(tasks)} in {', '.join(splits or there)}")
+    return chosen
 
 
 def _split(data: DataSet, split: str) -> Iterator[Demonstration]:

@@ -2,7 +2,7 @@
 
 Looking at every image of a large set takes hours, so ``look`` reads at most LOOK_STEPS time steps: whole episodes, evenly
 spread over the set. Of those every image FILE is compared with the next one; DECODED are LOOK_DECODED per episode and
-camera and whichever file is much smaller than the others (black images are). One episode is in memory at a time.
+camera and whichever file is much smaller than the others (black images are). One time step is in memory at a time.
 """
 
 from __future__ import annotations
@@ -71,23 +71,29 @@ def look(
 
 
 def _look_at(split: Split, episode: Demonstration) -> dict[str, Seen]:
-    records = [split.records[episode.first + step] for step in range(len(episode))]
-    misplaced = tuple(step for step, record in enumerate(records) if not _is_row(record, episode, step))
+    digests: dict[str, list[bytes]] = {camera: [] for camera in split.cameras}
+    sizes: dict[str, list[int]] = {camera: [] for camera in split.cameras}
+    misplaced = []
+    for step in range(len(episode)):
+        record = split.records[episode.first + step]
+        if not _is_row(record, episode, step):
+            misplaced.append(step)
+        for camera in split.cameras:
+            file = record["images"][camera]
+            digests[camera].append(hashlib.blake2b(file, digest_size=16).digest())
+            sizes[camera].append(len(file))
     seen = {}
     for camera in split.cameras:
-        files = [record["images"][camera] for record in records]
-        sizes = np.array([len(file) for file in files])
-        small = np.flatnonzero(sizes < np.median(sizes) / 4).tolist()
+        small = np.flatnonzero(np.array(sizes[camera]) < np.median(sizes[camera]) / 4).tolist()
         light, damaged = {}, []
-        for step in sorted({*evenly(len(files), LOOK_DECODED), *small}):
+        for step in sorted({*evenly(len(episode), LOOK_DECODED), *small}):
             try:
-                image = decode_image(files[step])
+                image = decode_image(split.records[episode.first + step]["images"][camera])
             except ValueError:
                 damaged.append(step)
                 continue
             light[step] = float(image.mean()), float(image.std())
-        digests = tuple(hashlib.blake2b(file, digest_size=16).digest() for file in files)
-        seen[camera] = Seen(digests, light, tuple(damaged), misplaced)
+        seen[camera] = Seen(tuple(digests[camera]), light, tuple(damaged), tuple(misplaced))
     return seen
 
 

@@ -23,18 +23,20 @@ from tests.small import CAMERAS, SIZE, episode
 
 ROOT = Path(__file__).parents[2]
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
-PLANTED = 2  # the episode of train that faults are in
+PLANTED, TORN = 2, 5  # episodes of train that faults are in
 STEPS = 24
 
 
 def faulty(index):
-    """An episode of the small data set; PLANTED jumps at step 12, has a black image at 18, a hostile instruction."""
+    """An episode of the small data set; PLANTED jumps at 12, is black at 18 and asks evil; TORN has a NaN at 3."""
     made = episode(index, steps=STEPS)
     rng = np.random.default_rng(index)
     images = {
         camera: [encode_png(rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)) for _ in range(STEPS)]
         for camera in CAMERAS
     }
+    if index == TORN:
+        made.state[3, 1] = np.nan
     if index != PLANTED:
         return replace(made, images=images)
     images["side"][18] = encode_png(np.zeros((SIZE, SIZE, 3), np.uint8))
@@ -67,7 +69,9 @@ def page(made):
 
 def test_what_was_planted_is_found_and_nothing_else(made):
     found = {check.name: findings for check, findings in made[1] if findings}
-    assert set(found) == {"One colour for an image", "Jumps of position"}
+    assert set(found) == {"Numbers that are NaN or infinite", "One colour for an image", "Jumps of position"}
+    (nan,) = found["Numbers that are NaN or infinite"]
+    assert (nan.episode, nan.step) == (("train", TORN), 3) and "state y" in nan.text
     (black,), (jump,) = found["One colour for an image"], found["Jumps of position"]
     assert (black.episode, black.step) == (("train", PLANTED), 18) and "camera side: black" in black.text
     assert (jump.episode, jump.step) == (("train", PLANTED), 12)
@@ -75,15 +79,17 @@ def test_what_was_planted_is_found_and_nothing_else(made):
 
 def test_findings_lead_to_the_episode_and_are_marked_in_its_plots(made, page):
     assert made[0].name == "episodes.html" and made[0].parent.name == "report"
-    assert "1 kind of wrong data and 1 kind of suspicious data in 8 episodes" in page.text
-    assert f"Nothing found by the other {len(CHECKS) - 2} checks" in page.text
+    assert "2 kinds of wrong data and 1 kind of suspicious data in 8 episodes" in page.text
+    assert f"Nothing found by the other {len(CHECKS) - 3} checks" in page.text
     links = [a["href"] for tag, a in page.tags if tag == "a" and a["href"].startswith("#train")]
     ids = [a["id"] for tag, a in page.tags if tag == "article" and "id" in a]
-    assert links == [f"#train-{PLANTED}"] * 2 and ids[0] == f"train-{PLANTED}"
+    assert links == [f"#train-{number}" for number in (TORN, PLANTED, PLANTED)]
+    assert ids[:2] == [f"train-{TORN}", f"train-{PLANTED}"]
     assert sorted(ids) == sorted([*(f"train-{i}" for i in range(6)), "val-0", "val-1"])
     charts = [group["charts"] for group in page.charts()["groups"]]
-    assert {tuple(chart["marks"]) for chart in charts[0]} == {(12, 18)} and not charts[1][0]["marks"]
-    position = next(chart for chart in charts[0] if chart["title"] == "position")
+    assert {tuple(chart["marks"]) for chart in charts[1]} == {(12, 18)} and not charts[2][0]["marks"]
+    assert charts[0][0]["lines"][4]["values"][2:5].index(None) == 1  # a gap where the NaN is
+    position = next(chart for chart in charts[1] if chart["title"] == "position")
     assert [line["label"] for line in position["lines"]] == ["x", "y", "z", "x state", "y state", "z state"]
     z = faulty(PLANTED).actions[:, 2]
     assert position["lines"][2]["values"] == pytest.approx(z.tolist(), abs=1e-5)
@@ -142,6 +148,14 @@ def test_splits_tasks_and_how_many_are_shown(data, tmp_path):
     assert not [found for _, found in results if found] and "Nothing found by any check." in page.text
     assert [a["id"] for tag, a in page.tags if tag == "article" and "id" in a] == ["val-1"]
     assert "1 of 1" in page.text
+
+
+def test_a_choice_without_episodes(data):
+    opened_data = demonstrations.open_data(data)
+    for about in opened_data.metadata["episodes"]["val"]:
+        about["task"] = "reach-red"
+    with pytest.raises(ValueError, match="no episode of reach-blue in val"):
+        demonstrations.read_demonstrations(opened_data, ["val"], ["reach-blue"])
 
 
 def test_which_episodes_are_shown():
