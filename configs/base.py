@@ -132,6 +132,26 @@ def get_config() -> ConfigDict:
     config.train.keep = 2  # newest checkpoints kept, besides the best
     config.train.wandb = "auto"  # auto (online with a key, else offline if installed) | off
     config.train.wandb_project = "drifting-vla"
+    config.train.tensorboard = False  # True: WORKDIR/tensorboard too; needs the extra [tensorboard]
+
+    # Pictures of what is learned, from held-out episodes: steps between drawings, and after the last step; 0: never.
+    config.figures = ConfigDict()
+    config.figures.theme = "light"  # light | dark | paper | presentation
+    config.figures.A1_drifting_field = 500  # where the drifting field carries samples, seen along two main directions
+    config.figures.A2_drift_magnitude_trend = 500  # how large the field is, over training
+    config.figures.A3_prediction_scatter = 500  # predicted against expert, per dimension
+    config.figures.A4_per_dim_error_radar = 500  # mean error per dimension, in its own unit
+    config.figures.A5_temperature_loss = 500  # how large the field of each temperature is
+    config.figures.B1_action_distribution = 500  # histograms per dimension, predicted and expert
+    config.figures.B2_action_error_heatmap = 500  # mean error of every step of the chunk and dimension
+    config.figures.B3_trajectory_video = 1000  # one episode: the camera beside the expert's and predicted paths
+    config.figures.B4_trajectory_3d = 1000  # one episode: the expert's path and the samples that fan out from it
+    config.figures.C1_sample_transport = 500  # samples before and after a step of the field
+    config.figures.C2_mode_coverage = 2000  # ways of doing things: how many samples and experts go each
+    config.figures.D1_sample_spread = 500  # how far samples are apart, beside how far experts are
+    config.figures.D2_success_over_training = 500  # held success per task of the checkpoints evaluated so far
+    config.figures.D3_latency = 1000  # of the newest evaluation's requests
+    config.figures.D4_attention = 1000  # where on the images the action tokens look
 
     # Devices: axis sizes of the mesh; -1 takes what is left, the product is the number of devices.
     config.mesh = ConfigDict()

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
 
 DTYPES = ("float32", "bfloat16")
+THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/themes.py
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 
@@ -121,6 +122,7 @@ def validate(config: ConfigDict) -> None:
     problems += _encoder_problems(config)
     every = config.train.report_every
     expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
+    problems += _figure_problems(config.figures)
     expect(config.train.wandb in ("auto", "off"), f"config.train.wandb is {config.train.wandb!r}; expected auto or off")
     o = config.objective
     expect(o.grouping in GROUPINGS, f"config.objective.grouping is {o.grouping!r}; expected {_either(GROUPINGS)}")
@@ -177,6 +179,15 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
             "expected 1 and 10"
         )
+
+
+def _figure_problems(figures: ConfigDict) -> Iterator[str]:
+    for key, value in figures.items():
+        if key == "theme":
+            if value not in THEMES:
+                yield f"config.figures.theme is {value!r}; expected {_either(THEMES)}"
+        elif value < 0:
+            yield f"config.figures.{key} is {value}; expected steps between drawings, or 0 (never)"
 
 
 def _acting_problems(config: ConfigDict) -> Iterator[str]:

@@ -22,7 +22,7 @@ PARAPHRASES = ("go to the {} ball", "reach {}", "touch the {} one", "find {}")
 
 
 def small_config():
-    """16 px images, 8-token chunks of 4 steps, one layer everywhere, no WandB, no report."""
+    """16 px images, 8-token chunks of 4 steps, one layer everywhere, no WandB, no report, no figures."""
     config = base.get_config()
     config.name = "small"
     config.env.name, config.env.tasks, config.env.cameras = "dummy", TASKS, CAMERAS
@@ -38,6 +38,8 @@ def small_config():
     t = config.train
     t.steps, t.warmup_steps, t.log_every, t.eval_every, t.eval_batches, t.save_every = 6, 2, 1, 3, 1, 3
     t.wandb, t.report_every = "off", 0
+    for name in set(config.figures) - {"theme"}:
+        config.figures[name] = 0
     return config
 
 

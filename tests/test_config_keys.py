@@ -23,10 +23,12 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax import main
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
 from drifting_vla_jax.policy import compile_cache
 from drifting_vla_jax.policy import restore as restoring
-from drifting_vla_jax.train import checkpoint, loop, metrics, sharding
+from drifting_vla_jax.train import checkpoint, held_out, loop, sharding, sinks
+from drifting_vla_jax.train import figures as figures_module
 from drifting_vla_jax.train import reports as reports_module
 from drifting_vla_jax.train import rollouts as rollouts_module
 from drifting_vla_jax.train.borrowed import abstract_borrowed
@@ -185,21 +187,25 @@ def cadence(config) -> str:
     with pytest.MonkeyPatch.context() as patch:
         run = object.__new__(loop._Run)
         run.config, run.workdir = config, None
-        run.state = SimpleNamespace(step=0)
+        run.state = SimpleNamespace(step=0, ema_params=None)
         run.assets = None
-        run.record = SimpleNamespace(running=lambda step: contextlib.nullcontext())
+        run.record = SimpleNamespace(running=lambda step: contextlib.nullcontext({}))
         run.reports = SimpleNamespace(due=lambda step: None, close=lambda: None)
         run.borrowed = None
         run.rollouts = SimpleNamespace(
-            saved=lambda *args: events.append("rollout"), finished=lambda: {}, close=lambda *_: {}, stop=lambda: None
+            saved=lambda *args: events.append("rollout"),
+            finished=lambda: rollouts_module.NOTHING,
+            close=lambda *_: rollouts_module.NOTHING,
+            stop=lambda: None,
         )
+        run.figures = SimpleNamespace(due=lambda step: ())
         run.train_step = lambda state, batch, borrowed: (state, {"loss": 0.0, "finite": True})
         run.checkpoints = SimpleNamespace(
             save=lambda *args: events.append("save"), wait=lambda: None, latest=lambda: None, folder=""
         )
-        run.validate = lambda: events.append("validate") or {}
-        sinks = SimpleNamespace(write=lambda step, line: events.append(("log", step)), close=lambda: None)
-        patch.setattr(metrics, "make_sinks", lambda *args: sinks)
+        run.held_out = SimpleNamespace(validate=lambda params: events.append("validate") or {})
+        journal = SimpleNamespace(commit=lambda record, _: events.append(("log", record.step)), close=lambda _: None)
+        patch.setattr(sinks, "make_journal", lambda *args: journal)
         run.batches = _Forever()
         run.loop(lambda: False)
     kept = []
@@ -211,10 +217,26 @@ def cadence(config) -> str:
         patch.setattr("pathlib.Path.mkdir", lambda *args, **options: None)
         loop.train(config, "unused")
     dataset = DataSet(config.data.path, config.env.cameras)
-    assets = loop._assets(config, dataset, dataset.action_space(config), {})
-    on = sharding.batch_sharding(sharding.single_device_mesh())
-    held_out = len(loop._validation_batches(dataset, assets, config, on))
-    return _digest(events, kept, held_out)
+    mesh, drawn = sharding.single_device_mesh(), []
+    seen = held_out.HeldOut(dataset, dataset.action_space(config), config, mesh, None, None, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out, "action_errors", lambda *args: {})
+        patch.setattr(
+            seen, "_draw", lambda *args: drawn.append(1) or SimpleNamespace(samples=None, figures={"loss": 0})
+        )
+        seen.validate({})
+    return _digest(events, kept, len(drawn))
+
+
+def drawing(config) -> str:
+    """Which figures are drawn after which steps, and in which colours."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        started = []
+        patch.setattr(figures_module.beside, "start", lambda command, **_: started.append(command[4:]))
+        figures = figures_module.Figures(config, Path(folder))
+        snapshot = SimpleNamespace(step=6, save=lambda path: None)
+        figures.draw(figures.due(6), snapshot)
+        return _digest(started, [figures.due(step) for step in range(1, 7)])
 
 
 def rollouts(config) -> str:
@@ -263,18 +285,29 @@ def wandb_run(config) -> str:
         def init(**options):
             seen.append({k: v for k, v in options.items() if k in ("project", "name")})
 
+            return SimpleNamespace(define_metric=lambda *_, **__: None, finish=lambda: None)
+
         @staticmethod
         def Settings(**options):
             return None
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setitem(sys.modules, "wandb", Fake)
-        metrics.make_sinks(Path(folder), config, 0).close()
+        sinks.make_journal(Path(folder), config, 0, {}).close()
     return _digest(seen)
+
+
+def tensorboard_run(config) -> str:
+    """Whether events for TensorBoard are written."""
+    with tempfile.TemporaryDirectory() as folder:
+        sinks.make_journal(Path(folder), config, 0, {}).close()
+        return _digest((Path(folder) / "tensorboard").is_dir())
 
 
 # key -> (another value, the probe that must notice). The values keep the small configuration valid.
 KEYS = {
+    **{f"figures.{name}": (4, drawing) for name in PLOTS},
+    "figures.theme": ("dark", drawing),
     "name": ("other", wandb_run),
     "seed": (1, origin),
     "env.name": ("metaworld", metadata),
@@ -365,6 +398,7 @@ KEYS = {
     "train.rollout_every": (6, rollouts),
     "train.rollout_episodes": (2, rollouts),
     "train.report_every": (2, reports),
+    "train.tensorboard": (True, tensorboard_run),
     "train.wandb": ("auto", wandb_run),
     "train.wandb_project": ("other", wandb_run),
     "mesh.data": (8, layout),
@@ -422,6 +456,7 @@ WITH = {
     "mesh.fsdp": {"mesh.fsdp_min_size": 1},
     "mesh.tensor": {"mesh.fsdp_min_size": 1},
     "mesh.split_frozen": {"mesh.fsdp": 2, "mesh.fsdp_min_size": 1},
+    "figures.theme": {"figures.A1_drifting_field": 2},
     "train.wandb_project": {"train.wandb": "auto"},
     "name": {"train.wandb": "auto"},
     "objective.flow_steps": {"objective.name": "flow_matching"},

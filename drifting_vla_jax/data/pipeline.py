@@ -198,6 +198,7 @@ def batches(
     train: bool,
     sharding: Sharding | None = None,
     encoder_hash: str | None = None,
+    only: np.ndarray | None = None,
 ) -> Batches:
     """The batches of a split, of which each process reads the rows that its devices hold under ``sharding``.
 
@@ -206,7 +207,8 @@ def batches(
     batches see every task), each row comes once, nothing is augmented, and batches are numpy. Without a sharding a
     batch is whole and numpy.
 
-    ``encoder_hash`` says whose stored features are read, if ``config.data.features``.
+    ``encoder_hash`` says whose stored features are read, if ``config.data.features``. ``only``: these rows of the split in
+    this order, instead of all of the wanted tasks.
 
     Raises:
       ValueError: fewer rows than one batch.
@@ -216,14 +218,16 @@ def batches(
     wanted = [dataset.tasks.index(task) for task in config.env.tasks]
     tasks = np.full(len(dataset.tasks), -1, np.int32)  # the data set's number of a task -> the configuration's
     tasks[wanted] = np.arange(len(wanted))
-    rows, size = np.flatnonzero(np.isin(split.task, wanted)), config.data.batch_size
+    rows = np.flatnonzero(np.isin(split.task, wanted)) if only is None else only
+    size = config.data.batch_size
     if len(rows) < size:
         raise ValueError(
             f"split {split_name} of {config.data.path} has {len(rows)} steps of the wanted tasks, fewer than "
             f"config.data.batch_size {size}; collect more episodes or make the batch smaller"
         )
     tokens = None if is_fixed(config, "text") else make_tokenizer(config)(dataset.instructions)
-    data = grain.MapDataset.source(_Rows(rows)).seed(config.seed).shuffle()
+    data = grain.MapDataset.source(_Rows(rows)).seed(config.seed)
+    data = data.shuffle() if only is None else data
     data = data.repeat() if train else data
     features = None
     if config.data.features:

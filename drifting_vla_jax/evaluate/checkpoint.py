@@ -82,7 +82,7 @@ def main(_) -> None:
 
     trained = load(FLAGS.workdir, FLAGS.step)
     config = trained.assets.config
-    config.eval.episodes, config.eval.videos = FLAGS.episodes, 0
+    config.eval.episodes = FLAGS.episodes
     policy = make_policy(trained, batch_sizes(config), config.serve.text_cache)
     print(format_results(evaluate_configured(policy, config, Path(FLAGS.out))))
 

@@ -147,6 +147,16 @@ def attend_even(
     return out[:, :n]
 
 
+def attention_shares(
+    q: Float[Array, "b n heads k"], k: Float[Array, "b m heads k"], mask: Bool[Array, "b 1 1 m"] | None = None
+) -> Float[Array, "b m"]:
+    """The weight of every key in ``attend``, on average over queries and heads; an observation's sum to one."""
+    logits = jnp.einsum("bnhk,bmhk->bhnm", q, k).astype(jnp.float32) * q.shape[-1] ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    return jnp.mean(jax.nn.softmax(logits, axis=-1), axis=(1, 2))
+
+
 def remat(module: type[nn.Module], policy: str, scan: bool) -> type[nn.Module]:
     """A layer whose backward pass computes again what the forward pass did not keep.
 
@@ -188,7 +198,8 @@ def stack(module: type[nn.Module], depth: int, scan: bool, policy: str, options:
 class Attention(nn.Module):
     """Multi-head attention with RMS-normalised queries and keys; self-attention if no context is given.
 
-    ``positions`` turns RoPE on for queries and keys alike (self-attention over an ordered sequence).
+    ``positions`` turns RoPE on for queries and keys alike (self-attention over an ordered sequence). Who asks for
+    ``intermediates`` is told how much the queries look at each key (``shares`` [b m]).
     """
 
     heads: int
@@ -215,6 +226,8 @@ class Attention(nn.Module):
         if positions is not None:
             q, k = rope(q, positions), rope(k, positions)
         mask = None if mask is None else mask[:, None, None, :]
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "shares", attention_shares(q, k, mask))
         out = attend(q, k, v, mask)
         return Dense(d, self.dtype, use_bias=False, name="out")(out.reshape(*out.shape[:-2], d))
 

@@ -97,36 +97,71 @@ def drifting_loss(
 
     Returns:
       loss[b] and {"scale": mean weighted distance (scalar), "drift_sq" [t]: mean square of each field before it is
-      normalised}: these shrink as the samples settle on the data, the loss does not.
+      normalised, in squared units of "unit" (scalar)}: these shrink as the samples settle on the data, the loss does not.
 
     Raises:
       ValueError: the arrays disagree in batch or width.
     """
+    g = gen.shape[1]
+    points, mask = _points(gen, pos, neg, (weight_gen, weight_neg, weight_pos), mask, in_reach)
+    total, unit, info = _drift(points, temperatures)
+    goal = jax.lax.stop_gradient(points.x / unit + total)
+    kept = gen.astype(jnp.float32) * mask[:, None]
+    loss = jnp.sum(jnp.square(kept / unit - goal), axis=(1, 2)) / (g * jnp.maximum(jnp.sum(mask, axis=1), 1.0))
+    return loss, info | {"unit": unit}
+
+
+def raw_drift(
+    gen: Float[Array, "b g d"],
+    pos: Float[Array, "b p d"],
+    *,
+    mask: Float[Array, "b d"] | None = None,
+    temperatures: Sequence[float] | Float[Array, " t"] = (0.02, 0.05, 0.2),
+    in_reach: bool = False,
+) -> tuple[Float[Array, "t b g d"], Float[Array, " t"]]:
+    """The fields that ``drifting_loss`` scales to size one, as they are: to be looked at, not to be trained on.
+
+    Returns:
+      V of each temperature in the units of the points, and its rms over all coordinates that count: both vanish where the
+      samples of every observation have settled on its positives.
+    """
+    points, _ = _points(gen, pos, None, (None, None, None), mask, in_reach)
+    fields, rms = [], []
+    for i in range(len(temperatures)):
+        total, unit, info = _drift(points, jnp.asarray(temperatures, jnp.float32)[i : i + 1])
+        rms.append(unit * jnp.sqrt(info["drift_sq"][0]))
+        fields.append(total * unit * jnp.sqrt(jnp.maximum(info["drift_sq"][0], DRIFT_SQ_FLOOR)))
+    return jnp.stack(fields), jnp.stack(rms)
+
+
+def _points(gen, pos, neg, weights, mask, in_reach: bool) -> tuple[Points, Float[Array, "b d"]]:
+    """What the fields are computed from, and the mask; the arguments are those of ``drifting_loss``."""
     for name, y in (("pos", pos), ("neg", neg)):
         if y is not None and (y.ndim != 3 or y.shape[0] != gen.shape[0] or y.shape[2] != gen.shape[2]):
             raise ValueError(f"{name} has shape {y.shape}; expected [{gen.shape[0]}, n, {gen.shape[2]}] like gen")
     g = gen.shape[1]
     mask = jnp.ones_like(gen[:, 0], jnp.float32) if mask is None else mask.astype(jnp.float32)
     neg = gen[:, :0] if neg is None else neg
-    gen, neg, pos = (x.astype(jnp.float32) * mask[:, None] for x in (gen, neg, pos))
+    gen, neg, pos = (jax.lax.stop_gradient(x.astype(jnp.float32) * mask[:, None]) for x in (gen, neg, pos))
 
-    given = zip((weight_gen, weight_neg, weight_pos), (gen, neg, pos), strict=True)
+    given = zip(weights, (gen, neg, pos), strict=True)
     weight = jnp.concatenate([jnp.ones(y.shape[:2]) if w is None else w.astype(jnp.float32) for w, y in given], axis=1)
     counted = jnp.any(mask > 0, axis=1, keepdims=True)
     points = Points(
-        x=jax.lax.stop_gradient(gen),
-        others=jax.lax.stop_gradient(jnp.concatenate([neg, pos], axis=1) if neg.shape[1] else pos),
+        x=gen,
+        others=jnp.concatenate([neg, pos], axis=1) if neg.shape[1] else pos,
         weight=jax.lax.stop_gradient(weight * counted),
         negatives=g + neg.shape[1],
         reach=in_reach,
         size=g * jnp.sum(mask),
         width=jnp.sum(mask) / jnp.maximum(jnp.sum(counted), 1),
     )
-    drift = drift_by_products if weight.shape[1] <= PRODUCTS_LIMIT else drift_by_strips
-    total, unit, info = drift(points, jnp.asarray(temperatures, jnp.float32))
-    goal = jax.lax.stop_gradient(gen / unit + total)
-    loss = jnp.sum(jnp.square(gen / unit - goal), axis=(1, 2)) / (g * jnp.maximum(jnp.sum(mask, axis=1), 1.0))
-    return loss, info
+    return points, mask
+
+
+def _drift(points: Points, temperatures: Sequence[float] | Float[Array, " t"]) -> Drift:
+    drift = drift_by_products if points.weight.shape[1] <= PRODUCTS_LIMIT else drift_by_strips
+    return drift(points, jnp.asarray(temperatures, jnp.float32))
 
 
 def drift_by_products(points: Points, temperatures: Float[Array, " t"]) -> Drift:

@@ -10,14 +10,28 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
-from drifting_vla_jax.objectives.drifting import drifting_loss
-from drifting_vla_jax.objectives.grouping import group, spread
+from drifting_vla_jax.objectives.drifting import drifting_loss, raw_drift
+from drifting_vla_jax.objectives.grouping import group, spread, ungroup
 from drifting_vla_jax.objectives.guidance import Guidance
 from drifting_vla_jax.objectives.objective import sample_statistics
 from drifting_vla_jax.types import GROUPINGS
 
 NO_GUIDANCE = Guidance()
+
+
+def drift_sizes(sum_sq: Float[Array, ""], mask: Float[Array, "b h a"]) -> dict[str, Array]:
+    """How far the raw fields carry a sample, on average over temperatures, in network units: these fall, the loss cannot.
+
+    ``sum_sq``: mean square of a coordinate's drift times the number of coordinates that count.
+
+    lambda_V        rms of a coordinate's drift.
+    raw_drift_norm  mean squared length of a sample's drift: lambda_V^2 times the coordinates of a chunk.
+    """
+    mean_sq = sum_sq / jnp.maximum(jnp.sum(mask), 1.0)
+    return {"lambda_V": jnp.sqrt(mean_sq), "raw_drift_norm": sum_sq / len(mask)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class Drifting:
         temperatures = hotter * jnp.array(self.temperatures)
         points = [group(part, self.grouping) for part in (x, positives, negatives, expert.mask[:, None])]
         weights = [spread(w, self.grouping, h, a) for w in (weight, repulsion)]
-        loss, info = 0.0, {}
+        loss, raw_sq, info = 0.0, 0.0, {}
         for name, gen in points[0].items():
             pos, neg, mask = (part[name] for part in points[1:])
             set_loss, figures = drifting_loss(
@@ -83,11 +97,43 @@ class Drifting:
             )
             entries = jnp.sum(mask[:, 0], axis=1)
             loss += jnp.sum((set_loss * entries).reshape(b, -1), axis=1)
+            raw_sq += jnp.square(figures["unit"]) * jnp.mean(figures["drift_sq"]) * jnp.sum(entries)
             prefix = f"{name}/" if name else ""
             info[f"drift_scale{prefix and '/' + name}"] = figures["scale"]
             info |= {f"drift_sq/{prefix}{t:g}": figures["drift_sq"][i] for i, t in enumerate(self.temperatures)}
         loss = loss / jnp.maximum(jnp.sum(expert.mask, axis=(1, 2)), 1.0)
+        info |= drift_sizes(raw_sq, expert.mask)
         return loss, info | sample_statistics(x, expert.chunk, expert.mask)
+
+    def field(
+        self, samples: Float[Array, "b g h a"], chunk: Float[Array, "b h a"], mask: Float[Array, "b h a"]
+    ) -> tuple[Float[Array, "b g h a"], Float[Array, " t"]]:
+        """Where the raw fields carry these samples, on average over temperatures, and the rms of each; network units."""
+        _, h, a = chunk.shape
+        points = [group(part, self.grouping) for part in (samples, chunk[:, None], mask[:, None])]
+        moved, sum_sq = {}, 0.0
+        for name, gen in points[0].items():
+            pos, entries = points[1][name], points[2][name][:, 0]
+            fields, rms = raw_drift(
+                gen, pos, mask=entries, temperatures=jnp.array(self.temperatures), in_reach=self.in_reach
+            )
+            moved[name] = jnp.mean(fields, axis=0)
+            sum_sq += jnp.square(rms) * jnp.sum(entries)
+        return ungroup(moved, self.grouping, h, a), jnp.sqrt(sum_sq / jnp.maximum(jnp.sum(mask), 1.0))
 
     def sample(self, generate, noise):
         return generate(noise, self.guidance.told(noise))
+
+
+def make_drifting(config: ConfigDict) -> Drifting:
+    """What ``config.objective`` says of drifting; the field of any policy's samples, however it was trained."""
+    o = config.objective
+    return Drifting(
+        samples=o.samples,
+        temperatures=tuple(o.temperatures),
+        grouping=o.grouping,
+        guidance=Guidance(**o.guidance),
+        anneal_from=o.anneal_from,
+        anneal_until=o.anneal_until,
+        in_reach=o.in_reach,
+    )

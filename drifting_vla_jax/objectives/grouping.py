@@ -30,6 +30,20 @@ def group(x: Float[Array, "b n h a"], grouping: str) -> dict[str, Float[Array, "
     raise ValueError(f"config.objective.grouping is {grouping!r}; expected one of {', '.join(GROUPINGS)}")
 
 
+def ungroup(points: dict[str, Float[Array, "sets n k"]], grouping: str, h: int, a: int) -> Float[Array, "b n {h} {a}"]:
+    """The chunks that ``group`` made these points of."""
+    if grouping == "block":
+        parts = [points[name].reshape(*points[name].shape[:2], h, -1) for name in ACTION_PARTS]
+        return jnp.concatenate(parts, axis=3)
+    x = points[""]
+    n = x.shape[1]
+    if grouping == "step":
+        return jnp.moveaxis(x.reshape(-1, h, n, a), 1, 2)
+    if grouping == "dim":
+        return jnp.moveaxis(x.reshape(-1, a, n, h), 1, 3)
+    return x.reshape(-1, n, h, a)
+
+
 def spread(values: Float[Array, "b n"], grouping: str, h: int, a: int) -> dict[str, Float[Array, "sets n"]]:
     """Numbers of an observation, handed to each of its sets."""
     sets = {"chunk": 1, "step": h, "dim": a, "block": 1}[grouping]

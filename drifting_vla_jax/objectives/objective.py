@@ -110,22 +110,13 @@ def make_objective(config: ConfigDict) -> Objective:
     Raises:
       ValueError: unknown name.
     """
-    from drifting_vla_jax.objectives.drifting_objective import Drifting
+    from drifting_vla_jax.objectives.drifting_objective import make_drifting
     from drifting_vla_jax.objectives.flow_matching import FlowMatching
-    from drifting_vla_jax.objectives.guidance import Guidance
     from drifting_vla_jax.objectives.regression import Regression
 
     o = config.objective
     makers = {
-        "drifting": lambda: Drifting(
-            samples=o.samples,
-            temperatures=tuple(o.temperatures),
-            grouping=o.grouping,
-            guidance=Guidance(**o.guidance),
-            anneal_from=o.anneal_from,
-            anneal_until=o.anneal_until,
-            in_reach=o.in_reach,
-        ),
+        "drifting": lambda: make_drifting(config),
         "flow_matching": lambda: FlowMatching(o.samples, o.flow_steps),
         "regression": Regression,
     }

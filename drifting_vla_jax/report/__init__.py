@@ -5,6 +5,7 @@ A run (``python -m drifting_vla_jax.report``):
 run             read_run       config.json, metrics.jsonl, run.json, eval/*/ -> Run
 curves          curves         metrics of one run or two -> what the page plots
 evaluations     success ...    episodes -> tables: success with intervals, outcomes, latency, pairs
+pictures        choose_...     figures as WebP, thinned out to a budget, for the step slider
 films           choose_films   videos, embedded up to a budget, linked beyond it
 facts           header ...     what, which data and code, how far, where the time went, the configuration
 page            write_report   all of it -> DIR/report/index.html

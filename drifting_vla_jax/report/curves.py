@@ -12,8 +12,8 @@ from drifting_vla_jax.report.run import Evaluation, Run
 
 UNITS = {"_cm": "cm", "_deg": "degrees", "_ms": "ms", "_share": "share", "_per_second": "1/s", "_accuracy": "share"}
 LOG_FROM = 10.0  # largest over smallest value from which an axis starts out logarithmic
-LINEAR = ("learning_rate",)  # a schedule is known by its shape
-GROUPS = {"train": "Training", "val": "Held-out episodes", "rollout": "Simulation beside the training"}
+LINEAR = ("lr",)  # a schedule is known by its shape
+GROUPS = {"train": "Training", "val": "Held-out episodes", "sim": "Simulation beside the training"}
 
 
 def curves(runs: Sequence[Run]) -> list[dict[str, Any]]:

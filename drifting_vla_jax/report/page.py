@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from drifting_vla_jax.report import curves, evaluations, facts, films, template
+from drifting_vla_jax.report import curves, evaluations, facts, films, pictures, template
 from drifting_vla_jax.report.run import Run, read_run
 from drifting_vla_jax.rollout import recorder
 
@@ -53,7 +53,9 @@ def render(runs: list[Run], chosen: list[dict[str, Any]], page: Path) -> str:
         paired=paired,
         why_not=why_not,
         groups=curves.curves(runs),
-        films=chosen,
+        figures=pictures.choose_pictures(runs),
+        trajectories=[film for film in chosen if "step" in film],
+        films=[film for film in chosen if "episode" in film],
         outcomes=evaluations.OUTCOMES,
         config=rows,
         base_known=base_known,

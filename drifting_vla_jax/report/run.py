@@ -108,10 +108,10 @@ def read_metrics(path: Path) -> dict[str, dict[int, float]]:
     for number, line in enumerate(recorder.read_episodes(path), 1):
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
             raise ValueError(f"line {number} of {path} is damaged (no step in it); delete that line to go on")
-        evaluated = int(line.get("rollout/step", line["step"]))
+        evaluated = int(line.get("sim/step", line["step"]))
         for name, value in line.items():
-            if name not in ("step", "rollout/step") and isinstance(value, (int, float)) and math.isfinite(value):
-                out.setdefault(name, {})[evaluated if name.startswith("rollout/") else line["step"]] = value
+            if name not in ("step", "sim/step") and isinstance(value, (int, float)) and math.isfinite(value):
+                out.setdefault(name, {})[evaluated if name.startswith("sim/") else line["step"]] = value
     return {name: dict(sorted(points.items())) for name, points in out.items()}
 
 

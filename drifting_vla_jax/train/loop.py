@@ -17,7 +17,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import config as config_lib
@@ -25,15 +24,16 @@ from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.models.pretrained import Encoder
-from drifting_vla_jax.train import distributed, metrics, sharding
+from drifting_vla_jax.train import distributed, metrics, sharding, sinks
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
-from drifting_vla_jax.train.record import Record
+from drifting_vla_jax.train.figures import Figures
+from drifting_vla_jax.train.held_out import HeldOut, compile_eval_step
+from drifting_vla_jax.train.record import RunRecord
 from drifting_vla_jax.train.reports import Reports
-from drifting_vla_jax.train.rollouts import Rollouts
+from drifting_vla_jax.train.rollouts import NOTHING, Rollouts
 from drifting_vla_jax.train.state import create_state
-from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
-from drifting_vla_jax.types import Batch
+from drifting_vla_jax.train.step import compile_train_step
 
 log = logging.getLogger(__name__)
 
@@ -90,26 +90,29 @@ class _Run:
         if latest is not None:
             self.batches.set_state(data_state)
             log.info("resumed at step %d", latest)
-        self.validation = _validation_batches(dataset, self.assets, config, on_devices)
-        self.train_step = compile_train_step(config, mesh)
-        self.eval_step = compile_eval_step(config, mesh)
+        self.train_step, eval_step = compile_train_step(config, mesh), compile_eval_step(config, mesh)
+        self.held_out = HeldOut(dataset, self.assets.actions, config, mesh, self.borrowed, seen_by, eval_step)
+        self.figures = Figures(config, workdir)
         self.rollouts = Rollouts(config, workdir)
-        self.record = Record(workdir, mesh, dataset)
+        self.record = RunRecord(workdir, mesh, dataset)
         self.reports = Reports(config, workdir)
         if jax.process_index() == 0:
             config_lib.save(config, workdir)
 
     def loop(self, interrupted: Callable[[], bool]) -> None:
         """Steps until the last one or until interrupted, with everything that comes beside them."""
+        first = int(self.state.step)
         with contextlib.ExitStack() as beside:
             beside.callback(self.reports.close)  # last: it tells how the run ended
-            beside.enter_context(self.record.running(int(self.state.step)))
+            about = beside.enter_context(self.record.running(first))
+            journal = sinks.make_journal(self.workdir, self.config, first, about)
+            # Several processes ask together whether to stop; the one that writes would ask alone.
+            beside.callback(journal.close, *[interrupted] * (jax.process_count() == 1))
             beside.callback(self.rollouts.stop)
-            self._loop(interrupted)
+            self._loop(first, journal, interrupted)
 
-    def _loop(self, interrupted: Callable[[], bool]) -> None:
-        t, first = self.config.train, int(self.state.step)
-        sinks = metrics.make_sinks(self.workdir, self.config, first)
+    def _loop(self, first: int, journal: sinks.Journal, interrupted: Callable[[], bool]) -> None:
+        t = self.config.train
         clock, window, validation = metrics.Clock(), [], None
         with metrics.progress_bar(t.steps, first) as bar:
             for step in range(first + 1, t.steps + 1):
@@ -124,14 +127,15 @@ class _Run:
                 window.append(info)
                 bar.update()
                 last = step == t.steps or interrupted()
+                known: dict[str, float] = {}
                 if step % t.log_every == 0 or last:
-                    line = self._finish_window(step, window, clock)
-                    bar.set_postfix_str(_summary(line))
-                    sinks.write(step, line | self.rollouts.finished())
+                    known |= self._finish_window(step, window, clock)
+                    bar.set_postfix_str(_summary(known))
                     window = []
                 if step % t.eval_every == 0 or step == t.steps:
-                    validation = self.validate()
-                    sinks.write(step, validation)
+                    validation = self.held_out.validate(self.state.ema_params)
+                    known |= validation
+                self._commit(journal, step, known)
                 self.reports.due(step)
                 if step % t.save_every == 0 or last:
                     distributed.doing(f"the checkpoint of step {step}")
@@ -143,11 +147,19 @@ class _Run:
         distributed.doing("the last checkpoint")
         self.checkpoints.wait()
         # Several processes ask together whether to stop; while one of them waits they could not.
-        found = self.rollouts.close(interrupted) if jax.process_count() == 1 else {}
-        if found:
-            sinks.write(step, found)
-        sinks.close()
+        found = self.rollouts.close(interrupted) if jax.process_count() == 1 else NOTHING
+        if found.scalars:
+            journal.commit(sinks.Record(step, found.scalars, videos=found.videos))
         log.info("stopped at step %d of %d; checkpoint in %s", int(self.state.step), t.steps, self.checkpoints.folder)
+
+    def _commit(self, journal: sinks.Journal, step: int, known: dict[str, float]) -> None:
+        """One record of everything that a step has brought, if it has."""
+        drawing, due = None, self.figures.due(step)
+        if due:
+            drawing = self.figures.draw(due, self.held_out.snapshot(self.state.ema_params, step))
+        found = self.rollouts.finished()
+        if known or drawing or found.scalars:
+            journal.commit(sinks.Record(step, known | found.scalars, videos=found.videos), drawing)
 
     def _finish_window(self, step: int, window: list, clock: metrics.Clock) -> dict[str, float]:
         """Means of the window's metrics, on the host; stops the run if a step was not finite."""
@@ -168,17 +180,6 @@ class _Run:
         means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in names}
         return means | {f"train/{k}": v for k, v in clock.window(self.config.data.batch_size).items()}
 
-    def validate(self) -> dict[str, float]:
-        """Errors of the EMA weights on held-out episodes, in physical units; the same in every process."""
-        rng = sharding.put(jax.random.key_data(jax.random.key(self.config.seed)), self.mesh)
-        rows = []
-        for number, (batch, (target, mask, state)) in enumerate(self.validation):
-            distributed.doing(f"validation batch {number}")
-            on_devices = pipeline.to_device(batch, sharding.batch_sharding(self.mesh))
-            samples = np.asarray(self.eval_step(self.state.ema_params, on_devices, rng, self.borrowed))
-            rows.append(metrics.action_errors(samples, target, mask, state, self.assets.actions))
-        return {f"val/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
 
 def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace, encoders: dict[str, Encoder]) -> Assets:
     return Assets(
@@ -189,21 +190,6 @@ def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace, encoders
         state_names=tuple(dataset.metadata["state_names"]),
         encoders=identities(encoders),
     )
-
-
-def _validation_batches(
-    dataset: DataSet, assets: Assets, config: ConfigDict, on_devices: NamedSharding
-) -> list[tuple[Batch, tuple[np.ndarray, ...]]]:
-    """The same few held-out batches every time: this process's rows, and target, mask and state of all rows."""
-    iterator = pipeline.batches(
-        dataset, "val", assets.actions, config, train=False, sharding=on_devices, encoder_hash=assets.encoders["vision"]
-    )
-    gather = jax.jit(lambda arrays: arrays, out_shardings=sharding.replicated(on_devices.mesh))
-    out = []
-    for batch, _ in zip(iterator, range(config.train.eval_batches)):
-        known = (batch.target, batch.mask, batch.observation.state)
-        out.append((batch, jax.device_get(gather(jax.make_array_from_process_local_data(on_devices, known)))))
-    return out
 
 
 def _summary(line: dict[str, float]) -> str:

@@ -1,127 +1,16 @@
-"""What is logged, and where it goes: a progress bar, metrics.jsonl always, WandB when it can.
-
-A sink that fails says so once and never stops training. Of several processes only the first one logs.
-"""
+"""What is logged: speed, errors of drawn chunks in physical units, the progress bar. Where it goes: ``sinks.py``."""
 
 from __future__ import annotations
 
-import json
-import logging
-import math
-import os
 import sys
 import time
-import uuid
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from drifting_vla_jax.config import to_json
 from drifting_vla_jax.data.actions import ActionSpace, rotation_error_degrees
 from drifting_vla_jax.objectives.objective import COLLAPSED
-
-log = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """Somewhere that metrics of a step go."""
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class JsonlSink:
-    """DIR/metrics.jsonl, one line per step; on a resume the lines after the checkpoint go, as they come again."""
-
-    def __init__(self, workdir: Path, step: int):
-        path = Path(workdir) / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            path.write_text("".join(line + "\n" for line in kept))
-        self._file = path.open("a")
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step} | {k: round(float(v), 8) for k, v in metrics.items()}) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except json.JSONDecodeError:  # the line a killed process was writing
-        return math.inf
-
-
-class WandbSink:
-    """One WandB run per workdir: online with an API key, else offline (``wandb sync`` later)."""
-
-    def __init__(self, workdir: Path, config: ConfigDict):
-        import wandb
-
-        run_file = Path(workdir) / "wandb_run_id"
-        if not run_file.exists():
-            run_file.write_text(uuid.uuid4().hex[:8])
-        self._run = wandb.init(
-            project=config.train.wandb_project,
-            name=config.name,
-            id=run_file.read_text().strip(),
-            resume="allow",
-            dir=str(workdir),
-            mode="online" if os.environ.get("WANDB_API_KEY") else "offline",
-            config=to_json(config),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
-
-
-class Sinks:
-    """All sinks as one. ``write`` and ``close`` never raise: a failing sink is named once and dropped."""
-
-    def __init__(self, sinks: list[Sink]):
-        self._sinks = sinks
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._each("write", step, metrics)
-
-    def close(self) -> None:
-        self._each("close")
-
-    def _each(self, method: str, *args) -> None:
-        for sink in list(self._sinks):
-            try:
-                getattr(sink, method)(*args)
-            except Exception as error:  # a process boundary: third parties' network, disk and services
-                log.warning("%s failed and is off from now on: %s", type(sink).__name__, error)
-                self._sinks.remove(sink)
-
-
-def make_sinks(workdir: Path, config: ConfigDict, step: int) -> Sinks:
-    """The sinks of a run that starts or goes on at ``step``."""
-    if jax.process_index() > 0:
-        return Sinks([])
-    sinks: list[Sink] = [JsonlSink(workdir, step)]
-    if config.train.wandb == "auto":
-        try:
-            sinks.append(WandbSink(workdir, config))
-        except ImportError:
-            log.info("wandb is not installed; metrics go to %s/metrics.jsonl alone", workdir)
-        except Exception as error:  # a process boundary: account, network, service
-            log.warning("WandB could not start (%s); metrics go to %s/metrics.jsonl alone", error, workdir)
-    return Sinks(sinks)
 
 
 class Clock:

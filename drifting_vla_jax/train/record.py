@@ -28,17 +28,17 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-class Record:
+class RunRecord:
     """``with record.running(step):`` around the training. Process 0 writes, the others do nothing."""
 
     def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet):
         self._path, self._mesh, self._dataset = Path(workdir) / "run.json", mesh, dataset
 
     @contextlib.contextmanager
-    def running(self, step: int) -> Iterator[None]:
-        """One entry for a start after ``step`` steps; its end is noted however it comes."""
+    def running(self, step: int) -> Iterator[dict]:
+        """One entry for a start after ``step`` steps, which is handed out; its end is noted however it comes."""
         if jax.process_index() > 0:
-            yield
+            yield {}
             return
         entry = {
             "started": _now(),
@@ -58,7 +58,7 @@ class Record:
         self._write([*starts, entry])
         error = ""
         try:
-            yield
+            yield entry
         except BaseException as raised:
             error = " ".join(f"{type(raised).__name__}: {raised}".split())
             raise

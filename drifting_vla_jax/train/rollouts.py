@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -28,6 +29,16 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 COMMAND = (sys.executable, "-m", "drifting_vla_jax.evaluate.checkpoint")
+
+
+class Found(NamedTuple):
+    """What an evaluation found: sim/success_rate and the like, and a video of it, by key; nothing where none has ended."""
+
+    scalars: dict[str, float]
+    videos: dict[str, Path]
+
+
+NOTHING = Found({}, {})
 
 
 class Rollouts:
@@ -50,23 +61,23 @@ class Rollouts:
             else:
                 self._due = step
 
-    def finished(self) -> dict[str, float]:
+    def finished(self) -> Found:
         """Starts what is due once its checkpoint is on disk whole; returns what an evaluation found, or nothing."""
         if self._due is not None and (self._workdir / "checkpoints" / str(self._due)).is_dir():
             self._start(self._due)
             self._due = None
         if self._process is None or self._process.poll() is None:
-            return {}
+            return NOTHING
         code, self._process = self._process.returncode, None
         if code:
             log.warning("the evaluation of step %d ended with exit code %d; see %s", self._step, code, self._log_path)
-            return {}
-        return _as_metrics(json.loads((self._out / "results.json").read_text()))
+            return NOTHING
+        return _found(self._out)
 
-    def close(self, interrupted: Callable[[], bool]) -> dict[str, float]:
+    def close(self, interrupted: Callable[[], bool]) -> Found:
         """Waits for the evaluation that runs, or is due, until interrupted; returns what it found."""
         if interrupted():
-            return {}
+            return NOTHING
         self.finished()
         if self._process and self._process.poll() is None:
             log.info("waiting for the evaluation of step %d (Ctrl-C leaves it)", self._step)
@@ -97,8 +108,11 @@ class Rollouts:
             self._process = beside.start([*COMMAND, *more], stdout=output, stderr=output, env=env)
 
 
-def _as_metrics(results: dict) -> dict[str, float]:
-    """Held success of all episodes and of every task, and whose it is."""
-    found = {"rollout/success_rate": results["overall"]["success_rate"]}
-    found |= {f"rollout/success_rate/{name}": task["success_rate"] for name, task in results["tasks"].items()}
-    return {"rollout/step": results["checkpoint_step"]} | {k: v for k, v in found.items() if v is not None}
+def _found(folder: Path) -> Found:
+    """Held success of all episodes and of every task, whose it is, and the video of the first episode filmed."""
+    results = json.loads((folder / "results.json").read_text())
+    rates = {"sim/success_rate": results["overall"]["success_rate"]}
+    rates |= {f"sim/success_rate/{name}": task["success_rate"] for name, task in results["tasks"].items()}
+    scalars = {"sim/step": results["checkpoint_step"]} | {k: v for k, v in rates.items() if v is not None}
+    films = sorted((folder / "videos").glob("*.mp4"))
+    return Found(scalars, {"sim/rollout_video": films[0]} if films else {})

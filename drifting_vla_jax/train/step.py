@@ -1,4 +1,4 @@
-"""One optimiser step and one validation step: pure functions, no I/O.
+"""One optimiser step: pure functions, no I/O.
 
 Randomness is ``fold_in(state.rng, state.step)``, so a step is a function of the state and the batch. Over a mesh the
 means inside the objective are global means: the result does not depend on how many devices share the work.
@@ -162,7 +162,7 @@ def train_step(
         opt_state=keep(opt_state, state.opt_state),
         bank=keep(bank, state.bank),
     )
-    metrics = {"loss": loss, "grad_norm": grad_norm, "learning_rate": schedule(config)(state.step), "finite": finite}
+    metrics = {"loss": loss, "grad_norm": grad_norm, "lr": schedule(config)(state.step), "finite": finite}
     return new_state, metrics | info
 
 
@@ -171,16 +171,6 @@ def with_text(batch: Batch, borrowed: Borrowed) -> Batch:
     if borrowed.text is None:
         return batch
     return batch.replace(observation=batch.observation.replace(text=borrowed.text))
-
-
-def eval_step(
-    ema_params: dict, batch: Batch, rng: Array, borrowed: Borrowed = NOTHING, *, config: ConfigDict
-) -> Float[Array, "b g h a"]:
-    """g samples per held-out observation from the EMA weights, network units."""
-    b, h, _ = batch.target.shape
-    shape = (b, config.objective.samples, h, config.model.noise_dim)
-    noise = jax.random.normal(jax.random.wrap_key_data(rng), shape)
-    return sample_chunks(merge(ema_params, borrowed.params), with_text(batch, borrowed).observation, noise, config)
 
 
 def compile_train_step(
@@ -198,19 +188,4 @@ def compile_train_step(
         in_shardings=(state, sharding.batch_sharding(mesh), None),  # what is borrowed lies where it was put
         out_shardings=(state, sharding.replicated(mesh)),
         donate_argnums=0,
-    )
-
-
-def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array, Borrowed], Array]:
-    """``eval_step`` jitted over the mesh."""
-    params = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh).ema_params)
-
-    def step(params, batch, rng, borrowed):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return eval_step(params, batch, rng, borrowed, config=config)
-
-    return jax.jit(
-        step,
-        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh), None),
-        out_shardings=sharding.replicated(mesh),
     )

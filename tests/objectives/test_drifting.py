@@ -10,7 +10,13 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from drifting_vla_jax.objectives.coupling import Points
-from drifting_vla_jax.objectives.drifting import PRODUCTS_LIMIT, drift_by_products, drifting_field, drifting_loss
+from drifting_vla_jax.objectives.drifting import (
+    PRODUCTS_LIMIT,
+    drift_by_products,
+    drifting_field,
+    drifting_loss,
+    raw_drift,
+)
 from drifting_vla_jax.objectives.strips import drift_by_strips
 from tests.objectives.oracle import drift_and_loss
 
@@ -90,6 +96,25 @@ def test_the_field_is_algorithm_2():
     np.testing.assert_allclose(v[0], [[-0.452481, 0.007123], [0.179269, 0.112631], [-0.084257, 0.195682]], atol=2e-3)
     v = drifting_field(x, y_pos, x, 0.2, mask_self=True)
     np.testing.assert_allclose(v[0], [[-0.890166, 0.231322], [0.450293, 0.435473], [0.003260, 0.007153]], atol=4e-3)
+
+
+@pytest.mark.parametrize("n", [6, 70])  # by products, and in strips
+def test_the_raw_drift_is_algorithm_2_in_mean_distances(n):
+    gen, pos = _points(0, 1, n, 3), _points(1, 1, 2, 3) + 1.0
+    taus = (0.2, 0.5)
+    fields, rms = jax.jit(lambda gen: raw_drift(gen, pos, temperatures=taus))(gen)
+    scale = float(loss_and_grad(gen, pos)[2]["scale"])
+    for i, tau in enumerate(taus):
+        expected = drifting_field(gen, pos, gen, tau * scale, mask_self=True)
+        np.testing.assert_allclose(fields[i], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(rms[i], np.sqrt(np.mean(np.square(expected))), rtol=1e-3)
+
+
+def test_no_raw_drift_where_samples_have_settled():
+    """Unlike the field of the loss, which always has unit size."""
+    pos = _points(0, 4, 1, 5)
+    near, far = (raw_drift(pos + d * _points(1, 4, 8, 5), pos, temperatures=(0.2,)) for d in (1e-4, 1.0))
+    assert np.abs(near[0]).max() < 1e-3 and near[1][0] < 1e-3 < 0.05 < far[1][0]
 
 
 def test_hand_computed_field_of_one_sample_between_two_points():

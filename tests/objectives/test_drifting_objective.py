@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from drifting_vla_jax.objectives import bank as bank_lib
-from drifting_vla_jax.objectives.drifting import drifting_loss
+from drifting_vla_jax.objectives.drifting import drifting_loss, raw_drift
 from drifting_vla_jax.objectives.drifting_objective import Drifting
-from drifting_vla_jax.objectives.grouping import group
+from drifting_vla_jax.objectives.grouping import group, ungroup
 from drifting_vla_jax.objectives.guidance import Guidance
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, sample_statistics
 from drifting_vla_jax.types import GROUPINGS, NETWORK_ACTION_DIM
@@ -44,6 +44,12 @@ def test_blocks_are_position_rotation_gripper():
     }
 
 
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_what_was_grouped_is_put_back(grouping):
+    x = normal(0, 2, 5, H, A)
+    np.testing.assert_array_equal(ungroup(group(x, grouping), grouping, H, A), x)
+
+
 def run(objective, batch, x):
     """Loss, figures and the gradient at the samples, which a constant network returns whatever the noise."""
 
@@ -66,6 +72,21 @@ def test_whole_chunks_are_the_plain_loss():
     plain, figures = drifting_loss(x.reshape(2, 4, -1), batch.chunk.reshape(2, 1, -1), temperatures=TEMPERATURES)
     np.testing.assert_allclose(loss, plain, rtol=1e-5)
     np.testing.assert_allclose(info["drift_sq/0.2"], figures["drift_sq"][0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_the_sizes_that_are_logged_are_those_of_the_field_that_is_drawn(grouping):
+    batch, x = expert(mask=jnp.ones((2, H, A)).at[0, -1].set(0.0)), normal(0, 2, 4, H, A)
+    objective = Drifting(4, TEMPERATURES, grouping)
+    _, info, _ = run(objective, batch, x)
+    moved, rms = jax.jit(objective.field)(x, batch.chunk, batch.mask)
+    np.testing.assert_allclose(info["lambda_V"], np.sqrt(np.mean(np.square(rms))), rtol=1e-4)
+    np.testing.assert_allclose(info["raw_drift_norm"], info["lambda_V"] ** 2 * batch.mask.sum() / 2, rtol=1e-4)
+    assert moved.shape == x.shape and np.all(moved[0, :, -1] == 0) and np.all(np.any(moved[1] != 0, axis=(0, 1)))
+    if grouping == "chunk":
+        mask = batch.mask.reshape(2, -1)
+        fields, _ = raw_drift(x.reshape(2, 4, -1), batch.chunk.reshape(2, 1, -1), mask=mask, temperatures=TEMPERATURES)
+        np.testing.assert_allclose(moved.reshape(2, 4, -1), fields.mean(0), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)

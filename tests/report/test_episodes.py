@@ -17,7 +17,7 @@ from drifting_vla_jax.report.checks.finding import Finding
 from drifting_vla_jax.report.checks.table import CHECKS
 from drifting_vla_jax.report.episodes import to_show, write_page
 from tests.report.planted import clean
-from tests.report.test_browser import BROWSER, opened
+from tests.report.test_browser import BROWSER, browser, opened  # noqa: F401 (fixtures)
 from tests.report.test_page import Page
 from tests.small import CAMERAS, SIZE, episode
 
@@ -233,11 +233,11 @@ def test_the_command_reads_without_tensorflow(data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
-def test_opens_without_a_word_on_the_console(made):
-    for theme in (0, 1):
-        dom, console = opened(made[0], theme)
-        assert not console
-        assert dom.count("<canvas") == dom.count('class="chart" data-chart=') == 4 * 8
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_opens_without_a_word_on_the_console(opened, made, theme):  # noqa: F811
+    tab, said = opened(made[0], theme)
+    assert said == [] and tab.locator("canvas").count() == tab.locator("[data-chart]").count() == 4 * 8
+    assert tab.locator("img").first.evaluate("image => image.naturalWidth") == 8 * SIZE
 
 
 def test_size(made, page):

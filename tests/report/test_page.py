@@ -105,7 +105,7 @@ def test_parts_of_a_metric_share_a_plot_and_wide_ranges_are_logarithmic(make_run
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "train/drift_sq/0.1": 100.0, "train/drift_sq/0.5": NaN}\n')
         file.write('{"step": 4, "train/drift_sq/0.1": 1.0, "train/drift_sq/0.5": 2.0}\n')
-        file.write('{"step": 4, "rollout/step": 2, "rollout/success_rate": 0.5}\n')
+        file.write('{"step": 4, "sim/step": 2, "sim/success_rate": 0.5}\n')
     train, _, rollout = report(workdir).charts()["groups"]
     drift = next(chart for chart in train["charts"] if chart["title"] == "train/drift_sq")
     assert [(line["label"], line["values"]) for line in drift["lines"]] == [("0.1", [100, 1]), ("0.5", [None, 2])]
@@ -170,14 +170,14 @@ def test_what_a_run_quotes_is_text_and_nothing_else(make_run, evaluate):
     config = json.loads((workdir / "config.json").read_text()) | {"name": evil}
     (workdir / "config.json").write_text(json.dumps(config))
     with (workdir / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 4, f"rollout/success_rate/{evil}": 0.5}) + "\n")
+        file.write(json.dumps({"step": 4, f"sim/success_rate/{evil}": 0.5}) + "\n")
     video = 'videos/"><b onx=1>.mp4'
     out = evaluate(workdir, [episode(evil, 0, False, outcome=evil, instruction=evil, video=video)])
     (out / "videos").mkdir()
     (out / video).write_bytes(b"film")
     clean, page = report(make_run("clean")), report(workdir, budget=0)
     tags, expected = ([tag for tag, _ in p.tags] for p in (page, clean))
-    assert tags.count("script") == expected.count("script") == 3 and not {"img", "b onx"} & set(tags)
+    assert tags.count("script") == expected.count("script") == 4 and not {"img", "b onx"} & set(tags)
     assert [a["src"] for tag, a in page.tags if tag == "video"] == [f"../eval/step4-seed0/{video}"]
     assert not [a for _, a in page.tags for name in a if name.startswith("on")]
     assert evil in page.text  # readable as it was written

@@ -17,8 +17,9 @@ from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.checkpoint import BEST_METRIC, Assets, CheckpointError, Checkpoints
+from drifting_vla_jax.train.held_out import compile_eval_step
 from drifting_vla_jax.train.state import create_state
-from drifting_vla_jax.train.step import compile_eval_step, compile_train_step
+from drifting_vla_jax.train.step import compile_train_step
 from tests.small import small_config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ def test_trained_on_eight_devices_it_evaluates_alike_on_one_and_on_two_by_four(t
         """Mean square distance of the samples from the expert."""
         batch = batches(mesh)[0]
         chunks = compile_eval_step(config, mesh)(params, batch, jax.random.key_data(jax.random.key(0)), NOTHING)
-        return np.mean(np.square(np.asarray(chunks, np.float64) - np.asarray(batch.target)[:, None]))
+        return np.mean(np.square(np.asarray(chunks.samples, np.float64) - np.asarray(batch.target)[:, None]))
 
     expected = error(config, eight, state.ema_params)
     for mesh in one_device, wide(config):

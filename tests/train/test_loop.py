@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data import pipeline
-from drifting_vla_jax.train import loop, metrics
+from drifting_vla_jax.train import loop, sinks
 from drifting_vla_jax.train.checkpoint import Checkpoints
-from drifting_vla_jax.train.step import compile_eval_step
+from drifting_vla_jax.train.held_out import compile_eval_step
 
-TRAIN = {"loss", "grad_norm", "learning_rate", "centroid_error", "sample_spread", "collapsed_share", "drift_scale"}
-TRAIN |= {"drift_sq/0.1", "drift_sq/0.2", "drift_sq/0.5", "samples_per_second", "step_ms", "input_wait_share"}
+TRAIN = {"loss", "grad_norm", "lr", "centroid_error", "sample_spread", "collapsed_share", "drift_scale"}
+TRAIN |= {
+    "lambda_V",
+    "raw_drift_norm",
+    "drift_sq/0.1",
+    "drift_sq/0.2",
+    "drift_sq/0.5",
+    "samples_per_second",
+    "step_ms",
+    "input_wait_share",
+}
 VALIDATION = {"position_error_cm", "rotation_error_deg", "gripper_accuracy", "centroid_error", "sample_spread"}
-VALIDATION |= {"spread_ratio", "collapsed_share", "energy_score"}
+VALIDATION |= {"loss", "lambda_V", "drift_norm", "spread_ratio", "collapsed_share", "energy_score"}
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +64,14 @@ def final(workdir, config, mesh):
 
 def raise_after(monkeypatch, step, happen):
     """Calls ``happen`` once the metrics of a step are written."""
-    write = metrics.JsonlSink.write
+    write = sinks.JsonlSink.write
 
-    def write_and_then(self, at, values):
-        write(self, at, values)
-        if at == step and "train/loss" in values:
+    def write_and_then(self, record):
+        write(self, record)
+        if record.step == step and "train/loss" in record.scalars:
             happen()
 
-    monkeypatch.setattr(metrics.JsonlSink, "write", write_and_then)
+    monkeypatch.setattr(sinks.JsonlSink, "write", write_and_then)
 
 
 @pytest.fixture
@@ -81,9 +90,9 @@ def assert_same_run(workdir, expected, config, mesh):
 def test_a_run_leaves_checkpoints_metrics_and_its_configuration(uninterrupted, config):
     steps = [line["step"] for line in lines(uninterrupted) if "train/loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6]
-    for line in lines(uninterrupted):
-        wanted = {f"train/{n}" for n in TRAIN} if "train/loss" in line else {f"val/{n}" for n in VALIDATION}
-        assert set(line) == wanted | {"step"}
+    for line in lines(uninterrupted):  # one per step, whatever it brought
+        validated = {f"val/{n}" for n in VALIDATION} if line["step"] in (3, 6) else set()
+        assert set(line) == {f"train/{n}" for n in TRAIN} | validated | {"step"}
         assert all(np.isfinite(v) for v in line.values())
     assert [step for step, _ in series(uninterrupted, "val/gripper_accuracy")] == [3, 6]
     assert all(0 <= share <= 1 for _, share in series(uninterrupted, "train/input_wait_share"))

@@ -13,7 +13,7 @@ from drifting_vla_jax.train import record
 
 @pytest.fixture
 def starting(tmp_path, config, one_device):
-    return record.Record(tmp_path, one_device, DataSet(config.data.path, config.env.cameras))
+    return record.RunRecord(tmp_path, one_device, DataSet(config.data.path, config.env.cameras))
 
 
 def starts(folder):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.train.borrowed import NOTHING
+from drifting_vla_jax.train.held_out import eval_step
 from drifting_vla_jax.train.state import abstract_state, init_params
-from drifting_vla_jax.train.step import eval_step, train_step
+from drifting_vla_jax.train.step import train_step
 from drifting_vla_jax.types import fake_batch
 from tests.small import small_config
 
@@ -64,11 +65,11 @@ def test_averaged_weights_follow_fast_at_first(run):
 
 
 def test_what_is_logged(run):
-    names = {"loss", "grad_norm", "learning_rate", "finite", "centroid_error", "sample_spread", "drift_scale"}
-    names |= {"drift_sq/0.1", "drift_sq/0.2", "drift_sq/0.5", "collapsed_share"}
+    names = {"loss", "grad_norm", "lr", "finite", "centroid_error", "sample_spread", "drift_scale"}
+    names |= {"lambda_V", "raw_drift_norm", "drift_sq/0.1", "drift_sq/0.2", "drift_sq/0.5", "collapsed_share"}
     for row in run[1]:
         assert set(row) == names and row["finite"] and all(np.isfinite(v) for v in row.values())
-    assert [float(row["learning_rate"]) for row in run[1][:3]] == pytest.approx([0, 5e-4, 1e-3])  # warm-up of two steps
+    assert [float(row["lr"]) for row in run[1][:3]] == pytest.approx([0, 5e-4, 1e-3])  # warm-up of two steps
 
 
 @pytest.mark.parametrize("where", ["target", "state"])
@@ -102,7 +103,7 @@ def test_every_objective_fits_the_same_step(name, one_device):
     batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, fake_batch(config, 8, prompts=8)))
     new, info = jax.eval_shape(lambda s, b: train_step(s, b, config=config), state, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
-    assert {"loss", "grad_norm", "learning_rate", "finite"} <= set(info)
+    assert {"loss", "grad_norm", "lr", "finite"} <= set(info)
 
 
 def test_validation_draws_g_chunks_per_observation(small):
@@ -111,4 +112,5 @@ def test_validation_draws_g_chunks_per_observation(small):
     out = jax.eval_shape(
         lambda p, b: eval_step(p, b, jax.random.key_data(jax.random.key(0)), config=small), params, batch
     )
-    assert out.shape == (8, 4, 4, 10) and out.dtype == jnp.float32
+    assert out.samples.shape == (8, 4, 4, 10) and out.samples.dtype == jnp.float32
+    assert out.drift.shape == out.samples.shape and out.drift_rms.shape == (3,)

@@ -1,0 +1,82 @@
+"""The figures of a run, drawn while it goes on: the training saves what they show, a process of lower priority draws.
+
+Every figure has its own period, ``config.figures.NAME``; where one is due,
+
+    DIR/figures/snapshots/00001000.npz    is written here: held-out samples, their drift, one episode (figures/snapshot.py)
+    DIR/figures/NAME/00001000.png         are drawn by ``python -m drifting_vla_jax.report.figures``
+
+One drawing runs at a time: where the next is due before the last has ended, it is left out and said.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.figures.gallery import PLOTS
+from drifting_vla_jax.figures.snapshot import Snapshot
+from drifting_vla_jax.train import beside
+
+log = logging.getLogger(__name__)
+
+COMMAND = (sys.executable, "-m", "drifting_vla_jax.report.figures")
+
+
+class Figures:
+    """``due`` after every step, and ``draw`` what is."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        self._periods = {name: config.figures[name] for name in PLOTS if config.figures[name]}
+        self._last, self._theme, self._workdir = config.train.steps, config.figures.theme, workdir
+        self._drawing: FigureDrawing | None = None
+
+    def due(self, step: int) -> tuple[str, ...]:
+        """Names of the figures of this step, the same in every process; after the last step all that are on."""
+        return tuple(name for name, every in self._periods.items() if step % every == 0 or step == self._last)
+
+    def draw(self, names: Sequence[str], snapshot: Snapshot) -> FigureDrawing | None:
+        """Starts the drawing, in the first process; None where one still runs."""
+        if jax.process_index() > 0:
+            return None
+        if self._drawing and not self._drawing.done():
+            log.warning("the figures of step %d are left out: those of the last are still drawn", snapshot.step)
+            return None
+        folder = self._workdir / "figures"
+        snapshot.save(folder / "snapshots" / f"{snapshot.step:08d}.npz")
+        self._drawing = FigureDrawing(folder, names, snapshot.step, self._theme)
+        return self._drawing
+
+
+class FigureDrawing:
+    """One step's figures, drawn by another process (see ``sinks.Drawing``)."""
+
+    def __init__(self, folder: Path, names: Sequence[str], step: int, theme: str):
+        self._folder, self._names, self._step = folder, names, step
+        what = [f"--workdir={folder.parent}", f"--step={step}", f"--figures={','.join(names)}", f"--theme={theme}"]
+        self._process = beside.start([*COMMAND, *what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def done(self) -> bool:
+        return self._process.poll() is not None
+
+    def files(self) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Images and videos by their keys; a figure that could not be drawn is said and missing."""
+        said = self._process.communicate()[1]
+        if self._process.returncode:
+            log.warning("not all figures of step %d were drawn: %s", self._step, said.strip().rpartition("\n")[2])
+        images, videos = {}, {}
+        for name in self._names:
+            for kind, suffix in ((images, "png"), (videos, "mp4")):
+                path = self._folder / name / f"{self._step:08d}.{suffix}"
+                if path.is_file():
+                    kind[PLOTS[name].key] = path
+        return images, videos
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.communicate()

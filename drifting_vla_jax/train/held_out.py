@@ -1,0 +1,227 @@
+"""What the EMA weights make of held-out episodes: errors for the log, samples and their drift for the figures.
+
+``eval_step`` is a pure function, compiled once; ``HeldOut`` feeds it the same observations every time, with the same noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.data import pipeline
+from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.figures.snapshot import Snapshot
+from drifting_vla_jax.models.vla import DriftingVLA
+from drifting_vla_jax.objectives.drifting_objective import drift_sizes, make_drifting
+from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
+from drifting_vla_jax.train import distributed, sharding
+from drifting_vla_jax.train.borrowed import NOTHING, Borrowed
+from drifting_vla_jax.train.metrics import action_errors
+from drifting_vla_jax.train.partition import merge
+from drifting_vla_jax.train.state import abstract_state
+from drifting_vla_jax.train.step import with_text
+from drifting_vla_jax.types import Batch, views
+
+EPISODE_STEPS = 40  # of the one episode that is followed: its observations, and the frames of its video
+
+
+@struct.dataclass
+class Drawn:
+    """What ``eval_step`` draws for b held-out observations, network units.
+
+    Attributes:
+      samples: from the EMA weights.
+      drift: where the raw drifting field carries each, on average over temperatures.
+      drift_rms: of the field of each temperature.
+      shares: how much the action tokens look at each token of the context.
+      figures: scalars worth logging.
+    """
+
+    samples: Float[Array, "b g h a"]
+    drift: Float[Array, "b g h a"]
+    drift_rms: Float[Array, " t"]
+    shares: Float[Array, "b n"]
+    figures: dict[str, Array]
+
+
+def eval_step(ema_params: dict, batch: Batch, rng: Array, borrowed: Borrowed = NOTHING, *, config: ConfigDict) -> Drawn:
+    """g samples per held-out observation, the loss of the objective there, and the drifting field at the samples."""
+    b, h, _ = batch.target.shape
+    params, observation = merge(ema_params, borrowed.params), with_text(batch, borrowed).observation
+    model, objective = DriftingVLA(config), make_objective(config)
+    context = model.apply({"params": params}, observation, method=model.encode)
+
+    def generate(noise, time, **options):
+        return model.apply({"params": params}, context, noise, time, method=model.generate, **options)
+
+    key = jax.random.wrap_key_data(rng)
+    noise = jax.random.normal(key, (b, config.objective.samples, h, config.model.noise_dim))
+    samples = objective.sample(generate, noise)
+    _, inside = generate(noise, jnp.zeros((b, 1)), mutable=["intermediates"])
+    shares = jnp.concatenate(  # one row per fusion layer, whether layers are stacked or not
+        [x.reshape(-1, b, x.shape[-1]) for x in jax.tree.leaves(inside["intermediates"]["fusion"])]
+    )
+    expert = Expert(batch.target, batch.mask, jnp.ones(b, bool))
+    loss, _ = objective.loss(generate, expert, NoiseShape(h, config.model.noise_dim), key, jnp.float32(1.0))
+    drift, rms = make_drifting(config).field(samples, batch.target, batch.mask)
+    sizes = drift_sizes(jnp.mean(jnp.square(rms)) * jnp.sum(batch.mask), batch.mask)
+    figures = {"loss": jnp.mean(loss), "lambda_V": sizes["lambda_V"], "drift_norm": sizes["raw_drift_norm"]}
+    return Drawn(samples, drift, rms, jnp.mean(shares, axis=0), figures)
+
+
+def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array, Borrowed], Drawn]:
+    """``eval_step`` jitted over the mesh; all processes have the whole result."""
+    params = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh).ema_params)
+
+    def step(params, batch, rng, borrowed):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return eval_step(params, batch, rng, borrowed, config=config)
+
+    return jax.jit(
+        step,
+        in_shardings=(params, sharding.batch_sharding(mesh), sharding.replicated(mesh), None),
+        out_shardings=sharding.replicated(mesh),
+    )
+
+
+@dataclass(frozen=True)
+class _Episode:
+    """One held-out episode: its n steps, their frames [n v H W 3], and a batch that begins with them."""
+
+    task: str
+    instruction: str
+    steps: np.ndarray
+    frames: np.ndarray
+    batch: Batch
+    known: tuple[np.ndarray, ...]
+
+
+class HeldOut:
+    """The same few batches and the same episode every time: this process's rows on the host, and what is known of all."""
+
+    def __init__(
+        self,
+        dataset: DataSet,
+        actions: ActionSpace,
+        config: ConfigDict,
+        mesh: Mesh,
+        borrowed: Borrowed,
+        encoder_hash: str | None,
+        eval_step: Callable[[dict, Batch, Array, Borrowed], Drawn],
+    ):
+        self._dataset, self._actions, self._config, self._mesh = dataset, actions, config, mesh
+        self._borrowed, self._eval_step, self._encoder_hash = borrowed, eval_step, encoder_hash
+        self._rng = sharding.put(jax.random.key_data(jax.random.key(config.seed)), mesh)
+        self._on_devices = sharding.batch_sharding(mesh)
+        self._validation = self._read(config.train.eval_batches)
+        self._episode: _Episode | None = None
+
+    def validate(self, ema_params: dict) -> dict[str, float]:
+        """Errors in physical units, and the objective's own figures; the same in every process."""
+        rows = []
+        for number, (batch, (target, mask, state, _)) in enumerate(self._validation):
+            distributed.doing(f"validation batch {number}")
+            drawn = self._draw(ema_params, batch)
+            errors = action_errors(drawn.samples, target, mask, state, self._actions)
+            rows.append(errors | {name: float(value) for name, value in drawn.figures.items()})
+        return {f"val/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    def snapshot(self, ema_params: dict, step: int) -> Snapshot:
+        """What the figures show of this step: the first validation batch, and one episode from its start to its end."""
+        distributed.doing(f"what the figures of step {step} show")
+        if self._episode is None:
+            self._episode = self._follow()
+        config, follow = self._config, self._episode
+        batch, (target, mask, state, task) = self._validation[0]
+        drawn = self._draw(ema_params, batch)
+        seen = self._draw(ema_params, follow.batch)
+        (episode_target, episode_mask, episode_state, _), n = follow.known, len(follow.steps)
+        position, episode_position = self._actions.position(state), self._actions.position(episode_state)[:n]
+        return Snapshot(
+            step=step,
+            control_hz=self._dataset.metadata["control_hz"] / config.action.stride,
+            tasks=tuple(config.env.tasks),
+            temperatures=np.array(config.objective.temperatures),
+            samples=drawn.samples,
+            drift=drawn.drift,
+            drift_rms=drawn.drift_rms,
+            target=target,
+            mask=mask,
+            chunks=self._actions.denormalise(drawn.samples, position[:, None]),
+            wanted=self._actions.denormalise(target, position),
+            task=task,
+            position=position,
+            episode_task=follow.task,
+            instruction=follow.instruction,
+            cameras=tuple(config.env.cameras),
+            frames=follow.frames,
+            episode_chunks=self._actions.denormalise(seen.samples[:n], episode_position[:, None]),
+            episode_wanted=self._actions.denormalise(episode_target[:n], episode_position),
+            episode_mask=episode_mask[:n].max(-1),
+            episode_position=episode_position,
+            episode_steps=follow.steps,
+            attention=self._attention(seen.shares[:n]),
+        )
+
+    def _draw(self, ema_params: dict, batch: Batch) -> Drawn:
+        return jax.device_get(
+            self._eval_step(ema_params, pipeline.to_device(batch, self._on_devices), self._rng, self._borrowed)
+        )
+
+    def _read(self, count: int, only: np.ndarray | None = None) -> list[tuple[Batch, tuple[np.ndarray, ...]]]:
+        """Batches of held-out rows: this process's own, and target, mask, state and task of all of it."""
+        iterator = pipeline.batches(
+            self._dataset,
+            "val",
+            self._actions,
+            self._config,
+            train=False,
+            sharding=self._on_devices,
+            encoder_hash=self._encoder_hash,
+            only=only,
+        )
+        gather = jax.jit(lambda arrays: arrays, out_shardings=sharding.replicated(self._mesh))
+        out = []
+        for batch, _ in zip(iterator, range(count)):
+            known = (batch.target, batch.mask, batch.observation.state, batch.task)
+            everywhere = gather(jax.make_array_from_process_local_data(self._on_devices, known))
+            out.append((batch, jax.device_get(everywhere)))
+        return out
+
+    def _follow(self) -> _Episode:
+        """The first held-out episode of the first task, evenly spaced over its steps."""
+        split, config = self._dataset.split("val"), self._config
+        task = config.env.tasks[0]
+        first = int(np.flatnonzero(split.task == self._dataset.tasks.index(task))[0])
+        length = int(split.last[first]) - first + 1
+        n = min(EPISODE_STEPS, length, config.data.batch_size)
+        steps = np.linspace(0, length - 1, n).round().astype(int)
+        batch, known = self._read(1, only=np.resize(first + steps, config.data.batch_size))[0]
+        return _Episode(
+            task=task,
+            instruction=self._dataset.instructions[split.prompt_ids[split.prompts[first, 0]]],
+            steps=steps,
+            frames=np.stack([split.images(first + step) for step in steps]),
+            batch=batch,
+            known=known,
+        )
+
+    def _attention(self, shares: np.ndarray) -> np.ndarray:
+        """[n v r r]: the shares of each view's patches, the present time step's alone; tokens come view by view."""
+        config = self._config
+        others = config.data.max_tokens + config.model.proprioception  # words and state come after the views
+        per_view = (shares.shape[1] - others) // views(config)
+        side = math.isqrt(per_view)
+        shares = shares[:, : per_view * views(config)].reshape(len(shares), views(config), per_view)
+        patches = shares[:, -len(config.env.cameras) :, per_view - side**2 :]  # a class token comes before the patches
+        return patches.reshape(*patches.shape[:2], side, side)
