@@ -75,7 +75,7 @@ def short(state, actions):
 
 
 ONE_EPISODE = {  # fault: (check, step, part of the text, other checks that this fault is also for)
-    not_a_number: ("Numbers that are NaN or infinite", T, "2 numbers", ()),
+    not_a_number: ("Numbers that are NaN or infinite", T, "2 numbers are NaN or infinite, the first in action x", ()),
     jump: ("Jumps of position", T, "12.0 cm in one step (2.4 m/s)", ()),
     far_away: ("Positions outside the workspace", 0, "m from the origin: millimetres or centimetres?", ()),
     beside: ("Positions outside the workspace", 0, "cm outside where the task's episodes usually are, 40 steps", ()),

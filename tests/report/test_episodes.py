@@ -71,7 +71,10 @@ def test_what_was_planted_is_found_and_nothing_else(made):
     found = {check.name: findings for check, findings in made[1] if findings}
     assert set(found) == {"Numbers that are NaN or infinite", "One colour for an image", "Jumps of position"}
     (nan,) = found["Numbers that are NaN or infinite"]
-    assert (nan.episode, nan.step) == (("train", TORN), 3) and "state y" in nan.text
+    assert (nan.episode, nan.step) == (
+        ("train", TORN),
+        3,
+    ) and nan.text == "1 number is NaN or infinite, the first in state y"
     (black,), (jump,) = found["One colour for an image"], found["Jumps of position"]
     assert (black.episode, black.step) == (("train", PLANTED), 18) and "camera side: black" in black.text
     assert (jump.episode, jump.step) == (("train", PLANTED), 12)

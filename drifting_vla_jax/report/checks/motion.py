@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from drifting_vla_jax.envs.env import ACTION_NAMES
 from drifting_vla_jax.report.checks.finding import UNLIKE, Facts, Finding, at, first_and_worst, robust, times
 from drifting_vla_jax.report.demonstrations import Demonstration, by_task
 
@@ -25,9 +26,9 @@ def not_finite(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]
         where = np.argwhere(~np.isfinite(rows))
         if len(where):
             step, column = where[0]
-            width = episode.state.shape[1]
-            name = f"state {facts.state_names[column]}" if column < width else f"action entry {column - width}"
-            text = f"{len(where)} numbers are NaN or infinite, the first one in {name}"
+            names = [*(f"state {name}" for name in facts.state_names), *(f"action {name}" for name in ACTION_NAMES)]
+            many = f"{len(where)} numbers are" if len(where) > 1 else "1 number is"
+            text = f"{many} NaN or infinite, the first in {names[column]}"
             found.append(at(episode, text, step, len(where)))
     return found
 
