@@ -60,6 +60,7 @@ setup(
         "metaworld": METAWORLD,
         "rlbench": RLBENCH,
         "data": DATA,
+        "rerun": ["rerun-sdk>=0.41,<0.42"],  # recordings for its viewer: report/rerun_export.py
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6,<4",

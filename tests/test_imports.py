@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "serve": {"wire"},
     "rollout": {"envs", "wire"},
     "evaluate": {"envs", "rollout", "serve", "wire"},
-    "report": {"cli", "evaluate", "figures", "rollout"},
+    "report": {"cli", "data", "envs", "evaluate", "figures", "rollout"},
     "benchmarks": GROUND | {"objectives"},
     "main": GROUND | {"train", "policy", "serve", "evaluate", "rollout"},
 }

@@ -7,14 +7,10 @@ of them are written into the page, and everything a run says is escaped on its w
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from drifting_vla_jax.report import curves, evaluations, facts, films, pictures
+from drifting_vla_jax.report import curves, evaluations, facts, films, pictures, template
 from drifting_vla_jax.report.run import Run, read_run
 from drifting_vla_jax.rollout import recorder
 
@@ -45,18 +41,11 @@ def write_report(workdir: Path, other: Path | None = None, budget: int = VIDEO_B
 
 def render(runs: list[Run], chosen: list[dict[str, Any]], page: Path) -> str:
     """The page's text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("drifting_vla_jax.report", "assets"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "signed": _signed, "seconds": _seconds, "number": _number}
     rows, base_known = facts.config_rows(runs)
     both = [run.newest for run in runs if run.newest]
     paired, why_not = evaluations.pairs(*both) if len(both) == 2 else ([], "")
-    return environment.get_template("page.html.jinja").render(
+    return template.render(
+        "page.html.jinja",
         runs=[_about(number, run, page) for number, run in enumerate(runs)],
         comparing=len(runs) == 2,
         success=evaluations.success(runs),
@@ -70,8 +59,6 @@ def render(runs: list[Run], chosen: list[dict[str, Any]], page: Path) -> str:
         outcomes=evaluations.OUTCOMES,
         config=rows,
         base_known=base_known,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        assets={path.name: path.read_text() for path in (resources.files(__package__) / "assets").iterdir()},
     )
 
 
@@ -106,7 +93,7 @@ def _tiles(run: Run, last: dict[str, float]) -> list[tuple[str, str, str]]:
     if run.newest and run.newest.results["overall"]["n"]:
         overall = run.newest.results["overall"]
         interval = f"{100 * overall['low']:.1f} to {100 * overall['high']:.1f} %, {overall['n']} episodes"
-        tiles.append(("held success", _percent(overall["success_rate"]), interval))
+        tiles.append(("held success", template.percent(overall["success_rate"]), interval))
     if "val/position_error_cm" in last:
         tiles.append(("position error", f"{last['val/position_error_cm']:.2f} cm", "single samples, held-out episodes"))
     if run.newest and run.newest.results["latency_ms"]["p50"] is not None:
@@ -117,21 +104,3 @@ def _tiles(run: Run, last: dict[str, float]) -> list[tuple[str, str, str]]:
     if "train/samples_per_second" in last:
         tiles.append(("training speed", f"{last['train/samples_per_second']:,.0f} /s", "samples, last window"))
     return tiles
-
-
-def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{100 * rate:.1f} %"
-
-
-def _signed(rate: float) -> str:
-    return f"{100 * rate:+.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _seconds(value: float) -> str:
-    minutes, seconds = divmod(value, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"

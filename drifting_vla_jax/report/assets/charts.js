@@ -42,6 +42,32 @@
     if (!(u.cursor.left >= 0)) u.setLegend({ idxs: u.data.map((_, i) => nearest(u, i, u.data[0].length - 1)) }, false);
   }
 
+  // Steps worth a look: a line from top to bottom with a flag.
+  function mark(u, steps) {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left - 8, bbox.top - 8, bbox.width + 16, bbox.height + 16);
+    ctx.clip();
+    ctx.strokeStyle = ctx.fillStyle = style("--bad");
+    ctx.lineWidth = devicePixelRatio;
+    for (const step of steps) {
+      const x = Math.round(u.valToPos(step, "x", true)), size = 6 * devicePixelRatio;
+      ctx.setLineDash([4, 3]);
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.setLineDash([]);
+      ctx.beginPath();
+      ctx.moveTo(x - size, bbox.top - 1);
+      ctx.lineTo(x + size, bbox.top - 1);
+      ctx.lineTo(x, bbox.top + size);
+      ctx.fill();
+    }
+    ctx.restore();
+  }
+
   function options(chart, log, width) {
     const grid = { stroke: style("--line"), width: 1 };
     const axis = { stroke: style("--soft"), grid, ticks: { ...grid, size: 4 }, font: "11px system-ui, sans-serif" };
@@ -52,8 +78,8 @@
       width,
       height: 190,
       bands,
-      cursor: { sync: { key: "steps" }, drag: { x: true, y: false }, points: { size: 6 }, dataIdx: (u, series, index) => (series ? nearest(u, series, index) : index) },
-      hooks: { ready: [rest], setCursor: [rest] },
+      cursor: { sync: { key: chart.sync || "steps" }, drag: { x: true, y: false }, points: { size: 6 }, dataIdx: (u, series, index) => (series ? nearest(u, series, index) : index) },
+      hooks: { ready: [rest], setCursor: [rest], draw: [(u) => mark(u, chart.marks || [])] },
       scales: {
         x: { time: false },
         y: chart.band ? { range: [0, 100] } : log ? { distr: 3 } : { range: (u, low, high) => range(chart, low, high) },
@@ -98,7 +124,7 @@
       plot = new uPlot(options(chart, log, place.clientWidth), [chart.steps, ...chart.lines.map((line) => line.values)], place);
       if (zoom && zoom.min != null) plot.setScale("x", zoom);
     };
-    if (positive && !chart.band) {
+    if (positive && !chart.band && chart.log !== null) {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = "log";
@@ -118,6 +144,7 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => figures.forEach((draw) => draw()));
 
   const box = document.getElementById("all-keys"), table = document.getElementById("config-table");
+  if (!table) return;
   const show = () => table.classList.toggle("all", box.checked);
   if (!table.querySelector("tr:not(.same) td")) box.checked = true; // nothing differs, or base.py is not known
   box.onchange = show;
