@@ -29,7 +29,7 @@ def small_config():
     config.env.image_size = SIZE
     config.data.batch_size, config.data.num_threads, config.data.shift = 8, 1, 1
     config.data.max_tokens = 32
-    config.action.horizon, config.eval.execute = 4, 2
+    config.action.horizon, config.eval.execute, config.eval.video_camera = 4, 2, ""
     m = config.model
     m.width = m.vision.width = m.text.width = 16
     m.vision.patch, m.vision.depth, m.text.depth, m.fusion.depth, m.dit.depth = 8, 1, 1, 1, 1

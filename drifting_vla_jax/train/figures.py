@@ -5,11 +5,13 @@ Every figure has its own period, ``config.figures.NAME``; where one is due,
     DIR/figures/snapshots/00001000.npz    is written here: held-out samples, their drift, one episode (figures/snapshot.py)
     DIR/figures/NAME/00001000.png         are drawn by ``python -m drifting_vla_jax.report.figures``
 
-One drawing runs at a time: where the next is due before the last has ended, it is left out and said.
+One drawing runs at a time: where the next is due before the last has ended, it is left out and said. Those of the last step
+wait for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from drifting_vla_jax.train import beside
 
 log = logging.getLogger(__name__)
 
+_WAIT_SECONDS = 60.0
 COMMAND = (sys.executable, "-m", "drifting_vla_jax.report.figures")
 
 
@@ -44,6 +47,8 @@ class Figures:
         """Starts the drawing, in the first process; None where one still runs."""
         if jax.process_index() > 0:
             return None
+        if self._drawing and snapshot.step == self._last:
+            self._drawing.wait()
         if self._drawing and not self._drawing.done():
             log.warning("the figures of step %d are left out: those of the last are still drawn", snapshot.step)
             return None
@@ -63,6 +68,11 @@ class FigureDrawing:
 
     def done(self) -> bool:
         return self._process.poll() is not None
+
+    def wait(self) -> None:
+        """Until it is done, a minute at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_WAIT_SECONDS)
 
     def files(self) -> tuple[dict[str, Path], dict[str, Path]]:
         """Images and videos by their keys; a figure that could not be drawn is said and missing."""

@@ -91,6 +91,11 @@ def test_one_drawing_at_a_time(make, caplog):
     assert time.monotonic() - began < 5 and running.done()
 
 
+def test_those_of_the_last_step_wait_for_the_ones_before(make):
+    made = make({"A1_drifting_field": 2}, seconds=1)
+    assert made.draw(made.due(4), snapshot(4)) and made.draw(made.due(6), snapshot(6))
+
+
 def test_the_configuration_names_what_there_is():
     names = set(small_config().figures)
     assert names == set(PLOTS) | {"theme"} and set(config_lib.THEMES) == set(THEMES)
