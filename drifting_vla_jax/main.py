@@ -19,6 +19,7 @@ processes find each other; elsewhere each is told --coordinator=HOST:PORT --num_
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from absl import flags
@@ -27,6 +28,7 @@ from ml_collections import config_flags
 from drifting_vla_jax import cli
 
 FLAGS = flags.FLAGS
+log = logging.getLogger(__name__)
 
 
 def define_flags() -> None:
@@ -117,6 +119,23 @@ def _evaluate(config, workdir: Path) -> None:
     out = folder(policy, config, workdir)
     print(format_results(evaluate_configured(policy, config, out)))
     print(f"results  {out / 'results.json'}\nvideos   {out / 'videos'}")
+    _report(config, workdir)
+
+
+def _report(config, workdir: Path) -> None:
+    """The run's page, and the figures that show evaluations, with what has just been found; an exported policy has none."""
+    from drifting_vla_jax.report.figures import draw_figures
+    from drifting_vla_jax.report.page import write_report
+
+    if not (workdir / "metrics.jsonl").is_file():
+        return
+    names = [name for name in ("D2_success_over_training", "D3_latency") if config.figures[name]]
+    try:
+        if names:
+            draw_figures(workdir, names=names, theme=config.figures.theme, say=log.debug)
+        print(f"report   {write_report(workdir)[0]}")
+    except (FileNotFoundError, ValueError) as reason:  # nothing logged yet, or a damaged file: the results are there
+        log.warning("no report was made: %s", reason)
 
 
 def _sweep(config, workdir: Path) -> None:
@@ -129,6 +148,7 @@ def _sweep(config, workdir: Path) -> None:
         raise ValueError(f"--execute={','.join(FLAGS.execute)}: expected whole numbers, for example 1,2,4") from error
     print(format_sweep(sweep(_policy(config, workdir, batch_sizes(config)), config, workdir, values)))
     print(f"results  {workdir / 'eval'}")
+    _report(config, workdir)
 
 
 def _serve(config, workdir: Path) -> None:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "evaluate": {"envs", "rollout", "serve", "wire"},
     "report": {"cli", "data", "envs", "evaluate", "figures", "rollout"},
     "benchmarks": GROUND | {"objectives"},
-    "main": GROUND | {"train", "policy", "serve", "evaluate", "rollout"},
+    "main": GROUND | {"train", "policy", "serve", "evaluate", "report", "rollout"},
 }
 COMMANDS = {
     "data/cache_features.py": {"models"},
