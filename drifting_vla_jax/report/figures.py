@@ -61,9 +61,12 @@ def draw_figures(
     run = read_run(workdir)
     failed = []
     for number, snapshot in _steps(run, step):
-        sources = _sources(run, number, snapshot)
         for plot in plots:
-            path = (out or run.workdir / "figures") / plot.name / f"{number:08d}.{'mp4' if plot.film else suffix}"
+            at = number
+            if plot.source == "evaluations" and run.newest and not step:  # the newest may be of a later checkpoint
+                at = max(number, run.newest.step)
+            sources = _sources(run, at, snapshot)
+            path = (out or run.workdir / "figures") / plot.name / f"{at:08d}.{'mp4' if plot.film else suffix}"
             start = time.perf_counter()
             try:
                 _write(plot, sources[plot.source](), look, scale, path)

@@ -27,7 +27,7 @@ from drifting_vla_jax.train import beside
 
 log = logging.getLogger(__name__)
 
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 300.0
 COMMAND = (sys.executable, "-m", "drifting_vla_jax.report.figures")
 
 
@@ -70,7 +70,7 @@ class FigureDrawing:
         return self._process.poll() is not None
 
     def wait(self) -> None:
-        """Until it is done, a minute at most."""
+        """Until it is done, five minutes at most."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_WAIT_SECONDS)
 

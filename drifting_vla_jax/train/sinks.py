@@ -30,7 +30,7 @@ from drifting_vla_jax.config import to_json
 
 log = logging.getLogger(__name__)
 
-_WAIT_SECONDS = 30.0  # at the end, for figures that are still being drawn
+_WAIT_SECONDS = 300.0  # at the end, for figures that are still being drawn
 _POLL_SECONDS = 0.1
 
 
@@ -163,8 +163,11 @@ class Journal:
         self._hand_on()
 
     def close(self, interrupted: Callable[[], bool] = lambda: False) -> None:
-        """Waits for figures that are being drawn, half a minute at most, and ends."""
+        """Waits for figures that are being drawn, five minutes at most, and ends."""
         until = time.monotonic() + _WAIT_SECONDS
+        self._hand_on()
+        if self._waiting:
+            log.info("waiting for the last figures (Ctrl-C leaves them)")
         while self._waiting and time.monotonic() < until and not interrupted():
             self._hand_on()
             if self._waiting:
