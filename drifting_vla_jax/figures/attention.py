@@ -34,6 +34,7 @@ def attention_maps(
     """
     if not attention.size:
         raise NothingToDrawError("the snapshot holds no attention")
+    figure.set_layout_engine("compressed")
     views = min(len(cameras), _VIEWS)
     moments = np.unique(np.linspace(0, len(steps) - 1, _MOMENTS).round().astype(int))
     grid = figure.subplots(views, len(moments), squeeze=False)

@@ -81,18 +81,24 @@ def error_radar(
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     axes.plot(
-        np.linspace(0, 2 * np.pi, 181), np.ones(181), color=theme.muted, linestyle="--", linewidth=0.7 * theme.line
+        np.linspace(0, 2 * np.pi, 181),
+        np.ones(181),
+        color=theme.muted,
+        linestyle="--",
+        linewidth=0.7 * theme.line,
+        label="answering the mean",
     )
     axes.fill(round_, values, color=theme.sample, alpha=0.25)
     axes.plot(round_, values, color=theme.sample, marker="o")
     names = zip(DIMENSIONS, errors, scale, UNITS)
     labels = [f"{name}\n{error:.2g} of {full:.2g}{_unit(unit)}" for name, error, full, unit in names]
     axes.set_xticks(angles, labels)
-    axes.tick_params(axis="x", pad=14)
+    axes.tick_params(axis="x", pad=26)
+    figure.legend(loc="upper right")
     axes.set_rlabel_position(180 / len(errors))
     axes.set_ylim(0, max(1.1, 1.05 * values.max()))
     axes.spines["polar"].set_visible(False)
-    headline(figure, "Mean absolute error by dimension (dashed: answering the mean)")
+    headline(figure, "Mean absolute error by dimension")
 
 
 def _unit(unit: str) -> str:

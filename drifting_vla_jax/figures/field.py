@@ -121,7 +121,7 @@ def sample_transport(
     axes.plot(*joined, color=theme.muted, linewidth=0.5 * theme.line, zorder=1)
     axes.scatter(*before.T, s=20, facecolors="none", edgecolors=theme.muted, label="sample x", zorder=2)
     axes.scatter(*after.T, s=14, color=theme.sample, linewidths=0, label="carried to x + V", zorder=3)
-    axes.scatter(*experts.T, s=44, marker="D", color=theme.expert, label="expert", zorder=4)
+    axes.scatter(*experts.T, s=56, marker="D", color=theme.expert, label="expert", zorder=0.9)
     plane.label(axes)
     axes.legend(loc="upper right")
     headline(figure, "Transport: samples before and after the drift")
