@@ -98,7 +98,8 @@ def temperature_drift(figure: Figure, theme: Theme, temperatures: np.ndarray, dr
     if not len(temperatures):
         raise NothingToDrawError("the objective has no temperatures")
     axes = figure.subplots()
-    bars = axes.bar([f"{tau:g}" for tau in temperatures], drift_rms, width=0.6, color=theme.expert)
+    bars = axes.bar(range(len(temperatures)), drift_rms, width=0.6, color=theme.expert)
+    axes.set_xticks(range(len(temperatures)), [f"{tau:g}" for tau in temperatures])
     axes.bar_label(bars, fmt="%.3g", padding=3)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")

@@ -32,8 +32,8 @@ def action_distribution(figure: Figure, theme: Theme, chunks: np.ndarray, wanted
     grid = figure.subplots(2, 4).ravel()
     for i, axes in enumerate(grid):
         low, high = (f(np.concatenate([predicted[:, i], expert[:, i]])) for f in (np.min, np.max))
-        middle, half = (low + high) / 2, max((high - low) / 2, _NARROWEST / 2)
-        bins = np.linspace(middle - half, middle + half, _BINS + 1)
+        widen = max(0.0, (_NARROWEST - (high - low)) / 2)
+        bins = np.linspace(low - widen, high + widen, _BINS + 1)
         heights = []
         for values, colour, name in ((expert, theme.expert, "expert"), (predicted, theme.sample, "samples")):
             share = np.full(len(values), 1 / len(values))
