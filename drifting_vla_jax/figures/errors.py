@@ -10,7 +10,7 @@ from drifting_vla_jax.figures.physical import DIMENSIONS, UNITS, measured
 from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, remark
 
 _DRAWN = 3000  # points per panel; numbers are of all of them
-_LEAST = np.array([0.1] * 3 + [0.5] * 3 + [0.01])  # a spoke is never shorter: cm, degrees, share
+_LEAST = np.array([0.1] * 3 + [0.5] * 3 + [0.01])  # length of a spoke, and margin of a panel: cm, degrees, share
 
 
 @picture(1200, 640)
@@ -28,11 +28,12 @@ def prediction_scatter(
     for i, axes in enumerate(grid[: len(DIMENSIONS)]):
         x, y = expert[:, i], predicted[:, i]
         low, high = min(x.min(), y.min()), max(x.max(), y.max())
-        pad = max(0.06 * (high - low), 1e-3)
+        pad = max(0.06 * (high - low), _LEAST[i])
         axes.plot([low, high], [low, high], color=theme.muted, linewidth=0.6 * theme.line)
         axes.plot(x[::every], y[::every], ".", color=theme.sample, markersize=3, alpha=0.5, rasterized=True)
         axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
         axes.set_title(f"{DIMENSIONS[i]} ({UNITS[i]})")
+        axes.locator_params(nbins=5)
         remark(axes, f"MAE {np.abs(y - x).mean():.3g}\nR {correlation(x, y)}")
     for axes in grid[3:7]:
         axes.set_xlabel("expert")

@@ -32,7 +32,7 @@ def drifting_field(
     everywhere, close = figure.subplots(1, 2)
     _arrows(everywhere, theme, places, arrows, experts)
     _arrows(close, theme, places[mine], arrows[mine], experts[[middle]])
-    everywhere.legend(loc="lower right")
+    figure.legend(*everywhere.get_legend_handles_labels(), loc="upper right", ncols=3)
     everywhere.set_title(f"{len(target)} held-out observations")
     close.set_title("the one with the median drift, close up")
     for axes in (everywhere, close):
@@ -124,5 +124,5 @@ def sample_transport(
     axes.scatter(*after.T, s=14, color=theme.sample, linewidths=0, label="carried to x + V", zorder=3)
     axes.scatter(*experts.T, s=56, marker="D", color=theme.expert, label="expert", zorder=0.9)
     plane.label(axes)
-    axes.legend(loc="upper right")
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=3)
     headline(figure, "Transport: samples before and after the drift")

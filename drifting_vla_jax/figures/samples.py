@@ -11,8 +11,8 @@ from drifting_vla_jax.figures.physical import BOUNDARY, BOUNDARY_UNITS, one_hemi
 from drifting_vla_jax.figures.projection import CLEAR_MODES, find_modes, flat, joint_plane
 from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, plain_numbers, remark
 
-_BINS = 40
-_NARROWEST = 1e-3  # of a histogram, in its unit
+_BINS = 41  # odd: a number that never changes lies in the middle of one
+_NARROWEST = 0.1  # of a histogram, in its unit
 _FLOOR = 1e-3  # of a spread or an error on a logarithmic axis, standard deviations
 
 
@@ -45,7 +45,7 @@ def action_distribution(figure: Figure, theme: Theme, chunks: np.ndarray, wanted
         axes.set_title(f"{BOUNDARY[i]}{unit}")
         remark(axes, f"overlap {np.minimum(*heights).sum():.0%}")
         axes.margins(y=0.15)
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=4)
         axes.margins(x=0.02)
     for axes in grid[::4]:
         axes.set_ylabel("share of steps")

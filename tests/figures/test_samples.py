@@ -32,6 +32,11 @@ def test_a_quaternion_in_another_order_stands_out(snapshot, numbers):
     assert found["x"] == found["gripper"] == 100.0
 
 
+def test_rounding_does_not_tell_constant_numbers_apart(snapshot, numbers):
+    chunks = np.repeat(snapshot.wanted[:, None], 4, axis=1) + 1e-9
+    assert overlaps(distribution(snapshot, chunks), numbers)["qx"] == 100.0
+
+
 def test_w_is_the_last_of_the_four(snapshot):
     upright = snapshot.wanted.copy()
     upright[..., 3:7] = [0, 0, 0, 1]
