@@ -125,4 +125,4 @@ def sample_transport(
     axes.scatter(*experts.T, s=56, marker="D", color=theme.expert, label="expert", zorder=0.9)
     plane.label(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=3)
-    headline(figure, "Transport: samples before and after the drift")
+    headline(figure, "Transport of the samples")

@@ -113,6 +113,12 @@ def test_a_damaged_snapshot_is_said_by_each_figure_of_it_and_in_the_exit_code(ru
     assert (run / "figures" / FEW[1] / "00000004.png").exists()
 
 
+def test_a_file_that_is_no_snapshot_is_passed_over(run):
+    (run / "figures" / "snapshots" / "notes.npz").write_bytes(b"")
+    assert draw_figures(run, "all", FEW[:1], say=lambda _: None) == []
+    assert len(list((run / "figures" / FEW[0]).iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
