@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture
 
 _MOMENTS, _VIEWS = 5, 4
+_TIMES_EVEN = 4.0  # full colour is never less than so many times an even share, so that no preference stays pale
 _HEAT = LinearSegmentedColormap.from_list("attention", [(0.9, 0.25, 0, 0), (1, 0.45, 0, 0.55), (1, 0.95, 0.2, 0.9)])
 
 
@@ -34,10 +35,13 @@ def attention_maps(
     """
     if not attention.size:
         raise NothingToDrawError("the snapshot holds no attention")
+    figure.set_layout_engine("compressed")
     views = min(len(cameras), _VIEWS)
     moments = np.unique(np.linspace(0, len(steps) - 1, _MOMENTS).round().astype(int))
     grid = figure.subplots(views, len(moments), squeeze=False)
-    norm = Normalize(0, max(float(attention[moments, :views].max()), 1e-12))
+    shown_heat = attention[moments, :views]
+    even = shown_heat.sum((1, 2, 3)).max() / shown_heat[0].size  # of one patch, if all were looked at alike
+    norm = Normalize(0, max(float(shown_heat.max()), _TIMES_EVEN * even, 1e-12))
     for (row, column), axes in np.ndenumerate(grid):
         i = moments[column]
         view, heat = frames[i, row], attention[i, row]

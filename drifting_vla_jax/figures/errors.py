@@ -10,7 +10,7 @@ from drifting_vla_jax.figures.physical import DIMENSIONS, UNITS, measured
 from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, remark
 
 _DRAWN = 3000  # points per panel; numbers are of all of them
-_LEAST = np.array([0.1] * 3 + [0.5] * 3 + [0.01])  # a spoke is never shorter: cm, degrees, share
+_LEAST = np.array([0.1] * 3 + [0.5] * 3 + [0.01])  # length of a spoke, and margin of a panel: cm, degrees, share
 
 
 @picture(1200, 640)
@@ -28,11 +28,12 @@ def prediction_scatter(
     for i, axes in enumerate(grid[: len(DIMENSIONS)]):
         x, y = expert[:, i], predicted[:, i]
         low, high = min(x.min(), y.min()), max(x.max(), y.max())
-        pad = max(0.06 * (high - low), 1e-3)
+        pad = max(0.06 * (high - low), _LEAST[i])
         axes.plot([low, high], [low, high], color=theme.muted, linewidth=0.6 * theme.line)
         axes.plot(x[::every], y[::every], ".", color=theme.sample, markersize=3, alpha=0.5, rasterized=True)
         axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
         axes.set_title(f"{DIMENSIONS[i]} ({UNITS[i]})")
+        axes.locator_params(nbins=5)
         remark(axes, f"MAE {np.abs(y - x).mean():.3g}\nR {correlation(x, y)}")
     for axes in grid[3:7]:
         axes.set_xlabel("expert")
@@ -81,18 +82,24 @@ def error_radar(
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
     axes.plot(
-        np.linspace(0, 2 * np.pi, 181), np.ones(181), color=theme.muted, linestyle="--", linewidth=0.7 * theme.line
+        np.linspace(0, 2 * np.pi, 181),
+        np.ones(181),
+        color=theme.muted,
+        linestyle="--",
+        linewidth=0.7 * theme.line,
+        label="answering the mean",
     )
     axes.fill(round_, values, color=theme.sample, alpha=0.25)
     axes.plot(round_, values, color=theme.sample, marker="o")
     names = zip(DIMENSIONS, errors, scale, UNITS)
     labels = [f"{name}\n{error:.2g} of {full:.2g}{_unit(unit)}" for name, error, full, unit in names]
     axes.set_xticks(angles, labels)
-    axes.tick_params(axis="x", pad=14)
+    axes.tick_params(axis="x", pad=26)
+    figure.legend(loc="upper right")
     axes.set_rlabel_position(180 / len(errors))
     axes.set_ylim(0, max(1.1, 1.05 * values.max()))
     axes.spines["polar"].set_visible(False)
-    headline(figure, "Mean absolute error by dimension (dashed: answering the mean)")
+    headline(figure, "Mean absolute error by dimension")
 
 
 def _unit(unit: str) -> str:

@@ -37,9 +37,7 @@ class Plot:
 
 def drift_series(metrics: dict[str, dict[int, float]]) -> dict[str, dict[int, float]]:
     """The metrics that say how large the drift is; of a run older than them the root of each temperature's square."""
-    named = {
-        name: metrics[name] for name in ("train/lambda_V", "train/raw_drift_norm", "val/drift_norm") if name in metrics
-    }
+    named = {name: metrics[name] for name in ("train/lambda_V", "val/lambda_V") if name in metrics}
     squares = {name: points for name, points in metrics.items() if name.startswith("train/drift_sq/")}
     return named or {
         f"τ = {name.rpartition('/')[2]}": {step: value**0.5 for step, value in points.items()}

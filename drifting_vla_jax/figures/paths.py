@@ -37,7 +37,7 @@ def trajectory(
     for i in moments:
         axes.text(*here[i], f"  {steps[i]}", fontsize="small", weight="bold", zorder=20)
     axes.legend(loc="upper left")
-    headline(figure, f"One held-out episode of {task}: the expert's path and the samples along it")
+    headline(figure, f"Held-out episode of {task}, samples along it")
 
 
 def in_centimetres(

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, plain_numbers, remark
+from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, plain_numbers
 
 _PANELS = 24
 _BINS = 40
@@ -76,9 +76,8 @@ def latency(figure: Figure, theme: Theme, round_trip_ms: Sequence[float], infer_
             _histogram(axes, np.asarray(values, float), bins, colour, name)
     axes.set(xscale="log", xlabel="time of a request (ms, log scale)", ylabel="share of requests (%)")
     plain_numbers(axes.xaxis)
-    axes.legend()
-    remark(axes, f"{len(round_trip_ms):,} requests", x=0.97, y=0.6)
-    headline(figure, "Latency: what the robot waits for")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
+    headline(figure, f"Latency of {len(round_trip_ms):,} requests")
 
 
 def _histogram(axes: Axes, values: np.ndarray, bins: np.ndarray, colour: str, name: str) -> None:

@@ -11,8 +11,8 @@ from drifting_vla_jax.figures.physical import BOUNDARY, BOUNDARY_UNITS, one_hemi
 from drifting_vla_jax.figures.projection import CLEAR_MODES, find_modes, flat, joint_plane
 from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, plain_numbers, remark
 
-_BINS = 40
-_NARROWEST = 1e-3  # of a histogram, in its unit
+_BINS = 41  # odd: a number that never changes lies in the middle of one
+_NARROWEST = 0.1  # of a histogram, in its unit
 _FLOOR = 1e-3  # of a spread or an error on a logarithmic axis, standard deviations
 
 
@@ -32,8 +32,8 @@ def action_distribution(figure: Figure, theme: Theme, chunks: np.ndarray, wanted
     grid = figure.subplots(2, 4).ravel()
     for i, axes in enumerate(grid):
         low, high = (f(np.concatenate([predicted[:, i], expert[:, i]])) for f in (np.min, np.max))
-        middle, half = (low + high) / 2, max((high - low) / 2, _NARROWEST / 2)
-        bins = np.linspace(middle - half, middle + half, _BINS + 1)
+        widen = max(0.0, (_NARROWEST - (high - low)) / 2)
+        bins = np.linspace(low - widen, high + widen, _BINS + 1)
         heights = []
         for values, colour, name in ((expert, theme.expert, "expert"), (predicted, theme.sample, "samples")):
             share = np.full(len(values), 1 / len(values))
@@ -42,12 +42,14 @@ def action_distribution(figure: Figure, theme: Theme, chunks: np.ndarray, wanted
             )
             heights.append(counts)
         unit = f" ({BOUNDARY_UNITS[i]})" if BOUNDARY_UNITS[i] else ""
-        axes.set_title(f"{BOUNDARY[i]}{unit}   overlap {np.minimum(*heights).sum():.0%}")
-        axes.locator_params(axis="x", nbins=5)
+        axes.set_title(f"{BOUNDARY[i]}{unit}")
+        remark(axes, f"overlap {np.minimum(*heights).sum():.0%}")
+        axes.margins(y=0.15)
+        axes.locator_params(axis="x", nbins=4)
         axes.margins(x=0.02)
     for axes in grid[::4]:
         axes.set_ylabel("share of steps")
-    grid[0].legend()
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="upper right", ncols=2)
     headline(figure, "Distribution of actions: samples and experts")
 
 
@@ -66,13 +68,14 @@ def mode_coverage(figure: Figure, theme: Theme, samples: np.ndarray, target: np.
     of_samples, of_experts = labels[: len(x)], labels[len(x) :: samples.shape[1]]
     modes = labels.max() + 1
     cloud, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    ground = {"facecolor": theme.background, "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
     for mode in range(modes):
         colour = theme.cycle[mode % len(theme.cycle)]
         cloud.scatter(*places[of_samples == mode].T, s=12, color=colour, alpha=0.6, linewidths=0)
         cloud.scatter(
             *experts[of_experts == mode].T, s=44, marker="D", color=colour, edgecolors=theme.ink, linewidths=0.7
         )
-        cloud.annotate(f"{mode + 1}", both[labels == mode].mean(0), weight="bold", fontsize="large")
+        cloud.annotate(f"{mode + 1}", both[labels == mode].mean(0), weight="bold", fontsize="large", bbox=ground)
     cloud.scatter([], [], s=12, color=theme.muted, label="sample")
     cloud.scatter([], [], s=44, marker="D", color=theme.muted, edgecolors=theme.ink, linewidths=0.7, label="expert")
     cloud.legend()
@@ -96,7 +99,7 @@ def _bars(axes, theme: Theme, experts: np.ndarray, samples: np.ndarray) -> None:
     axes.grid(visible=False, axis="x")
     axes.margins(y=0.18)
     axes.set(xlabel="mode", ylabel="share (%)")
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
 
 
 @picture(900, 640)

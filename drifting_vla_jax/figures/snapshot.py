@@ -103,7 +103,7 @@ class Snapshot:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with open(partial, "wb") as file:
-                np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+                np.savez_compressed(file, **{field.name: _stored(getattr(self, field.name)) for field in fields(self)})
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -121,6 +121,10 @@ class Snapshot:
                 return cls(**{field.name: _plain(stored[field.name]) for field in fields(cls)})
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged or of another version: {error}") from error
+
+
+def _stored(value) -> np.ndarray:
+    return np.array(value, str) if isinstance(value, tuple) else np.asarray(value)
 
 
 def _plain(value: np.ndarray):

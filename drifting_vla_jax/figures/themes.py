@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 DPI = 100  # pixels per inch at scale 1
 SCALES = (1, 2)
@@ -145,7 +145,7 @@ def picture(width: int, height: int) -> Callable:
                 figure = blank(width, height)
                 draw(figure, theme, *arrays)
                 figure.get_layout_engine().execute(figure)  # once: its places are shares of the figure at every scale
-                figure.set_layout_engine("none")
+                figure.set_layout_engine(None)
             return figure
 
         drawn.size = (width, height)
@@ -174,8 +174,9 @@ def remark(axes: Axes, text: str, x: float = 0.03, y: float = 0.97) -> None:
 
 
 def plain_numbers(axis: Axis) -> None:
-    """A logarithmic axis with ticks at 1, 2 and 5, written 0.002 rather than as a power of ten."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """A logarithmic axis, once all is drawn on it: ticks written 0.002 rather than as a power of ten."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)) if high > 4 * low else MaxNLocator(5))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 

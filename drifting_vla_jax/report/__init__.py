@@ -6,6 +6,7 @@ run             read_run       config.json, metrics.jsonl, run.json, eval/*/ -> 
 curves          curves         metrics of one run or two -> what the page plots
 evaluations     success ...    episodes -> tables: success with intervals, outcomes, latency, pairs
 pictures        choose_...     figures as WebP, thinned out to a budget, for the step slider
+figures         draw_figures   the pictures of figures/ as files, a command of its own
 films           choose_films   videos, embedded up to a budget, linked beyond it
 facts           header ...     what, which data and code, how far, where the time went, the configuration
 page            write_report   all of it -> DIR/report/index.html

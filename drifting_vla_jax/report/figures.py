@@ -87,7 +87,8 @@ def _known(table: dict, name: str, what: str):
 
 def _steps(run: Run, wanted: str) -> list[tuple[int, Path | None]]:
     """(step, its snapshot or None) to draw, ascending."""
-    snapshots = {int(path.stem): path for path in sorted((run.workdir / "figures" / "snapshots").glob("*.npz"))}
+    paths = sorted((run.workdir / "figures" / "snapshots").glob("*.npz"))
+    snapshots = {int(path.stem): path for path in paths if path.stem.isdecimal()}
     if wanted == "all" and snapshots:
         return list(snapshots.items())
     if wanted in ("", "all"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,10 @@ class FigureDrawing:
     def __init__(self, folder: Path, names: Sequence[str], step: int, theme: str):
         self._folder, self._names, self._step = folder, names, step
         what = [f"--workdir={folder.parent}", f"--step={step}", f"--figures={','.join(names)}", f"--theme={theme}"]
-        self._process = beside.start([*COMMAND, *what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # small matrices: more threads only wait, beside those that train
+        self._process = beside.start(
+            [*COMMAND, *what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+        )
 
     def done(self) -> bool:
         return self._process.poll() is not None

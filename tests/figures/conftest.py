@@ -1,6 +1,5 @@
-"""A made-up snapshot: plausible, the same every time, and every part of it can be replaced."""
+"""Snapshots for the tests of figures, see ``fake.py``."""
 
-import numpy as np
 import pytest
 
 from drifting_vla_jax.figures.snapshot import Snapshot
@@ -13,5 +12,8 @@ def snapshot() -> Snapshot:
 
 
 @pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
+def numbers():
+    """numbers(text) -> the numbers that are written in it."""
+    import re
+
+    return lambda text: [float(word) for word in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)]
