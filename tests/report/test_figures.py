@@ -93,7 +93,7 @@ def test_what_a_run_lacks_is_left_out_in_one_line(make_run):
 def test_an_older_run_s_squares_are_drawn_as_roots(run):
     metrics = {"train/drift_sq/0.2": {1: 4.0}, "train/drift_sq/1": {1: 9.0}, "train/loss": {1: 7.0}}
     assert gallery.drift_series(metrics) == {"τ = 0.2": {1: 2.0}, "τ = 1": {1: 3.0}}
-    assert gallery.drift_series({**metrics, "val/drift_norm": {1: 5.0}}) == {"val/drift_norm": {1: 5.0}}
+    assert gallery.drift_series({**metrics, "val/lambda_V": {1: 5.0}}) == {"val/lambda_V": {1: 5.0}}
 
 
 def test_one_that_fails_stops_no_other(run, monkeypatch):
