@@ -113,7 +113,8 @@ def test_the_raw_drift_is_algorithm_2_in_mean_distances(n):
 def test_no_raw_drift_where_samples_have_settled():
     """Unlike the field of the loss, which always has unit size."""
     pos = _points(0, 4, 1, 5)
-    near, far = (raw_drift(pos + d * _points(1, 4, 8, 5), pos, temperatures=(0.2,)) for d in (1e-4, 1.0))
+    drift = jax.jit(lambda gen: raw_drift(gen, pos, temperatures=(0.2,)))
+    near, far = (drift(pos + d * _points(1, 4, 8, 5)) for d in (1e-4, 1.0))
     assert np.abs(near[0]).max() < 1e-3 and near[1][0] < 1e-3 < 0.05 < far[1][0]
 
 

@@ -74,7 +74,7 @@ def test_whole_chunks_are_the_plain_loss():
     np.testing.assert_allclose(info["drift_sq/0.2"], figures["drift_sq"][0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("grouping", GROUPINGS)
+@pytest.mark.parametrize("grouping", ["chunk", pytest.param("block", marks=pytest.mark.slow)])
 def test_the_sizes_that_are_logged_are_those_of_the_field_that_is_drawn(grouping):
     batch, x = expert(mask=jnp.ones((2, H, A)).at[0, -1].set(0.0)), normal(0, 2, 4, H, A)
     objective = Drifting(4, TEMPERATURES, grouping)

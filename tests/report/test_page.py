@@ -288,6 +288,7 @@ def run_command(*flags):
     )
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(make_run, tmp_path):
     damaged, fresh = make_run("damaged"), make_run("fresh")
     lines = (damaged / "metrics.jsonl").read_text().splitlines()
@@ -301,6 +302,7 @@ def test_bad_input_is_one_line(make_run, tmp_path):
         assert not (workdir / "report").exists()
 
 
+@pytest.mark.slow
 def test_the_command(make_run):
     workdir = make_run()
     result = run_command(f"--workdir={workdir}")

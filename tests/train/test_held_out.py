@@ -65,6 +65,7 @@ def test_policies_that_learn_otherwise_have_a_field_too(name):
     assert out.drift.shape == (8, 4, 4, NETWORK_ACTION_DIM) and set(out.figures) == {"loss", "lambda_V", "drift_norm"}
 
 
+@pytest.mark.slow
 def test_stacked_layers_tell_the_same_attention(small):
     """With ``scan_layers`` and without: one row per layer either way."""
     config = small_config()
@@ -137,6 +138,7 @@ def test_a_snapshot_follows_one_episode_from_its_start_to_its_end(held_out, conf
         np.testing.assert_array_equal(a, b)  # the next one shows the same observations
 
 
+@pytest.mark.slow
 def test_eight_devices_draw_what_one_draws(small, drawn):
     mesh = sharding.make_mesh(small)
     batch = jax.tree.map(lambda x: jax.device_put(np.asarray(x), sharding.batch_sharding(mesh)), drawn[1])

@@ -102,6 +102,7 @@ def test_a_run_leaves_checkpoints_metrics_and_its_configuration(uninterrupted, c
     assert Checkpoints(uninterrupted).latest() == 6
 
 
+@pytest.mark.slow
 def test_the_report_is_there_when_the_training_ends(train, tmp_path, config):
     config.train.report_every = 3
     train(tmp_path / "run")
