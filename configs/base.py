@@ -19,6 +19,10 @@ def get_config() -> ConfigDict:
     config.env.image_size = 64  # pixels, height and width of every view
     config.env.state_dim = 4  # length of proprioception
     config.env.frame_skip = 2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip; RLBench: 1)
+    config.env.metaworld = ConfigDict()  # read where env.name is metaworld
+    config.env.metaworld.change = (
+        "none"  # evaluation: what no demonstration has shown: none | words | camera | light | colour
+    )
     config.env.rlbench = ConfigDict()  # read where env.name is rlbench
     config.env.rlbench.control = (
         "ik_then_plan"  # how a target is reached: plan | ik | ik_then_plan: plan where ik fails

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
 
 DTYPES = ("float32", "bfloat16")
+CHANGES = ("none", "words", "camera", "light", "colour")  # of Meta-World's scenes: envs/metaworld_changes.py
 THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/themes.py
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
@@ -174,6 +175,8 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
     for key, what in (("cameras", "view"), ("tasks", "task")):
         if not len(env[key]):
             yield f"config.env.{key} is empty; name at least one {what}"
+    if env.metaworld.change not in CHANGES:
+        yield f"config.env.metaworld.change is {env.metaworld.change!r}; expected {_either(CHANGES)}"
     if env.name == "rlbench" and (env.frame_skip, env.state_dim) != (1, 10):
         yield (
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "

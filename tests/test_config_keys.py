@@ -316,6 +316,7 @@ KEYS = {
     "env.image_size": (32, shapes),
     "env.state_dim": (5, shapes),
     "env.frame_skip": (3, metadata),
+    "env.metaworld.change": ("camera", evaluation),
     "env.rlbench.control": ("plan", evaluation),
     "env.rlbench.headless": (False, evaluation),
     "data.path": (None, batch),  # filled in by the test: a second data set
@@ -449,6 +450,7 @@ PRETRAINED += ("model.text.name", "model.text.lora", "mesh.split_frozen")
 # What else must hold for a key's probe to make sense.
 WITH = {
     **{key: {"env.name": "rlbench"} for key in ("env.rlbench.control", "env.rlbench.headless", "eval.demos")},
+    "env.metaworld.change": {"env.name": "metaworld"},
     "model.history_stride": {"model.history": 1},
     "model.vision.image_size": {"model.vision.pool": 2},
     "mesh.data": {"mesh.fsdp": 2},

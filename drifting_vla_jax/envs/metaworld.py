@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from drifting_vla_jax.envs import metaworld_changes as changes
 from drifting_vla_jax.envs.env import EnvCrashError, Observation, Step, check_action
 from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
 from drifting_vla_jax.envs.mujoco_rendering import SceneRenderer, choose_backend
@@ -76,9 +77,10 @@ class MetaWorld:
       cameras: views rendered into observations: ``VIEWS``, or Meta-World's own by name. May be empty.
       image_size: height and width of a view, pixels.
       frame_skip: simulator steps per control step.
+      change: what differs from the scenes of demonstrations, see ``metaworld_changes``.
 
     Raises:
-      ValueError: unknown camera, or a size or skip below 1.
+      ValueError: unknown camera or change, or a size or skip below 1.
       ModuleNotFoundError: Meta-World is not installed.
       RendererMissingError: this machine cannot draw.
     """
@@ -87,7 +89,7 @@ class MetaWorld:
     tasks = tuple(sorted(INSTRUCTIONS))
     cameras = (*VIEWS, *STOCK_CAMERAS)
 
-    def __init__(self, cameras: tuple[str, ...], image_size: int, frame_skip: int):
+    def __init__(self, cameras: tuple[str, ...], image_size: int, frame_skip: int, change: str = "none"):
         for camera in cameras:
             self._check_camera(camera)
         if image_size < 1 or frame_skip < 1:
@@ -101,6 +103,7 @@ class MetaWorld:
         warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high", module="metaworld")
         self.control_hz = SIMULATOR_HZ / frame_skip
         self._cameras, self._image_size, self._frame_skip = tuple(cameras), image_size, frame_skip
+        self._change, self._views = changes.check(change), dict(VIEWS)
         self._task: str | None = None
         self._sim = None
         self._renderers: dict[int, SceneRenderer] = {}
@@ -130,14 +133,14 @@ class MetaWorld:
         if size not in self._renderers:
             self._renderers[size] = SceneRenderer(sim.model, size)
         self._drawn[camera] = self._renderers[size]
-        return self._drawn[camera].render(sim.data, _camera(camera))
+        return self._drawn[camera].render(sim.data, self._camera(camera))
 
     def project(self, camera: str, points: np.ndarray) -> np.ndarray:
         """See Env.project."""
         self._check_camera(camera)
         if camera not in self._drawn:
             raise ValueError(f"no picture of camera {camera!r} was rendered yet; call render first")
-        return self._drawn[camera].project(self._running().data, _camera(camera), points)
+        return self._drawn[camera].project(self._running().data, self._camera(camera), points)
 
     def close(self) -> None:
         """See Env.close."""
@@ -223,6 +226,8 @@ class MetaWorld:
         return self._running().data.body("hand").xpos.copy()
 
     def _instruction(self, seed: int) -> str:
+        if self._change == "words":
+            return changes.UNSEEN[self._task]
         phrases = INSTRUCTIONS[self._task]
         return phrases[random_generator(seed, "instruction").integers(len(phrases))]
 
@@ -246,13 +251,22 @@ class MetaWorld:
         if task != self._task:
             self._load(task)
         sim = self._sim
-        for name, value in self._pristine.items():
-            getattr(sim.model, name)[:] = value
+        for array, value in self._pristine:
+            array[:] = value
         mujoco.mj_resetData(sim.model, sim.data)
         sim.np_random = random_generator(seed, "scene")
         self._privileged, _ = sim.reset()
         mujoco.mj_forward(sim.model, sim.data)  # resetting moves bodies and sites last; nothing has been computed since
         self._expert = self._expert_class()
+        self._make_change(random_generator(seed, "change"))
+
+    def _make_change(self, rng: np.random.Generator) -> None:
+        if self._change == "camera":
+            self._views = {name: View(*changes.moved(view, rng)) for name, view in VIEWS.items()}
+        elif self._change == "light":
+            changes.relight(self._sim.model, rng)
+        elif self._change == "colour":
+            changes.recolour(self._sim.model, rng)
 
     def _load(self, task: str) -> None:
         from metaworld.env_dict import ENV_CLS_MAP
@@ -265,15 +279,15 @@ class MetaWorld:
         sim._partially_observable = False
         del sim.sawyer_observation_space  # cached with the goal hidden
         self._sim, self._task, self._expert_class = sim, task, ENV_POLICY_MAP[f"{task}-v3"]
-        self._pristine = {name: getattr(sim.model, name).copy() for name in _MODEL_ARRAYS}
+        written = [*(getattr(sim.model, name) for name in _MODEL_ARRAYS), *changes.changed_arrays(sim.model)]
+        self._pristine = [(array, array.copy()) for array in written]
 
+    def _camera(self, name: str):
+        """Returns what a renderer takes as camera: a free camera for one of ``VIEWS``, else the stock camera's name."""
+        import mujoco
 
-def _camera(name: str):
-    """Returns what a renderer takes as camera: a free camera for one of ``VIEWS``, else the stock camera's name."""
-    import mujoco
-
-    if name not in VIEWS:
-        return name
-    view, camera = VIEWS[name], mujoco.MjvCamera()
-    camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = view
-    return camera
+        if name not in self._views:
+            return name
+        camera = mujoco.MjvCamera()
+        camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = self._views[name]
+        return camera

@@ -45,7 +45,7 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
         hold_steps=e.hold_steps,
         execution=Execution(e.execution, e.ensemble_decay, e.lead_steps, e.delay_steps, e.blend_steps),
         frame_skip=policy.metadata["frame_skip"],
-        env_options={**config.env.rlbench, "demos": e.demos} if config.env.name == "rlbench" else {},
+        env_options=env_options(config),
         episode_seconds=e.episode_seconds,
         videos=e.videos,
         video_camera=e.video_camera,
@@ -53,11 +53,22 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
     )
 
 
+def env_options(config: ConfigDict) -> dict[str, Any]:
+    """What only this simulator takes."""
+    if config.env.name == "rlbench":
+        return {**config.env.rlbench, "demos": config.eval.demos}
+    return dict(config.env.metaworld) if config.env.name == "metaworld" else {}
+
+
 def folder(policy: Policy, config: ConfigDict, workdir: Path) -> Path:
     """Where the evaluation of this policy lies in its run."""
     e = config.eval
     name = f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
-    return workdir / "eval" / (name if e.execution == "receding" else f"{name}-{e.execution}")
+    if e.execution != "receding":
+        name += f"-{e.execution}"
+    if config.env.name == "metaworld" and config.env.metaworld.change != "none":
+        name += f"-{config.env.metaworld.change}"
+    return workdir / "eval" / name
 
 
 def sweep(policy: Policy, config: ConfigDict, workdir: Path, execute: Sequence[int]) -> dict[int, dict[str, Any]]:

@@ -29,6 +29,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from drifting_vla_jax.envs.env import EnvError
+from drifting_vla_jax.envs.metaworld_changes import CHANGES
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
 from drifting_vla_jax.rollout.execution import EXECUTIONS, Execution
 from drifting_vla_jax.rollout.replay import Replayer, summary
@@ -67,6 +68,7 @@ _DEMOS = flags.DEFINE_string("demos", None, "rlbench: a split of stored episodes
 _CONTROL = flags.DEFINE_enum(
     "control", None, CONTROLS, f"rlbench: how a target is reached; {CONTROLS[0]} if not given."
 )
+_CHANGE = flags.DEFINE_enum("change", None, CHANGES, "metaworld: what no demonstration has shown; none if not given.")
 _HEADLESS = flags.DEFINE_bool("headless", None, "rlbench: without the simulator's window; so if not given.")
 
 
@@ -87,9 +89,10 @@ def settings_from_flags() -> WorkerSettings:
         raise ValueError(
             f"--variations is {','.join(_VARIATIONS.value)!r}; expected whole numbers, separated by commas"
         )
-    env_options = {f.name: f.value for f in (_CONTROL, _DEMOS, _HEADLESS) if f.value is not None}
-    if _ENV.value == "rlbench":
-        env_options.setdefault("control", CONTROLS[0])  # results say how they were reached
+    env_options = {f.name: f.value for f in (_CONTROL, _DEMOS, _HEADLESS, _CHANGE) if f.value is not None}
+    for env, option, usual in (("rlbench", "control", CONTROLS[0]), ("metaworld", "change", CHANGES[0])):
+        if _ENV.value == env:
+            env_options.setdefault(option, usual)  # results say how they were reached
     return WorkerSettings(
         server=_SERVER.value or "",
         env=_ENV.value,

@@ -65,7 +65,10 @@ class FigureDrawing:
     def __init__(self, folder: Path, names: Sequence[str], step: int, theme: str):
         self._folder, self._names, self._step = folder, names, step
         what = [f"--workdir={folder.parent}", f"--step={step}", f"--figures={','.join(names)}", f"--theme={theme}"]
-        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # small matrices: more threads only wait, beside those that train
+        env = {
+            **os.environ,
+            "OPENBLAS_NUM_THREADS": "1",
+        }  # small matrices: more threads only wait, beside those that train
         self._process = beside.start(
             [*COMMAND, *what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
         )
