@@ -35,7 +35,8 @@ from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 # Control steps of success before the hand stops. Two make it safe; a success that is passed through in a moment
 # (pressing a handle) is only caught by stopping at once, so every second attempt at an episode does that.
 SETTLE_STEPS = (2, 1)
-RECORDER = 2  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
+FASTEST = 2.5  # m/s; experts stay below 1.3, but a handle that slips away throws the hand, and nobody should learn that
+RECORDER = 3  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
@@ -140,7 +141,8 @@ def read_episodes(settings: CollectSettings, out: Path, split: str) -> Iterator[
 
 
 def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int, settle: int) -> Episode | None:
-    """Lets the expert act once; returns the episode, or None if it failed. ``env`` has the settings' cameras.
+    """Lets the expert act once; returns the episode, or None if it failed or the hand was thrown (``FASTEST``). ``env`` has
+    the settings' cameras.
 
     The experts never stop: many push on until they have left success behind. So once success has lasted for ``settle``
     control steps the hand is kept where it is, pressing as it did, for as long as success lasts.
@@ -168,6 +170,8 @@ def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int, sett
             if done:
                 break
         actions.append(np.append(env.pose(), (1.0 - grip) / 2.0))
+        if env.control_hz * np.linalg.norm(actions[-1][:3] - states[-1][:3]) > FASTEST:
+            return None
         held = held + 1 if success else 0
         observation = env.observe(render=held < settings.hold_steps)
     return Episode(

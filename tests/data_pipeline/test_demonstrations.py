@@ -55,6 +55,18 @@ def test_a_target_is_where_the_hand_was_one_step_later(episode):
     assert np.linalg.norm(episode.actions[0, :3] - episode.state[0, :3]) > 1e-4  # never the present pose
 
 
+@pytest.mark.slow
+def test_an_episode_in_which_the_hand_is_thrown_is_not_kept(monkeypatch):
+    """The door's handle slips away in this scene of the quickstart: the hand leaps 18 cm in a twentieth of a second."""
+    settings = dataclasses.replace(BLIND, frame_skip=4, hold_steps=16)
+    env = MetaWorld((), 16, 4)
+    assert record(env, settings, "door-open", seed=44, settle=2) is None
+    monkeypatch.setattr(demonstrations, "FASTEST", np.inf)
+    episode = record(env, settings, "door-open", seed=44, settle=2)
+    assert np.linalg.norm(np.diff(episode.actions[:, :3], axis=0), axis=1).max() * 20 > 2.5
+    env.close()
+
+
 def test_an_episode_ends_when_success_was_held(env, episode):
     env.reset_displaced(episode.task, 0, episode.seed)
     successes = [env.step(action, render=False).success for action in episode.actions]
