@@ -176,6 +176,8 @@ def get_config() -> ConfigDict:
     config.eval.ensemble_decay = 0.1  # m of ensemble: a prediction made n control steps ago weighs exp(-m n)
     config.eval.lead_steps = 1  # async: asks this many control steps before execute actions are done
     config.eval.delay_steps = 1  # async: control steps that an answer takes; known beforehand, so runs can be repeated
+    config.eval.latency_ms = 0.0  # async: in place of delay_steps, how long an answer takes; below 0: as long as here
+    config.eval.hold_last = False  # async: hold the last target where an answer is later than the chunk is long
     config.eval.blend_steps = 1  # async: control steps over which a new chunk takes over from the old one
     config.eval.max_steps = 250  # control steps before an episode counts as failed
     config.eval.hold_steps = 10  # control steps the success condition must hold without a break

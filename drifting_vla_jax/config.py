@@ -208,6 +208,8 @@ def _acting_problems(config: ConfigDict) -> Iterator[str]:
     for key in ("ensemble_decay", "lead_steps", "delay_steps", "blend_steps"):
         if e[key] < 0:
             yield f"config.eval.{key} is {e[key]}; expected 0 or more"
+    if e.execution != "async" and e.latency_ms:
+        yield f"config.eval.latency_ms is {e.latency_ms:g}, but only execution async acts while it waits; set one or the other"
     if e.execution == "async" and e.lead_steps > e.execute:
         yield f"config.eval.lead_steps {e.lead_steps} is more than the actions executed, config.eval.execute {e.execute}"
 

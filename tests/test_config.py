@@ -16,6 +16,13 @@ from drifting_vla_jax.rollout import execution
         ({"serve.choose": "nearest_mean", "serve.num_samples": 2}, "nearest_mean of 2 samples; of fewer than 3"),
         ({"eval.execution": "fast"}, "config.eval.execution is 'fast'; expected receding or ensemble or async"),
         ({"eval.ensemble_decay": -0.1}, "config.eval.ensemble_decay is -0.1; expected 0 or more"),
+        ({"eval.latency_ms": 80.0}, "config.eval.latency_ms is 80, but only execution async acts while it waits"),
+        ({"env.metaworld.change": "rain"}, "config.env.metaworld.change is 'rain'; expected none or words or camera"),
+        (
+            {"figures.theme": "sepia"},
+            "config.figures.theme is 'sepia'; expected light or dark or paper or presentation",
+        ),
+        ({"figures.D3_latency": -1}, "config.figures.D3_latency is -1; expected steps between drawings, or 0"),
         ({"train.rollout_every": 300}, "rollout_every is 300; expected 0 or a multiple of config.train.save_every 200"),
         ({"eval.execution": "async", "eval.lead_steps": 5}, "lead_steps 5 is more than the actions executed, .* 4"),
     ],

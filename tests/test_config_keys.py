@@ -142,7 +142,7 @@ def evaluation(config) -> str:
     from drifting_vla_jax.evaluate import table
 
     seen = {}
-    policy = SimpleNamespace(metadata={"checkpoint_step": 1, "frame_skip": config.env.frame_skip})
+    policy = SimpleNamespace(metadata={"checkpoint_step": 1, "frame_skip": config.env.frame_skip, "control_hz": 20})
 
     def opened(config, workdir, batch_sizes):
         seen["batch_sizes"] = batch_sizes
@@ -416,6 +416,8 @@ KEYS = {
     "eval.ensemble_decay": (0.5, evaluation),
     "eval.lead_steps": (2, evaluation),
     "eval.delay_steps": (2, evaluation),
+    "eval.latency_ms": (170.0, evaluation),
+    "eval.hold_last": (True, evaluation),
     "eval.blend_steps": (3, evaluation),
     "eval.max_steps": (9, evaluation),
     "eval.hold_steps": (9, evaluation),
@@ -451,6 +453,7 @@ PRETRAINED += ("model.text.name", "model.text.lora", "mesh.split_frozen")
 WITH = {
     **{key: {"env.name": "rlbench"} for key in ("env.rlbench.control", "env.rlbench.headless", "eval.demos")},
     "env.metaworld.change": {"env.name": "metaworld"},
+    "eval.latency_ms": {"eval.execution": "async"},
     "model.history_stride": {"model.history": 1},
     "model.vision.image_size": {"model.vision.pool": 2},
     "mesh.data": {"mesh.fsdp": 2},

@@ -13,7 +13,7 @@ from drifting_vla_jax.rollout.chunking import Ensemble, RecedingHorizon
 _USED = {  # by each way of executing chunks, besides ``execute``
     "receding": (),
     "ensemble": ("ensemble_decay",),
-    "async": ("lead_steps", "delay_steps", "blend_steps"),
+    "async": ("lead_steps", "delay_steps", "blend_steps", "hold_last"),
 }
 EXECUTIONS = tuple(_USED)
 
@@ -28,6 +28,7 @@ class Execution:
       lead_steps: async asks this many control steps before ``execute`` actions are done.
       delay_steps: control steps that an answer takes in async.
       blend_steps: control steps over which async goes from the old chunk to the new one.
+      hold_last: async holds the last target where an answer comes after the plan has ended; else that is refused.
     """
 
     execution: str = "receding"
@@ -35,6 +36,7 @@ class Execution:
     lead_steps: int = 0
     delay_steps: int = 0
     blend_steps: int = 0
+    hold_last: bool = False
 
     def __post_init__(self):
         if self.execution not in EXECUTIONS:
@@ -56,11 +58,11 @@ class Execution:
         if self.lead_steps > execute:
             raise ValueError(f"lead_steps is {self.lead_steps}, more than the actions executed, execute {execute}")
         needed = 2 * self.delay_steps + execute - self.lead_steps
-        if needed > horizon:
+        if needed > horizon and not self.hold_last:
             raise ValueError(
                 f"with execute {execute}, lead_steps {self.lead_steps} and delay_steps {self.delay_steps} a chunk is used "
                 f"up to action {needed}: {self.delay_steps} pass before it comes and {self.delay_steps} until the next "
-                f"does; the policy's chunks have {horizon}"
+                f"does; the policy's chunks have {horizon}. hold_last lets the last target be held meanwhile"
             )
 
 

@@ -50,6 +50,7 @@ _ENSEMBLE_DECAY = flags.DEFINE_float("ensemble_decay", 0.1, "ensemble: m; a pred
 _LEAD_STEPS = flags.DEFINE_integer("lead_steps", 1, "async: asks so many steps before --execute actions are done.")
 _DELAY_STEPS = flags.DEFINE_integer("delay_steps", 1, "async: control steps that an answer takes.")
 _BLEND_STEPS = flags.DEFINE_integer("blend_steps", 1, "async: control steps from the old chunk to the new one.")
+_HOLD_LAST = flags.DEFINE_bool("hold_last", False, "async: where an answer comes too late, hold the last target.")
 _MAX_STEPS = flags.DEFINE_integer("max_steps", 200, "Control steps after which an episode has failed.")
 _HOLD_STEPS = flags.DEFINE_integer("hold_steps", 10, "Control steps in a row that the task must stay solved.")
 _FRAME_SKIP = flags.DEFINE_integer("frame_skip", 0, "Simulator steps per action; 0 as the policy was trained.")
@@ -115,6 +116,7 @@ def settings_from_flags() -> WorkerSettings:
             lead_steps=_LEAD_STEPS.value,
             delay_steps=_DELAY_STEPS.value,
             blend_steps=_BLEND_STEPS.value,
+            hold_last=_HOLD_LAST.value,
         ),
         server_wait=_SERVER_WAIT.value,
         api_key=os.environ.get(_API_KEY_ENV.value),
