@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
+
+_RATES = ("success_rate", "latched_rate")
 Z95 = 1.959963984540054  # the normal distribution's 97.5% point
 
 
@@ -62,6 +65,25 @@ def summarize(episodes: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
         **{name: settings[name] for name in identity},
         "settings": dict(settings),
     }
+
+
+def by_difficulty(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Meta-World's results as its literature reports them: the mean over the tasks of each difficulty group, and of groups.
+
+    Returns:
+      {group: {"tasks": how many were evaluated, "success_rate", "latched_rate"}} of the groups that were, and where all four
+      were "average", in which each group counts the same.
+    """
+    groups = {}
+    for name, members in DIFFICULTY.items():
+        found = [results["tasks"][task] for task in members if results["tasks"].get(task, {"n": 0})["n"]]
+        if found:
+            rates = {key: float(np.mean([task[key] for task in found])) for key in _RATES}
+            groups[name] = {"tasks": len(found), **rates}
+    if len(groups) == len(DIFFICULTY):
+        average = {key: float(np.mean([group[key] for group in groups.values()])) for key in _RATES}
+        groups["average"] = {"tasks": sum(group["tasks"] for group in groups.values()), **average}
+    return groups
 
 
 def _rates(episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from drifting_vla_jax.evaluate.statistics import by_difficulty
+
 _COLUMNS = ("success", "rate", "95% interval", "latched", "steps")
 
 
@@ -56,6 +58,9 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     if latency["p50"] is not None:
         network = f"in the network p50 {infer['p50']:.1f} ms"
         notes.append(f"round trip p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms; {network}")
+    if results["settings"].get("environment") == "metaworld" and len(groups := by_difficulty(results)) > 1:
+        said = [f"{name} {_percent(g['success_rate'])} / {_percent(g['latched_rate'])}" for name, g in groups.items()]
+        notes.append("mean over tasks by difficulty, held / latched: " + ", ".join(said))
     causes = {name: task["outcomes"] for name, task in results["tasks"].items()}
     failures = [
         f"{count} x {outcome.replace('_', ' ')} in {name}"

@@ -1,6 +1,6 @@
 """The table a person reads: every task, the interval, and a word about what is not in the rate."""
 
-from drifting_vla_jax.evaluate.statistics import summarize
+from drifting_vla_jax.evaluate.statistics import by_difficulty, summarize
 from drifting_vla_jax.evaluate.table import format_results, format_sweep
 
 SETTINGS = {
@@ -57,3 +57,20 @@ def test_success_against_the_number_of_actions_executed():
     assert row(text, "      1") == "20 / 20 100.0 % 83.9 - 100.0 % 100.0 % 31 100.0 % 4.0 ms"
     assert row(text, "      4").startswith("20 / 30 66.7 % 48.8 - 80.8 %") and "50.0 %" in row(text, "      4")
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_meta_worlds_tasks_are_averaged_by_difficulty_as_its_literature_does():
+    """Groups weigh the same however many tasks they have: (3/4 + 0 + 1 + 1) / 4 held."""
+    tasks = {"reach": 0.5, "door-open": 1.0, "soccer": 0.0, "push": 1.0, "stick-pull": 1.0}
+    episodes = [
+        episode(task, i < 2 * rate, "success") | {"latched": True} for task, rate in tasks.items() for i in range(2)
+    ]
+    results = summarize(episodes, SETTINGS | {"environment": "metaworld"})
+    groups = by_difficulty(results)
+    assert {name: group["success_rate"] for name, group in groups.items()} == {
+        "easy": 0.75, "medium": 0.0, "hard": 1.0, "very hard": 1.0, "average": 0.6875,
+    }  # fmt: skip
+    assert groups["easy"]["tasks"] == 2 and groups["average"]["latched_rate"] == 1.0
+    assert "easy 75.0 % / 100.0 %, medium 0.0 % / 100.0 %" in format_results(results)
+    few = summarize([e for e in episodes if e["task"] in ("reach", "soccer")], SETTINGS | {"environment": "metaworld"})
+    assert set(by_difficulty(few)) == {"easy", "medium"} and "average" not in format_results(few)
