@@ -44,11 +44,11 @@ def define_flags() -> None:
 
 def main(_) -> None:
     from drifting_vla_jax.benchmarks import machine
-    from drifting_vla_jax.benchmarks.options import Options
+    from drifting_vla_jax.benchmarks.options import Options, named
     from drifting_vla_jax.benchmarks.peer import parse, peers
 
     suite = importlib.import_module(f"drifting_vla_jax.benchmarks.{FLAGS.suite}")
-    config = FLAGS.config or _default(CONFIGS[FLAGS.suite])
+    config = FLAGS.config or named(CONFIGS[FLAGS.suite])
     with peers(parse(FLAGS.peers)) as others:
         report = suite.run(Options.of(FLAGS, config), others)
     text = f"{machine.describe()}\n\n{report.markdown()}"
@@ -59,14 +59,6 @@ def main(_) -> None:
         (out / f"{FLAGS.suite}.md").write_text(text)
         about = {"suite": FLAGS.suite, "machine": machine.describe(), "arguments": sys.argv[1:]}
         (out / f"{FLAGS.suite}.json").write_text(json.dumps(about | report.json(), indent=1) + "\n")
-
-
-def _default(name: str):
-    """``configs/NAME.py``, from the directory that the project's commands are given in."""
-    path = Path("configs") / f"{name}.py"
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path} here; run this in the project's root or give --config=FILE")
-    return importlib.import_module(f"configs.{name}").get_config()
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def write_run(config: ConfigDict, folder: Path) -> Path:
         abstract_state(config, mesh),
     )
     (folder / "run").mkdir()
-    checkpoints = Checkpoints(folder / "run")
+    checkpoints = Checkpoints(folder / "run", keep=1)
     checkpoints.save(state, {"samples": 0}, network.assets_of(config, identities(encoders)), None)
     checkpoints.close()
     return folder / "run"
