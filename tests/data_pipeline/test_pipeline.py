@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data import pipeline
+from drifting_vla_jax.data.augment import augment_view
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.types import fake_batch
@@ -157,7 +158,7 @@ def test_each_view_is_augmented_by_itself_and_anew_each_epoch(config):
 def augmented(config, image, seed=0, **changes):
     with config.unlocked():
         config.data.update({"shift": 0, "brightness": 0.0, "contrast": 0.0} | changes)
-    return pipeline.augment_view(image[None], config.data, np.random.default_rng(seed))[0]
+    return augment_view(image[None], config.data, np.random.default_rng(seed))[0]
 
 
 def test_shift_moves_the_picture_and_repeats_its_edge(config):
@@ -276,5 +277,5 @@ def test_a_views_history_is_augmented_as_one(config):
     """The same picture twice stays the same picture twice."""
     image = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
     for seed in range(5):
-        out = pipeline.augment_view(np.stack([image, image]), config.data, np.random.default_rng(seed))
+        out = augment_view(np.stack([image, image]), config.data, np.random.default_rng(seed))
         np.testing.assert_array_equal(out[0], out[1])
