@@ -79,16 +79,21 @@ class Split:
 
     def images(self, row: int) -> np.ndarray:
         """The views of one time step, uint8 [v, size, size, 3]."""
+        out = np.empty((len(self.cameras), *self.picture), np.uint8)
+        self.read(row, out)
+        return out
+
+    def read(self, row: int, out: np.ndarray) -> None:
+        """The same, written to ``out``."""
         if self.cache is not None and self.cache.filled[row]:
-            return self.cache.frames[row]
+            out[:] = self.cache.frames[row]
+            return
         encoded = self.records[row]
-        images = np.empty((len(self.cameras), *self.picture), np.uint8)
         for view, camera in enumerate(self.cameras):
-            images[view] = decode_image(encoded[camera])
+            out[view] = decode_image(encoded[camera])
         if self.cache is not None:
-            self.cache.frames[row] = images
+            self.cache.frames[row] = out
             self.cache.filled[row] = True  # after the frames: another thread may be reading
-        return images
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rows of a data set -> window -> decode -> augment -> batch -> device.
+"""Rows of a data set -> window -> decode -> batch -> device (-> augment, in the step).
 
 The order of the data, the augmentation of every sample and the paraphrase it gets are functions of the seed and of the
 sample's number in that order, so an iterator's state is one number and a restart goes on at the exact sample. All
@@ -84,6 +84,7 @@ class _Collate:
                 prompt=prompt.astype(np.int32),
                 tokens=tokens,
                 features=samples.get("features"),
+                jitter=samples.get("jitter"),
             ),
             target=actions.normalise(split.actions[rows], state[:, :3]),
             mask=(real[..., None] & actions.active).astype(np.float32),

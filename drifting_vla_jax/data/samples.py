@@ -7,16 +7,15 @@ of the work, which no two threads do at once, is little beside the decoder's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.data import stored_features
-from drifting_vla_jax.data.augment import augment_view
+from drifting_vla_jax.data.augment import jitter_of
 from drifting_vla_jax.data.dataset import Split
+from drifting_vla_jax.types import augments
 
 PART = 8  # samples that a thread makes at a time
 
@@ -40,7 +39,8 @@ class Order:
 
 
 class Sampler:
-    """Numbers of samples -> what is particular to each: its (augmented) images, its paraphrase, noise on its state.
+    """Numbers of samples -> what is particular to each: its images and how they are changed, its paraphrase,
+    noise on its state.
 
     With stored ``features`` these take the images' place.
     """
@@ -54,52 +54,47 @@ class Sampler:
         features: stored_features.Features | None,
     ):
         self._split, self._order, self._augment, self._features = split, order, augment, features
-        self._seed = config.seed
-        # As plain numbers: reading a configuration takes longer than moving a picture.
-        self._data = SimpleNamespace(**{name: config.data[name] for name in ("shift", "contrast", "brightness")})
+        self._seed, self._jitter = config.seed, augment and augments(config)
+        self._data = config.data
         self._history, self._stride = config.model.history, config.model.history_stride
         self._state_noise, threads = config.data.state_noise, config.data.num_threads
         self._pool = ThreadPoolExecutor(threads) if threads else None
 
     def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        rows, split = self._order(numbers), self._split
-        first, count = split.prompts[rows].T
-        samples = {"row": rows, "state_noise": np.zeros((len(rows), split.state.shape[1]), np.float32), "said": first}
+        rows, split, count = self._order(numbers), self._split, len(numbers)
+        samples = {"row": rows, "state_noise": np.zeros((count, split.state.shape[1]), np.float32)}
+        times, cameras = 1 + self._history, len(split.cameras)
         if self._features is None:
-            views = (1 + self._history) * len(split.cameras)
-            samples["images"] = np.empty((len(rows), views, *split.picture), np.uint8)
+            samples["images"] = np.empty((count, times * cameras, *split.picture), np.uint8)
         else:
-            samples["features"] = np.empty((len(rows), *self._features[0].shape), self._features[0].dtype)
+            one = self._features[0]
+            samples["features"] = np.empty((count, times * len(one), *one.shape[1:]), one.dtype)
+        unit = np.zeros((count, 1 + 4 * cameras))  # random numbers from 0 to 1: paraphrase, each view's jitter
 
         def make(part: slice) -> None:
-            for i in range(part.start, min(part.stop, len(rows))):
-                self._fill(samples, i, int(numbers[i]), int(rows[i]), int(count[i]))
+            for i in range(part.start, min(part.stop, count)):
+                self._look(samples, i, int(rows[i]))
+                if self._augment:
+                    rng = np.random.default_rng((self._seed, 1, int(numbers[i])))
+                    rng.random(out=unit[i])
+                    rng.standard_normal(out=samples["state_noise"][i], dtype=np.float32)
 
-        parts = [slice(start, start + PART) for start in range(0, len(rows), PART)]
+        parts = [slice(start, start + PART) for start in range(0, count, PART)]
         list(self._pool.map(make, parts) if self._pool else map(make, parts))
-        return samples | {"prompt": split.prompt_ids[samples.pop("said")]}
+        samples["state_noise"] *= np.float32(self._data.state_noise)
+        first, paraphrases = split.prompts[rows].T
+        samples["prompt"] = split.prompt_ids[first + (unit[:, 0] * paraphrases).astype(int)]
+        if self._jitter:  # a view is changed the same way at every time
+            jitter = jitter_of(self._data, unit[:, 1:].reshape(count, cameras, 4))
+            samples["jitter"] = np.tile(jitter, (1, times, 1))
+        return samples
 
-    def _fill(self, samples: dict[str, np.ndarray], i: int, number: int, row: int, paraphrases: int) -> None:
-        """Writes one sample to its place."""
-        rng = np.random.default_rng((self._seed, 1, number)) if self._augment else None
-        seen = self._split.rows_before(row, self._history, self._stride) if self._history else [row]
+    def _look(self, samples: dict[str, np.ndarray], i: int, row: int) -> None:
+        """Writes what there is to see in a row to its place: all views of the oldest time step, then of the next."""
+        split, views = self._split, len(self._split.cameras)
+        seen = split.rows_before(row, self._history, self._stride) if self._history else [row]
         if self._features is not None:
             samples["features"][i] = np.concatenate([self._features[at] for at in seen])
-        else:
-            self._see(samples["images"][i], seen, rng)
-        if rng is not None:
-            samples["state_noise"][i] = self._state_noise * rng.standard_normal(
-                samples["state_noise"].shape[1], np.float32
-            )
-            samples["said"][i] += rng.integers(paraphrases)
-
-    def _see(self, out: np.ndarray, rows: Sequence[int], rng: np.random.Generator | None) -> None:
-        """All views of some time steps, one after the other; a view is augmented the same way in each of them."""
-        steps = [self._split.images(row) for row in rows]
-        views = len(steps[0])
-        for view in range(views):
-            pictures = [step[view] for step in steps]
-            if rng is not None:
-                pictures = augment_view(pictures, self._data, rng)
-            for time, picture in enumerate(pictures):
-                out[time * views + view] = picture
+            return
+        for time, at in enumerate(seen):
+            split.read(at, samples["images"][i, time * views : (time + 1) * views])
