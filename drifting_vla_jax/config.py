@@ -119,6 +119,7 @@ def validate(config: ConfigDict) -> None:
         "is what is evaluated",
     )
     problems += _encoder_problems(config)
+    expect(config.profile >= 0, f"config.profile is {config.profile}; expected 0 (no step) or more")
     every = config.train.report_every
     expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
     expect(config.train.wandb in ("auto", "off"), f"config.train.wandb is {config.train.wandb!r}; expected auto or off")

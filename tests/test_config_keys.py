@@ -184,7 +184,7 @@ def cadence(config) -> str:
     events = []
     with pytest.MonkeyPatch.context() as patch:
         run = object.__new__(loop._Run)
-        run.config, run.workdir = config, None
+        run.config, run.workdir = config, Path("unused")
         run.state = SimpleNamespace(step=0)
         run.assets = None
         run.record = SimpleNamespace(running=lambda step: contextlib.nullcontext())
@@ -200,6 +200,8 @@ def cadence(config) -> str:
         run.validate = lambda: events.append("validate") or {}
         sinks = SimpleNamespace(write=lambda step, line: events.append(("log", step)), close=lambda: None)
         patch.setattr(metrics, "make_sinks", lambda *args: sinks)
+        patch.setattr(jax.profiler, "start_trace", lambda folder: events.append("trace"))
+        patch.setattr(jax.profiler, "stop_trace", lambda: events.append("traced"))
         run.batches = _Forever()
         run.loop(lambda: False)
     kept = []
@@ -277,6 +279,7 @@ def wandb_run(config) -> str:
 KEYS = {
     "name": ("other", wandb_run),
     "seed": (1, origin),
+    "profile": (2, cadence),
     "env.name": ("metaworld", metadata),
     "env.tasks": (("reach-red",), batch),
     "env.cameras": (("side", "front"), batch),

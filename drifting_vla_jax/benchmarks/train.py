@@ -79,7 +79,7 @@ def half_precision(config: ConfigDict, peers: Peers, rounds: int) -> Contest:
     half = network.at_precision(config, "bfloat16", objective__samples=8, model__remat="none")
     ours = [Steps(many).contestant(MANY, many), Steps(half).contestant(HALF, half)]
     theirs = of_peer(peers, "original", "original, bf16", "train", samples=BATCH, dtype="bfloat16", batch=BATCH)
-    return contest(f"The same in bfloat16 ({config.name})", [*ours, theirs], rounds)
+    return contest(f"The same in bfloat16 ({config.name})", [*ours, theirs], rounds, warmup=0)
 
 
 class Steps:
