@@ -10,6 +10,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"  # name of the run: in logs, in WandB, in results
     config.seed = 0  # the one root of randomness: initialisation, noise, order of data, augmentation
+    config.profile = 0  # steps of training that are traced to WORKDIR/profile, for Perfetto or XProf; 0: none
 
     # The simulator (or robot) the policy is for, and what it sees there.
     config.env = ConfigDict()

@@ -121,6 +121,7 @@ def validate(config: ConfigDict) -> None:
         "is what is evaluated",
     )
     problems += _encoder_problems(config)
+    expect(config.profile >= 0, f"config.profile is {config.profile}; expected 0 (no step) or more")
     every = config.train.report_every
     expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
     problems += _figure_problems(config.figures)

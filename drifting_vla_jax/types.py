@@ -50,6 +50,7 @@ class Observation:
       tokens: the distinct instructions as token ids; each is encoded once. None if ``text`` is given.
       features: of a frozen image encoder, stored beforehand.
       text: of a frozen text encoder, or of a policy that remembers its instructions.
+      jitter: how each view is to be changed before the network sees it, in training (``data/augment.py``).
     """
 
     images: UInt8[Array, "b v height width 3"] | None
@@ -58,6 +59,7 @@ class Observation:
     tokens: Int[Array, "u l"] | None = None
     features: Float[Array, "b v n e"] | None = None
     text: Text | None = None
+    jitter: Float[Array, "b v 4"] | None = None
 
 
 @struct.dataclass
@@ -87,6 +89,12 @@ def is_fixed(config: ConfigDict, part: str) -> bool:
     return is_pretrained(config, part) and part in config.train.freeze and not config.model[part].lora
 
 
+def augments(config: ConfigDict) -> bool:
+    """Whether training changes the pictures that the network sees."""
+    d = config.data
+    return bool(d.shift or d.brightness or d.contrast) and not d.features
+
+
 def views(config: ConfigDict) -> int:
     """v: images in an observation, earlier ones included."""
     return len(config.env.cameras) * (1 + config.model.history)
@@ -103,6 +111,7 @@ def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0)
             state=rng.standard_normal((b, config.env.state_dim), np.float32),
             prompt=rng.integers(0, prompts, (b,), np.int32),
             tokens=None if is_fixed(config, "text") else tokens,
+            jitter=np.tile(np.float32([0, 0, 1, 0]), (b, views(config), 1)) if augments(config) else None,
         ),
         target=rng.standard_normal((b, h, NETWORK_ACTION_DIM), np.float32),
         mask=np.ones((b, h, NETWORK_ACTION_DIM), np.float32),

@@ -186,7 +186,7 @@ def cadence(config) -> str:
     events = []
     with pytest.MonkeyPatch.context() as patch:
         run = object.__new__(loop._Run)
-        run.config, run.workdir = config, None
+        run.config, run.workdir = config, Path("unused")
         run.state = SimpleNamespace(step=0, ema_params=None)
         run.assets = None
         run.record = SimpleNamespace(running=lambda step: contextlib.nullcontext({}))
@@ -206,6 +206,8 @@ def cadence(config) -> str:
         run.held_out = SimpleNamespace(validate=lambda params: events.append("validate") or {})
         journal = SimpleNamespace(commit=lambda record, _: events.append(("log", record.step)), close=lambda _: None)
         patch.setattr(sinks, "make_journal", lambda *args: journal)
+        patch.setattr(jax.profiler, "start_trace", lambda folder: events.append("trace"))
+        patch.setattr(jax.profiler, "stop_trace", lambda: events.append("traced"))
         run.batches = _Forever()
         run.loop(lambda: False)
     kept = []
@@ -310,6 +312,7 @@ KEYS = {
     "figures.theme": ("dark", drawing),
     "name": ("other", wandb_run),
     "seed": (1, origin),
+    "profile": (2, cadence),
     "env.name": ("metaworld", metadata),
     "env.tasks": (("reach-red",), batch),
     "env.cameras": (("side", "front"), batch),

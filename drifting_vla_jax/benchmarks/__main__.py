@@ -1,45 +1,64 @@
-"""Command line: times beside a peer, in the same run on this machine.
+"""Command line: how fast, beside what a user would pick instead, in the same run on this machine.
 
-    python -m drifting_vla_jax.benchmarks --suite=loss [--out=DIR]
+    python -m drifting_vla_jax.benchmarks --suite=train|infer|loss|data|serve [--config=FILE] [--peers=...] [--out=DIR]
 
-Prints markdown tables; with --out writes them and every single time as DIR/<suite>.md and DIR/<suite>.json.
+    loss    the drifting loss beside the authors' function and PyPI's drift-models
+    infer   image encoder, one action from images and text, the head alone, the first action of a process
+    train   optimiser steps: one sample per observation, eight, from stored features; the loop on a data set
+    data    batches from demonstrations, beside what decoding alone would take; memory over many batches
+    serve   latency and throughput of the server, one client to 64
+
+Peers run in their own Python: --peers=original=PYTHON:CHECKOUT,torch-encoders=PYTHON,official-loss=PYTHON:drift_loss.py,
+drift-models=PYTHON. One that is not given or does not run is in the table with its reason. Prints markdown; with --out
+writes it and every single time as DIR/<suite>.md and DIR/<suite>.json.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import json
-import platform
+import sys
 from pathlib import Path
 
-import jax
 from absl import flags
+from ml_collections import config_flags
 
 from drifting_vla_jax import cli
 
 FLAGS = flags.FLAGS
+CONFIGS = {"infer": "dit_b2", "train": "dit_b2", "data": "rlbench_b2", "serve": "quickstart", "loss": "base"}
 
 
 def define_flags() -> None:
-    flags.DEFINE_enum("suite", None, ["loss"], "what to time", required=True)
+    flags.DEFINE_enum("suite", None, list(CONFIGS), "what to time", required=True)
+    config_flags.DEFINE_config_file(
+        "config", None, f"of the network; if not given configs/NAME.py: {', '.join(map('='.join, CONFIGS.items()))}"
+    )
+    flags.DEFINE_list("peers", [], "who else does the work: name=python[:checkout], comma-separated")
     flags.DEFINE_string("out", None, "directory for the tables and the single times")
-    flags.DEFINE_integer("largest", 32768, "loss: points of the largest set", lower_bound=1)
+    flags.DEFINE_integer("rounds", None, "runs of every contestant; a number that suits the suite if not given", 1)
+    flags.DEFINE_integer("largest", 0, "loss: points of one more set; 0: none", lower_bound=0)
+    flags.DEFINE_string("data", None, "train: a data set whose training is timed; data: PerAct demonstrations")
+    flags.DEFINE_integer("batches", 5000, "data: batches over which memory is watched", lower_bound=1)
 
 
 def main(_) -> None:
-    from drifting_vla_jax.benchmarks import loss
+    from drifting_vla_jax.benchmarks import machine
+    from drifting_vla_jax.benchmarks.options import Options, named
+    from drifting_vla_jax.benchmarks.peer import parse, peers
 
-    tables, rows = loss.run(FLAGS.largest)
-    device = jax.devices()[0]
-    text = f"jax {jax.__version__}, {len(jax.devices())} x {device.device_kind}, {platform.processor() or platform.machine()}\n\n"
-    text += tables
+    suite = importlib.import_module(f"drifting_vla_jax.benchmarks.{FLAGS.suite}")
+    config = FLAGS.config or named(CONFIGS[FLAGS.suite])
+    with peers(parse(FLAGS.peers)) as others:
+        report = suite.run(Options.of(FLAGS, config), others)
+    text = f"{machine.describe()}\n\n{report.markdown()}"
     print(text)
     if FLAGS.out:
         out = Path(FLAGS.out)
         out.mkdir(parents=True, exist_ok=True)
         (out / f"{FLAGS.suite}.md").write_text(text)
-        as_json = {name: [dataclasses.asdict(row) for row in group] for name, group in rows.items()}
-        (out / f"{FLAGS.suite}.json").write_text(json.dumps(as_json, indent=1) + "\n")
+        about = {"suite": FLAGS.suite, "machine": machine.describe(), "arguments": sys.argv[1:]}
+        (out / f"{FLAGS.suite}.json").write_text(json.dumps(about | report.json(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drifting_vla_jax.benchmarks.timing import Measured, format_table, measure
+from drifting_vla_jax.benchmarks.options import Options
+from drifting_vla_jax.benchmarks.peer import Peers
+from drifting_vla_jax.benchmarks.results import Report, goal
+from drifting_vla_jax.benchmarks.timing import Contest, compiled, contest, of_peer
 from drifting_vla_jax.objectives.coupling import (
     AFFINITY_FLOOR,
     DISTANCE_SQ_FLOOR,
@@ -23,6 +26,9 @@ from drifting_vla_jax.objectives.coupling import (
 from drifting_vla_jax.objectives.drifting import drifting_loss
 
 TEMPERATURES = (0.02, 0.05, 0.2)
+OURS = "drifting_loss"
+POLICY = {"b": 512, "n": 8, "p": 1, "d": 128}
+FLAT = {"b": 1, "n": 4096, "p": 4096, "d": 128}
 
 
 def direct_drifting_loss(gen, pos, temperatures: Sequence[float] = TEMPERATURES):
@@ -64,24 +70,37 @@ def _with_gradient(loss):
     return jax.value_and_grad(lambda gen, pos: loss(gen, pos)[0].sum())
 
 
-def _forward(loss):
-    return lambda gen, pos: loss(gen, pos)[0]
+def _compare(peers: Peers, title: str, sizes: dict[str, int], rounds: int, times: int) -> Contest:
+    """Loss and gradient of sets of one size: ours, the definition, and who else computes it."""
+    args = _points(**sizes)
+    ours = [
+        compiled(name, _with_gradient(loss), args, times=times)
+        for name, loss in ((OURS, drifting_loss), ("direct transcription", direct_drifting_loss))
+    ]
+    others = [of_peer(peers, peer, peer, "loss", **sizes, times=times) for peer in ("official-loss", "drift-models")]
+    return contest(title, [*ours, *others], rounds)
 
 
-def run(largest: int = 32768) -> tuple[str, dict[str, list[Measured]]]:
-    """The tables, in markdown, and their rows. ``largest``: points of the set that only strips can hold."""
-    ours, direct = "drifting_loss", "direct transcription"
-    policy = measure(
-        {direct: _with_gradient(direct_drifting_loss), ours: _with_gradient(drifting_loss)}, _points(512, 8, 1, 128), 60
+def run(options: Options, peers: Peers) -> Report:
+    """The policy's batch and flat sets, loss and gradient; and one more set, which only strips can hold."""
+    rounds, largest = options.rounds or 30, options.largest
+    policy = _compare(
+        peers, "Drifting loss of a policy's batch: [512, 8, 1, 128], loss and gradient", POLICY, rounds, 10
     )
-    flat = measure(
-        {direct: _forward(direct_drifting_loss), ours: _forward(drifting_loss)}, _points(1, 4096, 4096, 128), 5
-    )
-    large = measure({ours: _forward(drifting_loss)}, _points(1, largest, largest, 128), 1)
-    tables = [
-        format_table("A policy's batch: 512 observations, g = 8, p = 1, d = 128; loss and gradient", policy, direct),
-        format_table("One flat set: n = p = 4,096, d = 128; forward", flat, direct),
-        format_table(f"One flat set: n = p = {largest:,}, d = 128; forward (a matrix of all pairs: "
-                     f"{8 * largest**2 / 1e9:.0f} GB)", large, ours),
-    ]  # fmt: skip
-    return "\n".join(tables), {"policy": policy, "flat": flat, "large": large}
+    flat = _compare(peers, "One flat set: n = p = 4,096, d = 128, loss and gradient", FLAT, max(3, rounds // 6), 1)
+    report = Report([(policy, OURS), (flat, OURS)])
+    if largest:
+        title = f"One flat set: n = p = {largest:,}, d = 128 (a matrix of all pairs: {8 * largest**2 / 1e9:.0f} GB)"
+        points = _points(1, largest, largest, 128)
+        alone = contest(title, [compiled(OURS, lambda x, y: drifting_loss(x, y)[0], points)], rounds=1, warmup=0)
+        report.contests.append((alone, OURS))
+
+    def over_official(contest):
+        return lambda: contest[OURS].speedup_over(contest["official-loss"])
+
+    report.goals = [
+        goal("loss [512, 8, 1, 128] over the official function", 1.5, over_official(policy)),
+        goal("flat 4,096 over the official function", 1.5, over_official(flat)),
+        goal("flat 4,096, scratch MB above the inputs", 100, lambda: flat[OURS].temp_mb, at_most=True),
+    ]
+    return report

@@ -1,72 +1,165 @@
-"""Honest times: compiled before the clock starts, waited for, and measured in turn with what they are compared with."""
+"""Honest times: compiled before the clock starts, waited for, and measured in turn with what they are compared with.
+
+A contest is a few contestants doing the same work, some in this process, some in a peer's (``peer.py``). Each is warmed
+up, then all run once per round, one after the other, so that whatever the machine does meanwhile hits all of them; a
+ratio is the median over the rounds of one's time over the other's. Who fails is kept with the reason.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
+from drifting_vla_jax.benchmarks.peer import PeerError, Peers
+
+SETTLE_SECONDS = 0.05  # between runs: threads of the one before stop spinning
+
 
 @dataclass(frozen=True)
-class Measured:
-    """One function's figures.
+class Contestant:
+    """Something that can do the work.
 
     Attributes:
-      name: of the function.
-      compile_s: seconds to trace and compile.
-      run_s: seconds of each run, in order.
-      temp_mb: megabytes of scratch memory that the compiled program asks for, arguments and results aside.
+      name: in the table.
+      run: does the work once; returns its seconds, result ready.
+      compile_s: seconds to trace and compile, where that is ours to know.
+      flops: of one run, products alone (``train.flops``); None where they are not counted.
+      samples: in one run: observations, images, requests.
+      temp_mb: megabytes of scratch memory of one run, arguments and results aside.
+      note: what a reader must know about the row.
     """
 
     name: str
-    compile_s: float
+    run: Callable[[], float]
+    compile_s: float | None = None
+    flops: int | None = None
+    samples: int = 1
+    temp_mb: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A contestant's figures: see ``Contestant``; ``run_s`` are the seconds of each round, in order."""
+
+    name: str
     run_s: tuple[float, ...]
-    temp_mb: float
+    compile_s: float | None = None
+    flops: int | None = None
+    samples: int = 1
+    temp_mb: float | None = None
+    note: str = ""
 
     @property
-    def median_ms(self) -> float:
-        return 1e3 * float(np.median(self.run_s))
+    def median_s(self) -> float:
+        return float(np.median(self.run_s))
 
     def speedup_over(self, other: Measured) -> float:
         """Median over the rounds of the other's time over ours: what the machine does meanwhile hits both."""
         return float(np.median(np.array(other.run_s) / np.array(self.run_s)))
 
+    def rate_over(self, other: Measured) -> float:
+        """As ``speedup_over``, for samples per second where a run has another number of them."""
+        return self.speedup_over(other) * self.samples / other.samples
 
-def measure(functions: Mapping[str, Callable], args: tuple, rounds: int) -> list[Measured]:
-    """Compiles each function for ``args``, runs each once, then ``rounds`` times in turn."""
-    compiled, compile_s = {}, {}
-    for name, function in functions.items():
+
+@dataclass(frozen=True)
+class Absent:
+    """Who should stand in the table and does not, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What came of one.
+
+    Attributes:
+      title: the work, in a line.
+      rows, absent: in the order given.
+      load: the machine's load average over a minute, before and after.
+    """
+
+    title: str
+    rows: tuple[Measured, ...]
+    absent: tuple[Absent, ...]
+    load: tuple[float, float]
+
+    def __getitem__(self, name: str) -> Measured:
+        """Raises KeyError with the reason if there is no such row."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        reasons = {absent.name: absent.reason for absent in self.absent}
+        raise KeyError(f"{name}: {reasons.get(name, 'not measured')}")
+
+
+def contest(title: str, contestants: Sequence[Contestant | Absent], rounds: int, warmup: int = 1) -> Contest:
+    """Warms every contestant up, then runs all of them ``rounds`` times in turn."""
+    before, absent = os.getloadavg()[0], {c.name: c for c in contestants if isinstance(c, Absent)}
+    ready = [c for c in contestants if isinstance(c, Contestant)]
+    runs: dict[str, list[float]] = {c.name: [] for c in ready}
+    for number in range(-warmup, rounds):
+        for c in ready:
+            if c.name in absent:
+                continue
+            try:
+                seconds = c.run()
+            except PeerError as error:
+                absent[c.name] = Absent(c.name, str(error))
+                continue
+            if number >= 0:
+                runs[c.name].append(seconds)
+            time.sleep(SETTLE_SECONDS)
+    rows = [
+        Measured(c.name, tuple(runs[c.name]), c.compile_s, c.flops, c.samples, c.temp_mb, c.note)
+        for c in ready
+        if c.name not in absent
+    ]
+    order = [c.name for c in contestants if c.name in absent]
+    return Contest(title, tuple(rows), tuple(absent[name] for name in order), (before, os.getloadavg()[0]))
+
+
+def timed(function: Callable[[], object], times: int = 1) -> Callable[[], float]:
+    """A ``run`` that calls a function, waits for what it returns, and says how long one call took."""
+
+    def run() -> float:
         start = time.perf_counter()
-        compiled[name] = jax.jit(function).lower(*args).compile()
-        compile_s[name] = time.perf_counter() - start
-        jax.block_until_ready(compiled[name](*args))
-    runs: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, program in compiled.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(*args))
-            runs[name].append(time.perf_counter() - start)
-    return [
-        Measured(name, compile_s[name], tuple(runs[name]), compiled[name].memory_analysis().temp_size_in_bytes / 1e6)
-        for name in functions
-    ]
+        for _ in range(times):
+            jax.block_until_ready(function())
+        return (time.perf_counter() - start) / times
+
+    return run
 
 
-def format_table(title: str, rows: list[Measured], reference: str) -> str:
-    """A markdown table; speed-ups are over the row called ``reference``."""
-    base = next(row for row in rows if row.name == reference)
-    lines = [
-        f"{title}\n",
-        "| | median ms | min - max | speed-up | scratch MB | compile s |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        low, high = 1e3 * min(row.run_s), 1e3 * max(row.run_s)
-        lines.append(
-            f"| {row.name} | {row.median_ms:.4g} | {low:.4g} - {high:.4g} | {row.speedup_over(base):.2f} | "
-            f"{row.temp_mb:.4g} | {row.compile_s:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+def compiled(name: str, function: Callable, args: tuple, *, times: int = 1, **more) -> Contestant:
+    """``function(*args)`` of arrays as a contestant, compiled here; ``times`` calls make one run of what takes too little."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    memory = program.memory_analysis()
+    scratch = memory.temp_size_in_bytes / 1e6 if memory else None
+    return Contestant(name, timed(lambda: program(*args), times), seconds, temp_mb=scratch, **more)
+
+
+def of_peer(peers: Peers, peer: str, name: str, work: str, *, samples: int = 1, note: str = "", **options):
+    """A peer's piece of work as a contestant, made ready now; ``Absent`` with the reason if it cannot be."""
+    try:
+        process = peers.start(peer)
+        about = process.prepare(name, work, **options)
+    except PeerError as error:
+        return Absent(name, str(error))
+    said = ", ".join(f"{key} {value}" for key, value in about.items())
+    return Contestant(name, lambda: process.run(name), samples=samples, note="; ".join(filter(None, (note, said))))
+
+
+def measure(functions: Mapping[str, Callable], args: tuple, rounds: int, times: int = 1) -> list[Measured]:
+    """A contest of functions of the same arguments."""
+    ready = [compiled(name, function, args, times=times) for name, function in functions.items()]
+    return list(contest("", ready, rounds).rows)

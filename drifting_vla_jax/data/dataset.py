@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from tensorflow_datasets.proto import tf_example_pb2
 
 from drifting_vla_jax.data import builder
 from drifting_vla_jax.data.actions import ActionSpace
@@ -33,6 +34,7 @@ class Split:
       prompts: for each row, the ids of its paraphrases, as (first, count) [n, 2] into ``prompt_ids``.
       records: random access to the encoded images.
       cache: decoded images, if all of them fit the memory allowed.
+      size: pixels, height and width of a view.
     """
 
     state: np.ndarray
@@ -45,9 +47,15 @@ class Split:
     records: Sequence
     cameras: tuple[str, ...]
     cache: Cache | None
+    size: int
 
     def __len__(self) -> int:
         return len(self.state)
+
+    @property
+    def picture(self) -> tuple[int, int, int]:
+        """Shape of one view."""
+        return (self.size, self.size, 3)
 
     def ahead(self, action: ConfigDict) -> np.ndarray:
         """For each row, the row whose action a chunk starts with there, int [n]: see ``actions.chunk_indices``.
@@ -71,14 +79,21 @@ class Split:
 
     def images(self, row: int) -> np.ndarray:
         """The views of one time step, uint8 [v, size, size, 3]."""
+        out = np.empty((len(self.cameras), *self.picture), np.uint8)
+        self.read(row, out)
+        return out
+
+    def read(self, row: int, out: np.ndarray) -> None:
+        """The same, written to ``out``."""
         if self.cache is not None and self.cache.filled[row]:
-            return self.cache.frames[row]
-        encoded = self.records[row]["images"]
-        images = np.stack([decode_image(encoded[camera]) for camera in self.cameras])
+            out[:] = self.cache.frames[row]
+            return
+        encoded = self.records[row]
+        for view, camera in enumerate(self.cameras):
+            out[view] = decode_image(encoded[camera])
         if self.cache is not None:
-            self.cache.frames[row] = images
+            self.cache.frames[row] = out
             self.cache.filled[row] = True  # after the frames: another thread may be reading
-        return images
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,24 @@ class Cache:
 
     frames: np.ndarray
     filled: np.ndarray
+
+
+class Pictures:
+    """``pictures[row][camera]`` -> the encoded image: TFDS's record read for its images alone, in a tenth of the time."""
+
+    def __init__(self, records: Sequence[bytes]):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, row: int) -> dict[str, bytes]:
+        features = tf_example_pb2.Example.FromString(self._records[row]).features.feature
+        return {
+            key.removeprefix("images/"): features[key].bytes_list.value[0]
+            for key in features
+            if key.startswith("images/")
+        }
 
 
 class DataSet:
@@ -122,9 +155,11 @@ class DataSet:
         self.instructions: list[str] = self.metadata["instructions"]
         episodes = [e for split in self.metadata["episodes"].values() for e in split]
         self.tasks = list(dict.fromkeys(e["task"] for e in episodes))
-        skip = {"images": {camera: tfds.decode.SkipDecoding() for camera in self.metadata["cameras"]}}
         reader = tfds.builder_from_directory(str(self.folder))
-        self._records = {s: reader.as_data_source(s, decoders=skip) for s in self.metadata["episodes"]}
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._records = {
+            s: Pictures(reader.as_data_source(s, deserialize_method=raw)) for s in self.metadata["episodes"]
+        }
 
     def split(self, name: str, cache_mb: int = 0) -> Split:
         """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``."""
@@ -147,6 +182,7 @@ class DataSet:
             records=self._records[name],
             cameras=self.cameras,
             cache=Cache(np.empty(shape, np.uint8), np.zeros(shape[0], bool)) if fits else None,
+            size=size,
         )
 
     def action_space(self, config: ConfigDict) -> ActionSpace:

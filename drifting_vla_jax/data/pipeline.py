@@ -1,16 +1,18 @@
-"""Grain: rows of a data set -> window -> decode -> augment -> batch -> device.
+"""Rows of a data set -> window -> decode -> batch -> device (-> augment, in the step).
 
 The order of the data, the augmentation of every sample and the paraphrase it gets are functions of the seed and of the
 sample's number in that order, so an iterator's state is one number and a restart goes on at the exact sample. All
 processes know the whole order and each reads, of every batch, the rows that its devices hold: a batch is the same
 whatever the number of processes.
+
+A batch is made in one piece, by several threads (``samples.py``); Grain runs ahead of the training and ends cleanly.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
-import cv2
 import grain.experimental as grain_experimental
 import grain.python as grain
 import jax
@@ -21,87 +23,33 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.data import stored_features
 from drifting_vla_jax.data.actions import ActionSpace, chunk_indices
 from drifting_vla_jax.data.dataset import DataSet, Split
+from drifting_vla_jax.data.samples import Order, Sampler
 from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.types import Batch, Observation, is_fixed
 
 
-class _Rows:
-    """The rows of the wanted tasks, as a Grain random-access source of row numbers."""
-
-    def __init__(self, rows: np.ndarray):
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: int) -> int:
-        return int(self._rows[index])
-
-
 class _Share:
-    """The rows of every batch that one process reads, as a Grain random-access source of samples.
+    """The rows of every batch that one process reads, as a Grain random-access source of batches.
 
     Args:
-      samples: of all processes, one batch after the other.
+      make: numbers of samples -> a batch of them.
+      samples: how many there are.
       size: of a batch.
       rows: of a batch that are read here.
       start: the first sample of the first batch.
     """
 
-    def __init__(self, samples: grain.MapDataset, size: int, rows: np.ndarray, start: int):
-        self._samples, self._size, self._rows, self._start = samples, size, rows.tolist(), start
+    def __init__(self, make: Callable[[np.ndarray], Batch], samples: int, size: int, rows: np.ndarray, start: int):
+        self._make, self._samples, self._size, self._rows, self._start = make, samples, size, rows, start
 
     def __len__(self) -> int:
-        return (len(self._samples) - self._start) // self._size * len(self._rows)
+        return (self._samples - self._start) // self._size
 
-    def __getitem__(self, index: int) -> dict:
-        batch, row = divmod(index, len(self._rows))
-        return self._samples[self._start + batch * self._size + self._rows[row]]
-
-
-class _Sample(grain.RandomMapTransform):
-    """Row number -> what is particular to one sample: its (augmented) images, its paraphrase, noise on its state.
-
-    With stored ``features`` these take the images' place.
-    """
-
-    def __init__(self, split: Split, config: ConfigDict, augment: bool, features: stored_features.Features | None):
-        self._split, self._data, self._augment, self._features = split, config.data, augment, features
-        self._history, self._stride = config.model.history, config.model.history_stride
-
-    def random_map(self, row: int, rng: np.random.Generator) -> dict:
-        first, count = self._split.prompts[row]
-        noise = np.zeros(self._split.state.shape[1], np.float32)
-        seen = self._see(self._split.rows_before(row, self._history, self._stride), rng)
-        if self._augment:
-            noise = self._data.state_noise * rng.standard_normal(noise.shape, np.float32)
-            first = first + rng.integers(count)
-        return {"row": row, **seen, "prompt": self._split.prompt_ids[first], "state_noise": noise}
-
-    def _see(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """All views of some time steps, one after the other; a view is augmented the same way in each of them."""
-        if self._features is not None:
-            return {"features": np.concatenate([self._features[row] for row in rows])}
-        steps = np.stack([self._split.images(row) for row in rows])  # [k v size size 3]
-        if self._augment:
-            steps = np.stack([augment_view(steps[:, view], self._data, rng) for view in range(steps.shape[1])], axis=1)
-        return {"images": steps.reshape(-1, *steps.shape[2:])}
+    def __getitem__(self, index: int) -> Batch:
+        return self._make(self._start + index * self._size + self._rows)
 
 
-def augment_view(images: np.ndarray, data: ConfigDict, rng: np.random.Generator) -> np.ndarray:
-    """Random shift (edges repeated), contrast and brightness of one view, the same for k images [k, size, size, 3]."""
-    size = images.shape[1]
-    if data.shift:
-        y, x = rng.integers(0, 2 * data.shift + 1, 2)
-        padded = [cv2.copyMakeBorder(image, *(data.shift,) * 4, cv2.BORDER_REPLICATE) for image in images]
-        images = np.stack([image[y : y + size, x : x + size] for image in padded])
-    gain = 1 + data.contrast * rng.uniform(-1, 1)
-    offset = 255 * data.brightness * rng.uniform(-1, 1) + 127.5 * (1 - gain)
-    levels = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
-    return cv2.LUT(images.reshape(-1, size, 3), levels).reshape(images.shape)
-
-
-class _Collate(grain.MapTransform):
+class _Collate:
     """Samples -> ``Batch``: windows of the low-dimensional arrays, and each distinct instruction once.
 
     The table of a batch's instructions has a fixed size and is split over devices like the batch: ``slots`` are the
@@ -121,7 +69,7 @@ class _Collate(grain.MapTransform):
         self._split, self._actions, self._ahead = split, actions, ahead
         self._token_table, self._slots, self._tasks = token_table, slots, tasks
 
-    def map(self, samples: dict[str, np.ndarray]) -> Batch:
+    def __call__(self, samples: dict[str, np.ndarray]) -> Batch:
         split, actions = self._split, self._actions
         rows, real = chunk_indices(samples["row"], self._ahead, split.last, actions.horizon)
         state = split.state[samples["row"]]
@@ -136,6 +84,7 @@ class _Collate(grain.MapTransform):
                 prompt=prompt.astype(np.int32),
                 tokens=tokens,
                 features=samples.get("features"),
+                jitter=samples.get("jitter"),
             ),
             target=actions.normalise(split.actions[rows], state[:, :3]),
             mask=(real[..., None] & actions.active).astype(np.float32),
@@ -226,21 +175,20 @@ def batches(
             f"config.data.batch_size {size}; collect more episodes or make the batch smaller"
         )
     tokens = None if is_fixed(config, "text") else make_tokenizer(config)(dataset.instructions)
-    data = grain.MapDataset.source(_Rows(rows)).seed(config.seed)
-    data = data.shuffle() if only is None else data
-    data = data.repeat() if train else data
     features = None
     if config.data.features:
         features = stored_features.open_features(dataset, split_name, config, encoder_hash)
-    data = data.random_map(_Sample(split, config, train, features))
+    order = Order(rows, config.seed if only is None else None)
+    sample = Sampler(split, order, config, train, features)
     own = own_rows(sharding, size)
-    threads = grain.ReadOptions(num_threads=config.data.num_threads, prefetch_buffer_size=2 * len(own))
     slots = _prompt_slots(sharding, own, size, len(dataset.instructions))
     collate = _Collate(split, actions, split.ahead(config.action), tokens, slots, tasks)
+    samples = sys.maxsize if train else len(order)
+    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 
     def read(start: int) -> grain.DatasetIterator:
-        share = grain.MapDataset.source(_Share(data, size, own, start)).to_iter_dataset(threads)
-        share = share.batch(len(own), drop_remainder=True).map(collate)
+        share = _Share(lambda numbers: collate(sample(numbers)), samples, size, own, start)
+        share = grain.MapDataset.source(share).to_iter_dataset(ahead)
         if train and sharding is not None:
             share = share.map(lambda batch: to_device(batch, sharding))
             share = grain_experimental.ThreadPrefetchIterDataset(share, prefetch_buffer_size=config.data.prefetch)

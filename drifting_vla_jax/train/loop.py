@@ -24,7 +24,7 @@ from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.models.pretrained import Encoder
-from drifting_vla_jax.train import distributed, metrics, sharding, sinks
+from drifting_vla_jax.train import distributed, metrics, profile, sharding, sinks
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
 from drifting_vla_jax.train.figures import Figures
@@ -114,9 +114,11 @@ class _Run:
     def _loop(self, first: int, journal: sinks.Journal, interrupted: Callable[[], bool]) -> None:
         t = self.config.train
         clock, window, validation = metrics.Clock(), [], None
-        with metrics.progress_bar(t.steps, first) as bar:
+        trace = profile.traced(self.workdir, self.config.profile, first)
+        with metrics.progress_bar(t.steps, first) as bar, trace as before:
             for step in range(first + 1, t.steps + 1):
                 distributed.doing(f"step {step}")
+                before(step)
                 if len(window) > 1:
                     jax.block_until_ready(window[-2])  # one step runs, one is queued: waiting for input is real below
                 start = time.perf_counter()

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.data.augment import augmented
 from drifting_vla_jax.models.layers import split_batch
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.bank import Bank, add, neighbours
@@ -51,7 +52,8 @@ def objective_loss(
     key_drop, key = jax.random.split(key)
     drop = o.guidance.drop_instruction if o.guidance.negatives else 0.0
     instructed = jax.random.uniform(key_drop, batch.task.shape) >= drop
-    observation = batch.observation.replace(prompt=jnp.where(instructed, batch.observation.prompt, -1))
+    observation = augmented(batch.observation)
+    observation = observation.replace(prompt=jnp.where(instructed, observation.prompt, -1))
     generate, summary = _network(params, observation, config, summarise=bank is not None)
     near = None
     if bank is not None:

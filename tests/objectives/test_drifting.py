@@ -304,3 +304,20 @@ def test_eight_devices_agree_with_one_and_exchange_only_numbers():
 def test_wrong_width_is_refused_by_name():
     with pytest.raises(ValueError, match=r"pos has shape .* expected \[2, n, 6\]"):
         drifting_loss.__wrapped__(_points(0, 2, 4, 6), _points(1, 2, 1, 5))
+
+
+def test_what_fills_up_the_last_strip_is_nowhere_near():
+    """Samples on a circle far from its centre, where the strip's filling lies: no field may notice it."""
+    angle = np.linspace(0, 2 * np.pi, 70, endpoint=False)[:, None]
+    ring = np.concatenate([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)[None]
+    gen, pos = ring[:, :33], ring[:, 33:]
+    loss, info = jax.jit(lambda gen, pos: drifting_loss(gen, pos, temperatures=(0.001, 0.01)))(gen, pos)
+    assert np.isfinite(loss).all() and np.isfinite(info["drift_sq"]).all()
+    x, others = jnp.asarray(gen), jnp.asarray(pos)
+    size = jnp.asarray(66.0)
+    points = Points(x, others, jnp.ones((1, 70)), 33, False, size, jnp.asarray(2.0))
+    strips, whole = (
+        drift_by_strips(points, jnp.array([0.001, 0.01]), 700),
+        drift_by_products(points, jnp.array([0.001, 0.01])),
+    )
+    np.testing.assert_allclose(strips.total, whole.total, atol=1e-3 * np.abs(whole.total).max())
