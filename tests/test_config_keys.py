@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from configs import base
 from drifting_vla_jax import config as config_lib
 from drifting_vla_jax import main
-from drifting_vla_jax.data import pipeline
+from drifting_vla_jax.data import pipeline, samples
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
@@ -111,11 +111,15 @@ def reading(config) -> str:
     seen = []
 
     def noting(original):
-        return lambda *args, **options: seen.append(options) or original(*args, **options)
+        def call(*args, **options):
+            seen.append(([a for a in args if isinstance(a, int)], options))
+            return original(*args, **options)
+
+        return call
 
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (pipeline.grain, "ReadOptions"),
+            (samples, "ThreadPoolExecutor"),
             (pipeline.grain_experimental, "ThreadPrefetchIterDataset"),
         ):
             patch.setattr(module, name, noting(getattr(module, name)))

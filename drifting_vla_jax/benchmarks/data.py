@@ -35,7 +35,7 @@ from drifting_vla_jax.train import sharding
 
 CAMERAS = ("front", "wrist")
 BATCH, SIZE = 32, 224
-OURS, THEIR_BATCHES = 40, 8  # batches of a run
+OURS, THEIR_BATCHES = 20, 8  # batches of a run
 WINDOWS = 10  # of the watch over memory
 
 

@@ -20,12 +20,13 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.text import ClipTokenizer, make_tokenizer, write_alphabet
 from drifting_vla_jax.models import pretrained
+from drifting_vla_jax.models.tower import layer_by_layer
 from drifting_vla_jax.policy.policy import Network, Policy
 from drifting_vla_jax.policy.restore import Trained
 from drifting_vla_jax.train.checkpoint import Assets
 from drifting_vla_jax.train.partition import is_borrowed
 from drifting_vla_jax.train.state import init_params
-from drifting_vla_jax.types import Text, is_pretrained, views
+from drifting_vla_jax.types import SCRATCH, Text, is_fixed, is_pretrained, views
 
 PROMPT = "close the red jar"
 
@@ -54,8 +55,11 @@ def random_like(shapes, config: ConfigDict) -> dict:
 
 
 def params_of(config: ConfigDict) -> dict:
-    """All parameters of the network, encoders included, on the device."""
-    return random_like(jax.eval_shape(lambda: init_params(config, jax.random.key(0))), config)
+    """All parameters of the network, encoders included, on the device, laid out as ``train.borrowed`` does it."""
+    params = random_like(jax.eval_shape(lambda: init_params(config, jax.random.key(0))), config)
+    if jax.default_backend() == "cpu":
+        params |= {p: layer_by_layer(params[p]) for p in SCRATCH if is_fixed(config, p)}
+    return params
 
 
 def observation_of(config: ConfigDict, seed: int = 0, prompt: str = PROMPT) -> dict:

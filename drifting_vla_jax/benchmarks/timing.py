@@ -7,6 +7,7 @@ ratio is the median over the rounds of one's time over the other's. Who fails is
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,8 @@ import jax
 import numpy as np
 
 from drifting_vla_jax.benchmarks.peer import PeerError, Peers
+
+log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 0.05  # between runs: threads of the one before stop spinning
 
@@ -122,6 +125,8 @@ def contest(title: str, contestants: Sequence[Contestant | Absent], rounds: int,
         for c in ready
         if c.name not in absent
     ]
+    if title:  # a suite takes many minutes: what is known is said at once
+        log.info("%s: %s", title, ", ".join(f"{row.name} {row.median_s:.4g} s" for row in rows))
     order = [c.name for c in contestants if c.name in absent]
     return Contest(title, tuple(rows), tuple(absent[name] for name in order), (before, os.getloadavg()[0]))
 

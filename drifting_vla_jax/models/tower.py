@@ -1,6 +1,7 @@
 """The pre-norm transformer that DINOv2 and CLIP are made of, with the biases, norms and activations of their authors.
 
 Layers are stacked: every parameter has a leading axis of ``depth`` and one compiled body serves all (``layers.stack``).
+A tower given its parameters ``layer_by_layer`` computes the same, bit by bit, without taking each layer's out of the stack.
 What comes out of each layer is sown as ``intermediates/blocks/hidden``, [depth b n d].
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -101,4 +103,17 @@ class Tower(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         fields = ("heads", "hidden", "activation", "layer_scale", "causal", "epsilon", "lora", "dtype")
         options = {name: getattr(self, name) for name in fields}
-        return stack(TowerBlock, self.depth, scan=True, policy=self.remat, options=options)(x)
+        stacked = not self.has_variable("params", "block_0")
+        return stack(TowerBlock, self.depth, scan=stacked, policy=self.remat, options=options)(x)
+
+
+def layer_by_layer(params: dict) -> dict:
+    """An encoder's parameters with every layer's by itself: "tower/blocks/..." -> "tower/block_0/...", "tower/block_1/...".
+
+    XLA's CPU backend copies a layer's parameters out of the stack before it uses them, at every call: an eighth of the
+    time of two images through DINOv2-L. On accelerators the copy is nothing beside the compilation that stacking saves.
+    """
+    tower = dict(params["tower"])
+    blocks = tower.pop("blocks")
+    depth = len(jax.tree.leaves(blocks)[0])
+    return params | {"tower": tower | {f"block_{i}": jax.tree.map(lambda x, i=i: x[i], blocks) for i in range(depth)}}

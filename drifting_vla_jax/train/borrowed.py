@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.pretrained import Encoder
+from drifting_vla_jax.models.tower import layer_by_layer
 from drifting_vla_jax.models.vla import make_text
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.partition import is_borrowed, split
@@ -85,6 +86,8 @@ def borrow(
         what it is told.
     """
     params, text = borrowed_params(config, encoders), None
+    if mesh.devices.flat[0].platform == "cpu":  # adapters lie in a stack like the weights that they belong to
+        params = {p: tree if config.model[p].lora else layer_by_layer(tree) for p, tree in params.items()}
     if instructions is not None and is_fixed(config, "text"):
         text = encode_instructions(config, params.pop("text"), make_tokenizer(config)(instructions))
     if instructions is not None and config.data.features:
