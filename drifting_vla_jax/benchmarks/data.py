@@ -104,7 +104,7 @@ def _with(config: ConfigDict, **changes) -> ConfigDict:
 def decoding(dataset: DataSet, config: ConfigDict) -> Contestant:
     """Nothing but decoding, of encoded pictures in memory, by as many threads as there are cores."""
     split = dataset.split("train")
-    encoded = [[split.records[row][c] for c in CAMERAS] for row in range(min(len(split), 512))]
+    encoded = [[split.pictures[row][c] for c in CAMERAS] for row in range(min(len(split), 512))]
     rows = np.random.default_rng(0).integers(0, len(encoded), BATCH * OURS)
     parts = np.array_split(rows, 64)
 

@@ -32,7 +32,8 @@ class Split:
       keyframe: int [n], the row whose action is the next keyframe seen from row i; None where they are not known.
       task: int [n], index into ``DataSet.tasks``.
       prompts: for each row, the ids of its paraphrases, as (first, count) [n, 2] into ``prompt_ids``.
-      records: random access to the encoded images.
+      records: random access to whole records, images still encoded.
+      pictures: the same, read for their images alone.
       cache: decoded images, if all of them fit the memory allowed.
       size: pixels, height and width of a view.
     """
@@ -45,6 +46,7 @@ class Split:
     prompts: np.ndarray
     prompt_ids: np.ndarray
     records: Sequence
+    pictures: Pictures
     cameras: tuple[str, ...]
     cache: Cache | None
     size: int
@@ -88,7 +90,7 @@ class Split:
         if self.cache is not None and self.cache.filled[row]:
             out[:] = self.cache.frames[row]
             return
-        encoded = self.records[row]
+        encoded = self.pictures[row]
         for view, camera in enumerate(self.cameras):
             out[view] = decode_image(encoded[camera])
         if self.cache is not None:
@@ -156,10 +158,11 @@ class DataSet:
         episodes = [e for split in self.metadata["episodes"].values() for e in split]
         self.tasks = list(dict.fromkeys(e["task"] for e in episodes))
         reader = tfds.builder_from_directory(str(self.folder))
+        skip = {"images": {camera: tfds.decode.SkipDecoding() for camera in self.metadata["cameras"]}}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        self._records = {
-            s: Pictures(reader.as_data_source(s, deserialize_method=raw)) for s in self.metadata["episodes"]
-        }
+        splits = self.metadata["episodes"]
+        self._records = {s: reader.as_data_source(s, decoders=skip) for s in splits}
+        self._pictures = {s: Pictures(reader.as_data_source(s, deserialize_method=raw)) for s in splits}
 
     def split(self, name: str, cache_mb: int = 0) -> Split:
         """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``."""
@@ -180,6 +183,7 @@ class DataSet:
             prompts=spans[low["episode"]],
             prompt_ids=np.concatenate([np.array(e["instructions"]) for e in episodes]),
             records=self._records[name],
+            pictures=self._pictures[name],
             cameras=self.cameras,
             cache=Cache(np.empty(shape, np.uint8), np.zeros(shape[0], bool)) if fits else None,
             size=size,

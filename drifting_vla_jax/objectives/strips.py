@@ -84,7 +84,8 @@ def drift_by_strips(points: Points, temperatures: Float[Array, " t"], strip: int
         x, index, real = strip
         z = logits(x, index)
         w = coupling(affinities(z, logsumexp(z, -1, keepdims=True), columns) * weight, points.negatives)
-        v = jnp.einsum("tbnm,bmd->tbnd", w, y, precision=PRECISION) * real / unit
+        v = jnp.einsum("tbnm,bmd->tbnd", w, y, precision=PRECISION) / unit
+        v = jnp.where(real, v, 0.0)  # not times 0: what fills up may lie nearer to a y than any sample, and overflow
         return square + jnp.sum(v * v, axis=(1, 2, 3)), v
 
     square, v = jax.lax.scan(field, jnp.zeros(len(temperatures)), (x, index, real))  # v: [count t b rows d]

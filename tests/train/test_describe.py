@@ -71,7 +71,7 @@ def test_memory_adds_up(table):
     sizes = [number(table[part][0]) for part in ("parameters", "their average", "optimiser", "gradients")]
     assert sizes == pytest.approx([total, total, 2 * total, total], rel=1e-3)
     observation = 2 * 16 * 16 * 3 + 4 * 4 + 4  # images, state, which instruction
-    rest = 2 * 4 * 4 * 10 + 4 + 4 * 32  # target and mask, task, tokens
+    rest = 2 * 4 * 4 * 10 + 4 + 4 * 32 + 2 * 4 * 4  # target and mask, task, tokens, augmentation: four numbers a view
     assert number(table["batches"][0]) == 3 * (observation + rest)  # of 8 observations each device has one
     everything = sum(sizes) + number(table["batches"][0]) + number(table["activations"][0])
     assert number(table["together"][0]) == pytest.approx(everything, rel=1e-3)
@@ -149,7 +149,7 @@ def test_stored_features_take_the_encoder_out_of_the_training_step():
     assert reads["policy call"] == looks["policy call"]
     saved = number(looks["training step"][0]) - number(reads["training step"][0])
     assert saved == pytest.approx(8 * number(looks["image encoder"][0]), rel=1e-2)
-    images, features = 2 * 16 * 16 * 3, 2 * 2 * 384 * 2
+    images, features = 2 * 16 * 16 * 3 + 2 * 4 * 4, 2 * 2 * 384 * 2  # augmentation is of images alone
     assert number(reads["batches"][0]) - number(looks["batches"][0]) == pytest.approx(3 * (features - images), abs=10)
 
 

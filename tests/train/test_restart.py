@@ -35,15 +35,15 @@ COMMAND = """
 import hashlib, os, sys
 import jax, numpy as np
 from drifting_vla_jax import main
-from drifting_vla_jax.train import loop, metrics
+from drifting_vla_jax.train import loop, sinks
 
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
 once = [number]
-write, compiled = metrics.JsonlSink.write, loop.compile_train_step
+write, compiled = sinks.JsonlSink.write, loop.compile_train_step
 
-def write_and_signal(self, at, values):
-    write(self, at, values)
-    if str(at) == moment and "train/loss" in values:
+def write_and_signal(self, record):
+    write(self, record)
+    if str(record.step) == moment and "train/loss" in record.scalars:
         os.kill(os.getpid(), number)
 
 def signalled(method):
@@ -65,11 +65,11 @@ def noting(config, mesh):
         return step(state, batch, borrowed)
     return run
 
-metrics.JsonlSink.write, loop.compile_train_step = write_and_signal, noting
+sinks.JsonlSink.write, loop.compile_train_step = write_and_signal, noting
 if moment == "save":
     loop.Checkpoints.save = signalled(loop.Checkpoints.save)
 if moment == "validate":
-    loop._Run.validate = signalled(loop._Run.validate)
+    loop.HeldOut.validate = signalled(loop.HeldOut.validate)
 try:
     main.start()
 finally:
