@@ -8,8 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def start(command: Sequence[str], **options: Any) -> subprocess.Popen:
-    """A process of lower priority that a Ctrl-C meant for the training does not reach; ``options`` are those of Popen."""
+def start(command: Sequence[str], leisurely: bool = False, **options: Any) -> subprocess.Popen:
+    """A process of lower priority that a Ctrl-C meant for the training does not reach; ``options`` are those of Popen.
+
+    A ``leisurely`` one is given, on Linux, only what processors have nothing else to do in.
+    """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
     os.setpriority(os.PRIO_PROCESS, process.pid, 10)  # what trains goes first
+    if leisurely and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
     return process

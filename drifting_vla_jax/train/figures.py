@@ -69,9 +69,8 @@ class FigureDrawing:
             **os.environ,
             "OPENBLAS_NUM_THREADS": "1",
         }  # small matrices: more threads only wait, beside those that train
-        self._process = beside.start(
-            [*COMMAND, *what], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
-        )
+        output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        self._process = beside.start([*COMMAND, *what], leisurely=True, env=env, **output)
 
     def done(self) -> bool:
         return self._process.poll() is not None

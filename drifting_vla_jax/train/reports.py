@@ -55,7 +55,9 @@ class Reports:
 
     def _start(self) -> None:
         command = [*COMMAND, f"--workdir={self._workdir}"]
-        self._process = beside.start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._process = beside.start(
+            command, leisurely=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
 
     def _finish(self) -> None:
         if self._process is None:
