@@ -38,7 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["drifting_vla_jax", "drifting_vla_jax.*"]),
-    package_data={"drifting_vla_jax.report": ["assets/*"], "drifting_vla_jax.benchmarks": ["peers/*.py"]},
+    package_data={"drifting_vla_jax.report": ["assets/*"]},
     python_requires=">=3.11",
     install_requires=[
         "numpy>=2.0,<3",

@@ -2,14 +2,14 @@
 
     --peers=original=/path/to/python:/path/to/checkout,torch-encoders=/path/to/python
 
-The process is ``PYTHON benchmarks/peers/SCRIPT.py [CHECKOUT]``. It reads one JSON object a line and answers with one:
+The process is ``PYTHON tests/benchmarks/peers/SCRIPT.py [CHECKOUT]``. It reads one JSON object a line and answers with one:
 
     {"prepare": KEY, "work": NAME, "options": {...}}  ->  {"ready": {what it found out}}
     {"run": KEY}                                      ->  {"seconds": how long one run took}
     any of them                                       ->  {"error": why not}
 
-The scripts are data to this package: the other Python runs them, and nothing here imports them (``peers/line.py`` is
-their half of the protocol).
+The scripts stand outside this package, as what they import does: the other Python runs them, and nothing here imports them
+(``line.py`` beside them is their half of the protocol).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parent / "peers"
+SCRIPTS = Path(__file__).parents[2] / "tests" / "benchmarks" / "peers"
 KNOWN: Mapping[str, str] = {
     "original": "the PyTorch project that this one re-imagines; python:checkout",
     "torch-encoders": "Hugging Face's DINOv2 and CLIP; python with torch and transformers",
@@ -154,6 +154,8 @@ class Peers:
             raise PeerError(f"not given (--peers={name}=...: {KNOWN[name]})")
         if name not in self._open:
             where = self._where[name]
+            if not SCRIPTS.is_dir():
+                raise PeerError(f"its script comes with a checkout of this project; there is no {SCRIPTS}")
             script = SCRIPTS / f"{name.replace('-', '_')}_peer.py"
             more = [where.checkout] if where.checkout else []
             self._open[name] = Peer([where.python, str(script), *more])

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data.actions import ActionSpace, rotation_error_degrees
+from drifting_vla_jax.figures.samples import expert_spread
 from drifting_vla_jax.objectives.objective import COLLAPSED
 
 
@@ -64,6 +65,7 @@ def action_errors(
     count = max(mask.sum(), 1.0)
     deviation = np.square(samples - centroid[:, None]).mean(1) * mask
     spread = float(np.sqrt(deviation.sum() / count))
+    experts = expert_spread(target, mask)
     each = np.sqrt(deviation.sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1.0))
     return {
         "position_error_cm": 100 * float(distance[steps].mean()),
@@ -72,7 +74,7 @@ def action_errors(
         "centroid_error": float(np.sqrt((np.square(centroid - target) * mask).sum() / count)),
         "sample_spread": spread,
         "energy_score": _energy_score(samples, target, mask),
-        "spread_ratio": spread / _expert_spread(target, mask),
+        "spread_ratio": spread / max(1.0 if experts is None else experts, 1e-6),
         "collapsed_share": float((each < COLLAPSED).mean()),
     }
 
@@ -84,15 +86,6 @@ def _energy_score(samples: np.ndarray, target: np.ndarray, mask: np.ndarray) -> 
     to_samples = np.sqrt(pairs.sum((3, 4))).sum((1, 2)) / max(g * (g - 1), 1)
     entries = np.sqrt(np.maximum(mask.sum((1, 2)), 1.0))
     return float(((to_expert - to_samples / 2) / entries).mean())
-
-
-def _expert_spread(target: np.ndarray, mask: np.ndarray) -> float:
-    """RMS deviation of an expert chunk and the one most like it from their centre: their distance over the root of 2."""
-    both = mask[:, None] * mask[None]
-    square = (np.square(target[:, None] - target[None]) * both).sum((2, 3)) / np.maximum(both.sum((2, 3)), 1.0)
-    np.fill_diagonal(square, np.inf)
-    nearest = square.min(1)
-    return float(np.sqrt(np.maximum(nearest[np.isfinite(nearest)].mean() / 2, 1e-12))) if len(target) > 1 else 1.0
 
 
 def progress_bar(total: int, done: int) -> tqdm:

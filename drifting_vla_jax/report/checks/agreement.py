@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,9 +15,8 @@ LEAST = 0.02  # m; below it action and state agree
 FRAME = 0.05  # m between all targets and all states: not one coordinate frame
 
 
-def late(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def late(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Actions that fit the present state, or an earlier one, better than the next one."""
-    found = []
     for task, members in by_task(episodes).items():
         errors = {lag: np.concatenate([_distance(e, lag, moving=True) for e in members]) for lag in LAGS}
         if min(map(len, errors.values())) < 3:
@@ -30,27 +29,23 @@ def late(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
                 f"the action at t is nearest to the state {where} ({100 * medians[best]:.1f} cm, median), "
                 f"not at t + 1 ({100 * medians[1]:.1f} cm)"
             )
-            found.append(Finding(text, task, size=medians[1]))
-    return found
+            yield Finding(text, task, size=medians[1])
 
 
-def other_frame(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def other_frame(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """All targets of a task are far from the states that follow."""
-    found = []
     for task, members in by_task(episodes).items():
         gap = np.concatenate([_distance(e, 1) for e in members])
         step = np.concatenate([_distance(e, 0) for e in members])
         if len(gap) and np.median(gap) > FRAME and np.quantile(gap, 0.1) > 0.5 * np.median(gap):
             apart, before = 100 * float(np.median(gap)), 100 * float(np.median(step))
             text = f"targets are {apart:.0f} cm (median) from the states that follow, {before:.0f} cm from those at the same step"
-            found.append(Finding(text, task, size=float(np.median(gap))))
-    return found
+            yield Finding(text, task, size=float(np.median(gap)))
 
 
-def misses(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def misses(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Steps after which the hand is farther from its target than elsewhere in the task (robust z > UNLIKE), and episodes
     whose median is: those would widen the spread of single steps."""
-    found = []
     for members in by_task(episodes).values():
         gaps = {e.key: _distance(e, 1) for e in members if len(e) > 1}
         if not gaps:
@@ -67,8 +62,7 @@ def misses(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
                 _, size, count = spot
                 usually = f"the task's median is {100 * median:.1f} cm"
                 text = f"the next state is {100 * size:.1f} cm from the target; {usually}{times(count)}"
-                found.append(at(episode, text, int(np.argmax(gap)), size))
-    return found
+                yield at(episode, text, int(np.argmax(gap)), size)
 
 
 def _distance(episode: Demonstration, lag: int, moving: bool = False) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -18,9 +18,8 @@ STILL = (0.002, 1.0, 0.02)  # m, degrees, opening: nobody moved
 STILL_START, STILL_END = 1.0, 2.0  # s; a demonstration often ends with holding what it has reached
 
 
-def not_finite(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def not_finite(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """NaN or infinity in a state or an action."""
-    found = []
     for episode in episodes:
         rows = np.concatenate([episode.state, episode.actions], axis=1)
         where = np.argwhere(~np.isfinite(rows))
@@ -29,13 +28,11 @@ def not_finite(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]
             names = [*(f"state {name}" for name in facts.state_names), *(f"action {name}" for name in ACTION_NAMES)]
             many = f"{len(where)} numbers are" if len(where) > 1 else "1 number is"
             text = f"{many} NaN or infinite, the first in {names[column]}"
-            found.append(at(episode, text, step, len(where)))
-    return found
+            yield at(episode, text, step, len(where))
 
 
-def jumps(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def jumps(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Target or hand moves farther in one control step than FASTEST, or than anything else of its task (robust z > UNLIKE)."""
-    found = []
     for members in by_task(episodes).values():
         moves = {e.key: (_step_lengths(e.actions[:, :3]), _step_lengths(e.state[:, :3])) for e in members}
         everything = np.concatenate([move[1:] for pair in moves.values() for move in pair])
@@ -50,18 +47,16 @@ def jumps(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
                         f"{name} moves {100 * size:.1f} cm in one step ({size * facts.control_hz:.1f} m/s); "
                         f"the task's median is {100 * median:.1f} cm{times(count)}"
                     )
-                    found.append(at(episode, text, step, size))
+                    yield at(episode, text, step, size)
                     break  # targets are what the hand reaches: the same jump again, a step later
-    return found
 
 
-def outside(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def outside(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Positions beyond REACH, or far outside the box that the task's episodes usually stay in.
 
     The box is the median of the episodes' own boxes, wider by the largest of MARGIN, its size, and UNLIKE robust standard
     deviations from episode to episode: an episode that lies elsewhere as a whole does not stretch it.
     """
-    found = []
     for members in by_task(episodes).values():
         low = np.array([e.actions[:, :3].min(axis=0) for e in members])
         high = np.array([e.actions[:, :3].max(axis=0) for e in members])
@@ -75,17 +70,15 @@ def outside(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
             if spot := first_and_worst(far, far > REACH):
                 step, size, count = spot
                 text = f"{size:.1f} m from the origin: millimetres or centimetres?{times(count)}"
-                found.append(at(episode, text, step, size))
+                yield at(episode, text, step, size)
             elif spot := first_and_worst(beyond.max(axis=1), (beyond > margin).any(axis=1)):
                 step, size, count = spot
                 text = f"{100 * size:.0f} cm outside where the task's episodes usually are{times(count)}"
-                found.append(at(episode, text, step, size))
-    return found
+                yield at(episode, text, step, size)
 
 
-def standing_still(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def standing_still(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """The target does not move for STILL_START seconds at the beginning or STILL_END at the end."""
-    found = []
     for episode in episodes:
         for where, steps, allowed in (
             ("start", still_steps(episode.actions), STILL_START),
@@ -94,8 +87,7 @@ def standing_still(episodes: Sequence[Demonstration], facts: Facts) -> list[Find
             seconds = steps / facts.control_hz
             if seconds > allowed:
                 text = f"stands still for {seconds:.1f} s at the {where}, {100 * steps / len(episode):.0f} % of the episode"
-                found.append(at(episode, text, 0 if where == "start" else len(episode) - steps, seconds))
-    return found
+                yield at(episode, text, 0 if where == "start" else len(episode) - steps, seconds)
 
 
 def still_steps(actions: np.ndarray) -> int:

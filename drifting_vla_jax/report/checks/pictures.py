@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,33 +14,28 @@ FLAT = 2.0  # standard deviation of all values of an image (0 .. 255); below it 
 FROZEN_STEPS, FROZEN_MOVE = 5, 0.05  # identical frames in a row, and metres that the hand moved meanwhile
 
 
-def damaged(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def damaged(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Image files that cannot be decoded."""
-    found = []
     for episode in episodes:
         for camera, seen in facts.seen.get(episode.key, {}).items():
             if seen.damaged:
                 text = f"camera {camera}: cannot be decoded{times(len(seen.damaged))}"
-                found.append(at(episode, text, seen.damaged[0], len(seen.damaged)))
-    return found
+                yield at(episode, text, seen.damaged[0], len(seen.damaged))
 
 
-def blank(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def blank(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Images of one colour."""
-    found = []
     for episode in episodes:
         for camera, seen in facts.seen.get(episode.key, {}).items():
             flat = [step for step, (_, contrast) in seen.light.items() if contrast < FLAT]
             if flat:
                 mean = seen.light[flat[0]][0]
                 text = f"camera {camera}: {'black' if mean < 10 else f'one colour (mean {mean:.0f} of 255)'}{times(len(flat))}"
-                found.append(at(episode, text, flat[0], len(flat)))
-    return found
+                yield at(episode, text, flat[0], len(flat))
 
 
-def frozen(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def frozen(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """The same image FROZEN_STEPS times or more while the hand moved FROZEN_MOVE or farther."""
-    found = []
     for episode in episodes:
         for camera, seen in facts.seen.get(episode.key, {}).items():
             runs = []
@@ -53,28 +48,23 @@ def frozen(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
             if runs:
                 moved, count, step = max(runs)
                 text = f"camera {camera}: one image for {count} steps while the hand moved {100 * moved:.0f} cm"
-                found.append(at(episode, text, step, moved))
-    return found
+                yield at(episode, text, step, moved)
 
 
-def same_view(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def same_view(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Two cameras with the same image at the same step."""
-    found = []
     for episode in episodes:
         for (a, one), (b, two) in itertools.combinations(facts.seen.get(episode.key, {}).items(), 2):
             same = [step for step, (x, y) in enumerate(zip(one.digests, two.digests)) if x == y]
             if same:
                 text = f"cameras {a} and {b} show the same image{times(len(same))}"
-                found.append(at(episode, text, same[0], len(same)))
-    return found
+                yield at(episode, text, same[0], len(same))
 
 
-def misplaced(episodes: Sequence[Demonstration], facts: Facts) -> list[Finding]:
+def misplaced(episodes: Sequence[Demonstration], facts: Facts) -> Iterator[Finding]:
     """Records whose state, action, episode or step is not that of their row in the arrays."""
-    found = []
     for episode in episodes:
         for seen in list(facts.seen.get(episode.key, {}).values())[:1]:  # the record is one for all cameras
             if seen.misplaced:
                 text = f"the record is of another step than its row{times(len(seen.misplaced))}"
-                found.append(at(episode, text, seen.misplaced[0], len(seen.misplaced)))
-    return found
+                yield at(episode, text, seen.misplaced[0], len(seen.misplaced))

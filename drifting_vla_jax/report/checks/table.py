@@ -7,7 +7,7 @@ note        harmless to training here; others who read the set may stumble
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ class Check:
     name: str
     severity: str
     why: str
-    find: Callable[[Sequence[Demonstration], Facts], list[Finding]]
+    find: Callable[[Sequence[Demonstration], Facts], Iterable[Finding]]
 
 
 CHECKS = (
