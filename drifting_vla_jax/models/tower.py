@@ -7,8 +7,6 @@ What comes out of each layer is sown as ``intermediates/blocks/hidden``, [depth 
 
 from __future__ import annotations
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,13 +20,18 @@ def quick_gelu(x):
     return x * nn.sigmoid(1.702 * x)
 
 
+def gelu(x):
+    """x * Phi(x), by erf: ``jax.nn.gelu`` goes by erfc, which takes three times as long on CPU."""
+    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
+
+
 def swiglu(x):
     """silu(gate) * up (Shazeer, arXiv 2002.05202), the two halves of x: half as wide."""
     gate, up = jnp.split(x, 2, axis=-1)
     return nn.silu(gate) * up
 
 
-ACTIVATIONS = {"gelu": functools.partial(nn.gelu, approximate=False), "quick_gelu": quick_gelu, "swiglu": swiglu}
+ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu, "swiglu": swiglu}
 
 
 class TowerBlock(nn.Module):

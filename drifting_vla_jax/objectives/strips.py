@@ -3,18 +3,18 @@
 The matrices of Algorithm 2 are n x m per temperature; at n = m = 32,768 each is 8 GB. Nothing differentiates through
 them, so they are made strip by strip (a strip: some samples against all targets) and used at once, in three passes:
 
-    1. scale        sum of weighted distances, and the sample nearest to every y        [b m]
-    2. columns      log-sum-exp over all x for every y, kept up as strips come [t b m]
-    3. fields       row log-sum-exp within the strip, A, W, V = W @ y          [t b n d]
+    1. scale        sum of weighted distances, and from every y the sample nearest to it    [b m]
+    2. columns      log-sum-exp over all x for every y                                      [b t m]
+    3. fields       row log-sum-exp within the strip, A, V from A @ y and the sums of A    [b t n d]
 
 A pass works the distances out anew: that is a matrix product, cheaper than reading a matrix that does not fit a cache.
+Exponents are shifted by the nearest distance, which pass 1 has: no temperature needs a maximum of its own.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.nn import logsumexp
 from jaxtyping import Array, Float
 
 from drifting_vla_jax.objectives.coupling import (
@@ -26,7 +26,6 @@ from drifting_vla_jax.objectives.coupling import (
     Drift,
     Points,
     affinities,
-    coupling,
     distances,
     reach,
     ruler,
@@ -48,47 +47,62 @@ def drift_by_strips(points: Points, temperatures: Float[Array, " t"], strip: int
     real = (index < g)[..., None]  # the last strip is filled up with samples that are not
     weight = points.weight[:, None]
 
-    def compare(x, index):
-        """Distances, and which of them are of a point to itself (exactly none: rounding would leave some)."""
-        is_self = index[:, None] == jnp.arange(m)
-        return jnp.where(is_self, DISTANCE_SQ_FLOOR**0.5, distances(x, y)), is_self
+    def compare(x, index, itself):
+        """Distances, with ``itself`` as that of a point to itself."""
+        return jnp.where(index[:, None] == jnp.arange(m), itself, distances(x, y))
 
     def add_distances(carry, strip):
         total, nearest = carry
         x, index, real = strip
-        distance, _ = compare(x, index)
-        nearest = jnp.minimum(nearest, jnp.min(jnp.where(real, distance, jnp.inf), axis=1))
-        return (total + jnp.sum(distance * weight * real), nearest), None
+        others = jnp.where(real, compare(x, index, jnp.inf), jnp.inf)
+        total += jnp.sum(compare(x, index, DISTANCE_SQ_FLOOR**0.5) * weight * real)
+        return (total, jnp.minimum(nearest, jnp.min(others, axis=1))), None
 
     (total, nearest), _ = jax.lax.scan(add_distances, (jnp.zeros(()), jnp.full((b, m), jnp.inf)), (x, index, real))
     scale = total / (g * jnp.sum(points.weight))
     unit = ruler(scale, points.width)
-    tau = temperatures[:, None, None, None]
+    length = jnp.maximum(scale, SCALE_FLOOR)
+    tau = temperatures[:, None, None]
     if points.reach:
         positive = slice(points.negatives, None)
-        own = reach(nearest[:, positive] / jnp.maximum(scale, SCALE_FLOOR), points.weight[:, positive])
-        tau = tau * own[:, None, None]
+        tau = tau * reach(nearest[:, positive] / length, points.weight[:, positive])[:, None, None, None]
+    itself = DISTANCE_SQ_FLOOR**0.5 / length + SELF_DISTANCE
+    nearest = jnp.minimum(nearest / length, jnp.where(jnp.arange(m) < g, itself, jnp.inf))  # itself included
+    nearest = nearest[:, None, None]
 
-    def logits(x, index):
-        distance, is_self = compare(x, index)
-        return -(distance / jnp.maximum(scale, SCALE_FLOOR) + SELF_DISTANCE * is_self) / tau  # [t b rows m]
+    def separation(x, index):
+        return compare(x, index, itself * length)[:, None] / length
 
-    def add_columns(lse, strip):
+    def add_columns(total, strip):
         x, index, real = strip
-        z = jnp.where(real, logits(x, index), -jnp.inf)
-        return jnp.logaddexp(lse, logsumexp(z, axis=-2, keepdims=True)), None
+        share = jnp.exp((nearest - jnp.where(real, separation(x, index), jnp.inf)) / tau)  # at most 1
+        return total + jnp.sum(share, axis=2, keepdims=True), None
 
-    columns, _ = jax.lax.scan(add_columns, jnp.full((len(temperatures), b, 1, m), -jnp.inf), (x, index, real))
+    columns, _ = jax.lax.scan(add_columns, jnp.zeros((b, len(temperatures), 1, m)), (x, index, real))
+    columns = jnp.log(columns) - nearest / tau
+
+    def moved(affinity, some):
+        """A @ y over some of the targets, and the sum of A: one product for all temperatures."""
+        # Held before its two uses, or XLA works the exponentials out for each.
+        a = jax.lax.optimization_barrier(affinity[..., some] * points.weight[:, None, None, some])
+        flat = a.reshape(b, -1, a.shape[-1])
+        return jnp.matmul(flat, y[:, some], precision=PRECISION).reshape(*a.shape[:-1], d), jnp.sum(
+            a, axis=-1, keepdims=True
+        )
 
     def field(square, strip):
         x, index, real = strip
-        z = logits(x, index)
-        w = coupling(affinities(z, logsumexp(z, -1, keepdims=True), columns) * weight, points.negatives)
-        v = jnp.einsum("tbnm,bmd->tbnd", w, y, precision=PRECISION) / unit
+        apart = separation(x, index)
+        closest = jnp.min(apart, axis=-1, keepdims=True)
+        row = jnp.sum(jnp.exp((closest - apart) / tau), axis=-1, keepdims=True)
+        affinity = affinities(-apart / tau, jnp.log(row) - closest / tau, columns)
+        push, pushed = moved(affinity, slice(points.negatives))
+        pull, pulled = moved(affinity, slice(points.negatives, None))
+        v = (pull * pushed - push * pulled) / unit  # W @ y of ``coupling``, without W
         v = jnp.where(real, v, 0.0)  # not times 0: what fills up may lie nearer to a y than any sample, and overflow
-        return square + jnp.sum(v * v, axis=(1, 2, 3)), v
+        return square + jnp.sum(v * v, axis=(0, 2, 3)), v
 
-    square, v = jax.lax.scan(field, jnp.zeros(len(temperatures)), (x, index, real))  # v: [count t b rows d]
+    square, v = jax.lax.scan(field, jnp.zeros(len(temperatures)), (x, index, real))  # v: [count b t rows d]
     drift_sq = square / points.size
-    total = jnp.einsum("ktbrd,t->bkrd", v, 1 / jnp.sqrt(jnp.maximum(drift_sq, DRIFT_SQ_FLOOR)), precision=PRECISION)
+    total = jnp.einsum("kbtrd,t->bkrd", v, 1 / jnp.sqrt(jnp.maximum(drift_sq, DRIFT_SQ_FLOOR)), precision=PRECISION)
     return Drift(total.reshape(b, count * rows, d)[:, :g], unit, {"scale": scale, "drift_sq": drift_sq})

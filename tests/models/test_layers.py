@@ -14,6 +14,7 @@ from drifting_vla_jax.models.layers import (
     RMSNorm,
     attend,
     attend_even,
+    attend_flat,
     normalise,
     platform,
     portable,
@@ -134,6 +135,33 @@ def test_attention_of_odd_lengths_is_that_of_even_ones(n, m, causal):
 
     np.testing.assert_allclose(even(q, k, v), plain(q, k, v), atol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients(even), gradients(plain))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("masked", "causal"), [(False, False), (True, False), (False, True)])
+def test_attention_on_cpu_is_jaxs_own(masked, causal, dtype):
+    """The same result and gradients; a row whose keys are all masked looks at all of them alike, as there."""
+    q, k, v = (jax.random.normal(jax.random.key(i), (3, 7, 2, 4)).astype(dtype) for i in range(3))
+    mask = jnp.arange(7) < jnp.array([7, 4, 0])[:, None] if masked else None
+    mask = None if mask is None else mask[:, None, None]
+
+    def value_and_gradients(function):
+        return jax.value_and_grad(lambda *qkv: jnp.sum(jnp.sin(function(*qkv).astype(jnp.float32))), (0, 1, 2))(q, k, v)
+
+    def own(*qkv):
+        return jax.nn.dot_product_attention(*qkv, mask=mask, is_causal=causal, implementation="xla")
+
+    def flat(*qkv):
+        return attend_flat(*qkv, mask, causal)
+
+    assert flat(q, k, v).dtype == dtype
+    tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
+    np.testing.assert_allclose(flat(q, k, v).astype(float), own(q, k, v).astype(float), atol=tolerance)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a.astype(float), b.astype(float), atol=3 * tolerance, rtol=tolerance),
+        value_and_gradients(flat),
+        value_and_gradients(own),
+    )
 
 
 def test_attention_is_told_what_it_is_compiled_for_by_the_mesh():
