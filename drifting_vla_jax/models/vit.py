@@ -8,10 +8,11 @@ early convolutions help a transformer see).
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, Dense, RMSNorm, space_to_depth
+from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, Dense, RMSNorm, platform, space_to_depth
 
 
 class ViT(nn.Module):
@@ -49,6 +50,34 @@ class ViT(nn.Module):
         widths = [max(32, self.width >> (levels - i)) for i in range(levels)] + [self.width]
         x = Dense(widths[0], self.dtype, name="conv_0")(space_to_depth(x, 4))
         for i in range(levels):
-            conv = nn.Conv(widths[i + 1], (3, 3), strides=(2, 2), dtype=self.dtype, name=f"conv_{i + 1}")
+            own = {"conv_general_dilated": halving_convolution} if platform() == "cpu" else {}
+            conv = nn.Conv(widths[i + 1], (3, 3), strides=(2, 2), dtype=self.dtype, name=f"conv_{i + 1}", **own)
             x = conv(nn.silu(x))
         return x
+
+
+def halving_convolution(
+    x: Float[Array, "n height width c"], kernel: Float[Array, "3 3 c d"], *_, **__
+) -> Float[Array, "n height//2 width//2 d"]:
+    """A 3x3 convolution of stride 2 and padding "SAME" on even sides, for ``nn.Conv`` on CPU: XLA's backend takes twice as
+    long for its gradient as for that of the product it is."""
+    return _halving(x, kernel)
+
+
+@jax.custom_vjp
+def _halving(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _as_product(x, kernel):
+    """The same over the nine shifted pictures, side by side."""
+    n, height, width, c = x.shape
+    x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))  # what "SAME" adds to an even side
+    shifts = [x[:, i : i + height : 2, j : j + width : 2] for i in range(3) for j in range(3)]
+    columns = jnp.concatenate(shifts, axis=-1).reshape(-1, 9 * c)
+    return (columns @ kernel.reshape(9 * c, -1)).reshape(n, height // 2, width // 2, -1)
+
+
+_halving.defvjp(
+    lambda x, kernel: (_halving(x, kernel), (x, kernel)), lambda saved, g: jax.vjp(_as_product, *saved)[1](g)
+)

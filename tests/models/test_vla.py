@@ -12,7 +12,7 @@ from drifting_vla_jax.models.byte_text import ByteText
 from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.fusion import Fusion
 from drifting_vla_jax.models.layers import normalise
-from drifting_vla_jax.models.vit import ViT
+from drifting_vla_jax.models.vit import ViT, halving_convolution
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.train.partition import is_borrowed, split
@@ -33,6 +33,21 @@ def encode(params, observation, config=CONFIG):
 @jax.jit
 def answer(params, observation, noise):
     return DriftingVLA(CONFIG).apply({"params": params}, observation, noise, TIME)
+
+
+def test_the_stems_convolution_is_xlas_own_and_so_is_its_gradient():
+    x, kernel = jax.random.normal(jax.random.key(0), (2, 12, 8, 5)), jax.random.normal(jax.random.key(1), (3, 3, 5, 7))
+
+    def own(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def gradients(function):
+        return jax.grad(lambda *a: jnp.sum(jnp.sin(function(*a))), (0, 1))(x, kernel)
+
+    np.testing.assert_array_equal(halving_convolution(x, kernel), own(x, kernel))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients(halving_convolution), gradients(own)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,49 @@
+"""The ten tasks of Meta-World's MT10, one network, from 96-pixel images and instructions, on two CPU cores.
+
+    python -m drifting_vla_jax.data.build --source=metaworld --image_size=96 --frame_skip=4 --episodes=100 --gate=0.8 \
+        --tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open \
+        --out=data/mt10
+    python -m drifting_vla_jax.main --mode=train_eval --config=configs/metaworld_mt10.py --workdir=runs/mt10
+"""
+
+from configs import base
+
+TASKS = (
+    "button-press-topdown",
+    "door-open",
+    "drawer-close",
+    "drawer-open",
+    "peg-insert-side",
+    "pick-place",
+    "push",
+    "reach",
+    "window-close",
+    "window-open",
+)
+
+
+def get_config():
+    config = base.get_config()
+    config.name = "metaworld_mt10"
+    config.env.tasks = TASKS
+    config.env.image_size = 96
+    config.env.frame_skip = 4  # 20 actions per second
+    config.data.path = "data/mt10"
+    config.data.batch_size = 64
+    config.data.cache_mb = 6000
+    config.data.shift = 3
+    config.action.horizon = 8
+    config.model.width = 128
+    config.objective.temperatures = (0.2, 0.5, 1.0)
+    config.objective.in_reach = False
+    config.train.steps = 10_000
+    config.train.ema_decay = 0.998
+    config.train.log_every = 50
+    config.train.eval_every = 1000
+    config.train.save_every = 1000
+    config.train.report_every = 5000
+    config.eval.episodes = 50
+    config.eval.execute = 2
+    config.eval.max_steps = 125  # Meta-World's own limit, 500 simulator steps
+    config.serve.batch_sizes = (1, 2)
+    return config
