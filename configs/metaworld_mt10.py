@@ -1,9 +1,10 @@
 """The ten tasks of Meta-World's MT10, one network, from 96-pixel images and instructions, on two CPU cores.
 
-    python -m drifting_vla_jax.data.build --source=metaworld --image_size=96 --frame_skip=4 --episodes=100 --gate=0.8 \
-        --tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open \
-        --out=data/mt10
-    python -m drifting_vla_jax.main --mode=train_eval --config=configs/metaworld_mt10.py --workdir=runs/mt10
+    tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open
+    python -m drifting_vla_jax.data.build --source=metaworld --tasks=$tasks --episodes=100 --image_size=96 --frame_skip=4 \
+        --gate=0.8 --out=data/mt10
+    python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10
+    python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 """
 
 from configs import base
@@ -32,11 +33,13 @@ def get_config():
     config.data.batch_size = 64
     config.data.cache_mb = 6000
     config.data.shift = 3
-    config.action.horizon = 8
-    config.model.width = 128
+    config.action.horizon = 4
+    config.model.width = 96
+    config.model.vision.depth = 1
+    config.model.fusion.depth = 1
     config.objective.temperatures = (0.2, 0.5, 1.0)
     config.objective.in_reach = False
-    config.train.steps = 10_000
+    config.train.steps = 6000
     config.train.ema_decay = 0.998
     config.train.log_every = 50
     config.train.eval_every = 1000

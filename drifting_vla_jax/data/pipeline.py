@@ -184,7 +184,7 @@ def batches(
     slots = _prompt_slots(sharding, own, size, len(dataset.instructions))
     collate = _Collate(split, actions, split.ahead(config.action), tokens, slots, tasks)
     samples = sys.maxsize if train else len(order)
-    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)  # one fills its batch while the other ends one
 
     def read(start: int) -> grain.DatasetIterator:
         share = _Share(lambda numbers: collate(sample(numbers)), samples, size, own, start)
