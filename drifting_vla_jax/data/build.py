@@ -51,6 +51,9 @@ def define_flags() -> None:
         "action_noise", 0.4, "metaworld: standard deviation of the noise on the expert's command (-1 .. 1)"
     )
     flags.DEFINE_integer("hold_steps", 12, "metaworld: control steps that success must hold before an episode ends", 1)
+    flags.DEFINE_integer(
+        "settle_steps", 2, "metaworld: control steps of success for which the expert goes on before it holds still", 1
+    )
     flags.DEFINE_integer("seed", 0, "metaworld: of the scenes and the noise")
     flags.DEFINE_float("gate", 0.95, "metaworld: least share of a task's episodes whose replayed targets must succeed")
     flags.DEFINE_string("input", None, "peract: folder of the demonstrations, with train/ and val/ or with tasks")
@@ -146,7 +149,7 @@ def _peract_lines(tasks: list[dict]) -> list[str]:
 SOURCES = {
     "metaworld": Source(
         defaults={"episodes": 40, "cameras": ("top", "zoom"), "image_size": 64},
-        own=("frame_skip", "action_noise", "hold_steps", "seed", "gate"),
+        own=("frame_skip", "action_noise", "hold_steps", "settle_steps", "seed", "gate"),
         settings=_metaworld_settings,
         collect=_metaworld,
         lines=_metaworld_lines,

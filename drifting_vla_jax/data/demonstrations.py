@@ -32,9 +32,9 @@ from drifting_vla_jax.data.episodes import Episode, claim, encode_png
 from drifting_vla_jax.envs.env import EnvCrashError
 from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 
-# Control steps of success before the hand stops. Two make it safe; a success that is passed through in a moment
-# (pressing a handle) is only caught by stopping at once, so every second attempt at an episode does that.
-SETTLE_STEPS = (2, 1)
+# A success that is passed through in a moment (pressing a handle) is only caught by stopping soon, or at once: attempts
+# at an episode go through the settings' ``settle_steps`` and these in turn.
+SHORT_SETTLES = (2, 1)
 FASTEST = 2.5  # m/s; experts stay below 1.3, but a handle that slips away throws the hand, and nobody should learn that
 RECORDER = 3  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
@@ -57,6 +57,8 @@ class CollectSettings:
       action_noise: standard deviation of what is added to each of the expert's dx dy dz (of -1 .. 1) at every simulator
         step.
       hold_steps: control steps for which success must have held before the episode ends.
+      settle_steps: control steps of success for which the expert goes on before the hand stops. Few make success safe;
+        more lead to the middle of the goal and not just across its border.
       seed: scenes are drawn from ``seed * SEEDS_PER_COLLECTION`` upwards.
       val_fraction: share of each task's episodes, its last ones, that goes to the validation split.
       gate: least share of a task's episodes whose replay must succeed.
@@ -70,6 +72,7 @@ class CollectSettings:
     frame_skip: int
     action_noise: float
     hold_steps: int
+    settle_steps: int
     seed: int
     val_fraction: float
     gate: float
@@ -84,10 +87,10 @@ class CollectSettings:
             raise ValueError(f"episodes must be in 1 .. {SEEDS_PER_ATTEMPT}; got {self.episodes}")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
-        if self.hold_steps < 1 or self.workers < 1 or self.action_noise < 0:
+        if min(self.hold_steps, self.settle_steps, self.workers) < 1 or self.action_noise < 0:
             raise ValueError(
-                f"hold_steps {self.hold_steps} and workers {self.workers} must be at least 1, "
-                f"action_noise {self.action_noise} at least 0"
+                f"hold_steps {self.hold_steps}, settle_steps {self.settle_steps} and workers {self.workers} must be at least "
+                f"1, action_noise {self.action_noise} at least 0"
             )
 
     @property
@@ -100,9 +103,14 @@ class CollectSettings:
         """Returns "train" or "val" for the episode of this index."""
         return "val" if index >= self.episodes - self.validation_episodes else "train"
 
+    @property
+    def settles(self) -> tuple[int, ...]:
+        """The steps to settle for of the first attempt, the second, ..., over and over."""
+        return (self.settle_steps, *(steps for steps in SHORT_SETTLES if steps < self.settle_steps))
+
     def recorded(self) -> dict[str, object]:
         """Returns what an episode's contents depend on, ready for JSON."""
-        keys = ("cameras", "image_size", "frame_skip", "action_noise", "hold_steps", "seed")
+        keys = ("cameras", "image_size", "frame_skip", "action_noise", "hold_steps", "settle_steps", "seed")
         values = {k: getattr(self, k) for k in keys}
         versions = {f"{p}_version": importlib.metadata.version(p) for p in ("metaworld", "mujoco")}
         return json.loads(json.dumps(values | versions | {"recorder": RECORDER}))
@@ -216,7 +224,7 @@ def _finish(env: MetaWorld, settings: CollectSettings, out: Path, task: str, ind
     if new:
         for attempt in range(MAX_ATTEMPTS):
             seed = settings.seed * SEEDS_PER_COLLECTION + attempt * SEEDS_PER_ATTEMPT + index
-            episode = record(env, settings, task, seed, SETTLE_STEPS[attempt % len(SETTLE_STEPS)])
+            episode = record(env, settings, task, seed, settings.settles[attempt % len(settings.settles)])
             if episode is not None:
                 break
         else:

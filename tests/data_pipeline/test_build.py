@@ -52,7 +52,9 @@ def test_all_episodes_and_cameras_of_rlbench_as_they_are(read, demos):
     assert (made.cameras, made.image_size) == (("front",), 32)
 
 
-@pytest.mark.parametrize("flag", ["frame_skip=4", "action_noise=0.1", "hold_steps=3", "seed=1", "gate=0.5"])
+@pytest.mark.parametrize(
+    "flag", ["frame_skip=4", "action_noise=0.1", "hold_steps=3", "settle_steps=8", "seed=1", "gate=0.5"]
+)
 def test_choices_of_metaworld_are_refused_with_peract(flag, read, demos):
     name = flag.split("=")[0]
     with pytest.raises(ValueError, match=f"--{name} is for --source=metaworld; --source=peract has no such choice"):

@@ -23,6 +23,7 @@ BLIND = CollectSettings(
     frame_skip=2,
     action_noise=0.4,
     hold_steps=12,
+    settle_steps=2,
     seed=0,
     val_fraction=0.5,
     gate=0.95,
@@ -73,6 +74,23 @@ def test_an_episode_ends_when_success_was_held(env, episode):
     assert not any(successes[:10]) and sum(successes) >= BLIND.hold_steps - 2
     moved = np.linalg.norm(np.diff(episode.state[-5:, :3], axis=0), axis=1)
     assert np.all(moved < 0.01), "the hand rests at the end"
+
+
+def test_an_expert_that_goes_on_longer_ends_nearer_to_its_goal():
+    settings = dataclasses.replace(BLIND, frame_skip=4)
+    env = MetaWorld((), 16, 4)
+    ends = []
+    for settle in (2, 8):
+        episode = record(env, settings, "reach", seed=0, settle=settle)
+        ends.append(np.linalg.norm(episode.actions[-1, :3] - env._sim._target_pos))
+    env.close()
+    assert ends[1] < 0.02 < ends[0] < 0.05, "Meta-World calls 5 cm a success"
+
+
+def test_attempts_at_an_episode_settle_for_ever_less():
+    assert BLIND.settles == (2, 1)
+    assert dataclasses.replace(BLIND, settle_steps=8).settles == (8, 2, 1)
+    assert dataclasses.replace(BLIND, settle_steps=1).settles == (1,)
 
 
 def test_pictures_are_of_the_cameras_and_size_asked_for():
