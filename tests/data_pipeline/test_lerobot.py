@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,27 @@ def test_frames_states_and_actions_are_those_recorded(version, sets, tmp_path):
             assert pictures.shape == there.shape
             worst = min(map(psnr, pictures, there))
             assert worst >= (40 if "images" not in version else 90), f"{name} of episode {index}: {worst:.1f} dB"
+
+
+def test_what_lerobot_s_own_writer_wrote(tmp_path):
+    """PyPI's lerobot-dataset 0.4.4 wrote it (AV1, 64 px), with the numbers that are drawn here again."""
+    with tarfile.open(ROOT / "tests" / "data" / "lerobot-v3.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    done = converted(tmp_path / "set", tmp_path / "w", "ee_axis_angle")
+    there = fixture.read_video(tmp_path / "set/videos/observation.images.top/chunk-000/file-000.mp4")
+    rng, at = np.random.default_rng(0), 0
+    for path, length in zip(done.splits["train"], (6, 9, 4), strict=True):
+        episode = Episode.load(path)
+        assert len(episode) == length and episode.instructions == ("Drop it" if length == 9 else "Pick it",)
+        for step in range(length):
+            state, action = rng.uniform(-1, 1, (2, 7)).astype(np.float32)
+            np.testing.assert_array_equal(episode.state[step, :3], state[:3])
+            np.testing.assert_array_equal(episode.actions[step, [0, 1, 2, 7]], [*action[:3], max(action[6], 0)])
+            turned = Rotation.from_rotvec(action[3:6]).as_quat(canonical=True)
+            np.testing.assert_allclose(episode.actions[step, 3:7], turned, atol=1e-6)
+            assert psnr(decode_image(episode.images["top"][step]), there[at]) >= 40
+            at += 1
+    assert at == len(there)
 
 
 def test_a_lower_rate_takes_the_nearest_rows_and_the_target_a_whole_step_later(sets, tmp_path):
