@@ -29,6 +29,7 @@ RLBENCH = ["cffi>=1.14", "gymnasium>=1,<2", "natsort>=8,<9", "pyquaternion>=0.9.
 TENSORBOARD = ["tensorboardX>=2.6,<3", "tensorboard>=2.18,<3"]
 AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode=compile
 DATA = ["tensorflow-cpu>=2.21,<2.22"]
+LEROBOT = ["pyarrow>=18,<27", "av>=15,<19"]  # LeRobot's data sets, in and out: tables and videos
 
 setup(
     name="drifting-vla-jax",
@@ -60,6 +61,7 @@ setup(
         "metaworld": METAWORLD,
         "rlbench": RLBENCH,
         "data": DATA,
+        "lerobot": LEROBOT,
         "rerun": ["rerun-sdk>=0.41,<0.42"],  # recordings for its viewer: report/rerun_export.py
         "test": [
             "pytest>=8",
@@ -74,6 +76,7 @@ setup(
             "pyyaml>=6",
             "torch==2.13.0",
             "transformers>=5,<6",
+            *LEROBOT,
         ],
     },
 )

@@ -2,15 +2,20 @@
 
     python -m drifting_vla_jax.data.build --source=metaworld --tasks=drawer-open,door-open --episodes=40 --out=data/mine
     python -m drifting_vla_jax.data.build --source=peract --input=data/rlbench --tasks=open_drawer --out=data/rlbench-set
+    python -m drifting_vla_jax.data.build --source=lerobot --input=OWNER/NAME --mapping=ee_euler --out=data/arm
+    python -m drifting_vla_jax.data.build --source=rlds --input=DIR --mapping=libero --out=data/libero
 
 metaworld collects with the simulator's scripted experts and replays every episode's targets open loop (the gate). peract
-converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. Either writes a TFDS data
-set. Stopped and started again it goes on with what is missing; a finished data set is left alone.
+converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. lerobot and rlds read what
+others recorded; a mapping says whose numbers are what (docs/sources.md). Each writes a TFDS data set. Stopped and started
+again it goes on with what is missing; a finished data set is left alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -27,24 +32,33 @@ if TYPE_CHECKING:  # importing it takes seconds
     from drifting_vla_jax.data.builder import About
 
 FLAGS = flags.FLAGS
+RECORDED = {"lerobot": "lerobot_source", "rlds": "rlds_files"}  # modules, imported where they are used
 MAY_CHANGE = ("workers", "gate")  # settings that a finished data set does not depend on
 
 
 def define_flags() -> None:
     flags.DEFINE_enum("source", None, list(SOURCES), "where the demonstrations come from", required=True)
     flags.DEFINE_list(
-        "tasks", None, "task names, comma-separated; peract: names of folders, such as open_drawer", required=True
+        "tasks",
+        None,
+        "task names, comma-separated; peract: names of folders, such as open_drawer; lerobot, rlds: instructions as "
+        "pick-up-the-cube (all)",
     )
     flags.DEFINE_integer(
-        "episodes", None, "good episodes per task (metaworld: 40, validation included; peract: of each split, all)", 1
+        "episodes", None, "good episodes per task (metaworld: 40, validation included; others: of each split, all)", 1
     )
     flags.DEFINE_string("out", None, "directory of the data set", required=True)
-    flags.DEFINE_list("cameras", None, f"views, in order (metaworld: top,zoom; peract: all of {', '.join(CAMERAS)})")
-    flags.DEFINE_integer("image_size", None, "pixels, height and width of every view (metaworld: 64; peract: as is)", 8)
-    flags.DEFINE_float(
-        "val_fraction", 0.1, "share of each task's episodes held out for validation (peract: unless --input has val/)"
+    flags.DEFINE_list(
+        "cameras",
+        None,
+        f"views, in order (metaworld: top,zoom; peract: all of {', '.join(CAMERAS)}; lerobot, rlds: the mapping's, or all)",
     )
-    flags.DEFINE_integer("workers", 2, "simulator processes, or tasks converted at once", lower_bound=1)
+    flags.DEFINE_integer("image_size", None, "pixels, height and width of every view (metaworld: 64; others: as is)", 8)
+    flags.DEFINE_float(
+        "val_fraction", 0.1, "share of the episodes held out for validation (metaworld, peract: of each task's), unless "
+        "--input has splits of its own"
+    )  # fmt: skip
+    flags.DEFINE_integer("workers", 2, "simulator processes, or tasks or episodes converted at once", lower_bound=1)
     flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set")
     flags.DEFINE_integer("frame_skip", 2, "metaworld: simulator steps per control step", lower_bound=1)
     flags.DEFINE_float(
@@ -56,9 +70,21 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("seed", 0, "metaworld: of the scenes and the noise")
     flags.DEFINE_float("gate", 0.95, "metaworld: least share of a task's episodes whose replayed targets must succeed")
-    flags.DEFINE_string("input", None, "peract: folder of the demonstrations, with train/ and val/ or with tasks")
+    flags.DEFINE_string(
+        "input",
+        None,
+        "peract: folder of the demonstrations, with train/ and val/ or with tasks; lerobot: folder or OWNER/NAME of the "
+        "Hugging Face hub; rlds: folder with dataset_info.json",
+    )
     flags.DEFINE_enum(
-        "on_error", "fail", ["fail", "skip"], "peract: what a damaged episode does; skipped ones are counted"
+        "on_error",
+        "fail",
+        ["fail", "skip"],
+        "peract, lerobot, rlds: what a damaged episode does; skipped ones are counted",
+    )
+    flags.DEFINE_string("mapping", None, "lerobot, rlds: name of a preset, or JSON file: whose numbers are what")
+    flags.DEFINE_float(
+        "control_hz", 0.0, "lerobot, rlds: steps per second, rows nearest in time are taken; 0: as recorded", 0.0
     )
 
 
@@ -71,14 +97,14 @@ class Source:
       own: flags of this source alone.
       settings: values of flags -> a dataclass of settings; raises ValueError.
       collect: (settings, OUT) -> the episode files of each split, and what the data set says about itself.
-      lines: the datasheet's task reports -> lines to print.
+      lines: the datasheet's details -> lines to print.
     """
 
     defaults: dict[str, Any]
     own: tuple[str, ...]
     settings: Callable[[dict], Any]
     collect: Callable[[Any, Path], tuple[dict[str, list[Path]], About]]
-    lines: Callable[[list[dict]], list[str]]
+    lines: Callable[[dict], list[str]]
 
 
 def _metaworld_settings(values: dict) -> Any:
@@ -108,9 +134,9 @@ def _metaworld(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
     )
 
 
-def _metaworld_lines(tasks: list[dict]) -> list[str]:
+def _metaworld_lines(about: dict) -> list[str]:
     return [f"{t['task']:28s} {t['kept']:4d} kept {t['failed']:4d} failed and dropped, {t['replayed']:4d} replayed, "
-            f"{t['mean_length']:6.1f} steps" for t in tasks]  # fmt: skip
+            f"{t['mean_length']:6.1f} steps" for t in about["tasks"]]  # fmt: skip
 
 
 def _peract_settings(values: dict) -> Any:
@@ -140,10 +166,57 @@ def _peract(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
     )
 
 
-def _peract_lines(tasks: list[dict]) -> list[str]:
+def _peract_lines(about: dict) -> list[str]:
     from drifting_vla_jax.data.rlbench_source import report_lines
 
-    return list(report_lines(tasks))
+    return list(report_lines(about["tasks"]))
+
+
+def _recorded_settings(source: str, values: dict) -> Any:
+    from drifting_vla_jax.data.recordings import RecordedSettings
+
+    if values["input"] is None or values["mapping"] is None:
+        raise ValueError(f"--source={source} needs --input=DIR and --mapping=PRESET or FILE.json, see docs/sources.md")
+    if Path(values["input"]).exists():
+        values["input"] = str(Path(values["input"]).resolve())
+    return RecordedSettings(**values | {"mapping": _recorded_format(source).read_mapping(values["mapping"])})
+
+
+def _recorded_format(source: str) -> Any:
+    return importlib.import_module(f"drifting_vla_jax.data.{RECORDED[source]}")
+
+
+def _recorded(source: str, settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
+    from drifting_vla_jax.data import builder, convert
+
+    files = _recorded_format(source).open_files(settings)
+    if "" not in files.splits and FLAGS["val_fraction"].present:
+        raise ValueError(f"{settings.input} has train and val of its own: --val_fraction would mean nothing")
+    converted = convert.convert(settings, files, out)
+    return converted.splits, builder.About(
+        source=source,
+        cameras=converted.cameras,
+        image_size=converted.image_size,
+        state_names=converted.state_names,
+        control_hz=converted.control_hz,
+        details=convert.details(settings, converted),
+    )
+
+
+def _recorded_lines(about: dict) -> list[str]:
+    from drifting_vla_jax.data.convert import report_lines
+
+    return report_lines(about)
+
+
+def _recorded_source(name: str) -> Source:
+    return Source(
+        defaults={"tasks": (), "episodes": 0, "cameras": (), "image_size": 0},
+        own=("input", "on_error", "mapping", "control_hz"),
+        settings=functools.partial(_recorded_settings, name),
+        collect=functools.partial(_recorded, name),
+        lines=_recorded_lines,
+    )
 
 
 SOURCES = {
@@ -165,6 +238,8 @@ SOURCES = {
         collect=_peract,
         lines=_peract_lines,
     ),
+    "lerobot": _recorded_source("lerobot"),
+    "rlds": _recorded_source("rlds"),
 }
 
 
@@ -179,6 +254,8 @@ def read_settings() -> Any:
         foreign = [f"--{flag}" for flag in other.own if FLAGS[flag].present and flag not in source.own]
         if foreign:
             raise ValueError(f"{', '.join(foreign)} is for --source={name}; --source={FLAGS.source} has no such choice")
+    if FLAGS.tasks is None and "tasks" not in source.defaults:
+        raise ValueError(f"--source={FLAGS.source} needs --tasks=NAME,...")
     names = ("tasks", "episodes", "cameras", "image_size", "val_fraction", "workers", *source.own)
     values = {name: source.defaults[name] if FLAGS[name].value is None and name in source.defaults else FLAGS[name].value
               for name in names}  # fmt: skip
@@ -207,7 +284,7 @@ def build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
 def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
     made = {"source": metadata["source"], **metadata["details"].get("settings", {})}
     wanted = {"source": source, **json.loads(json.dumps(dataclasses.asdict(settings)))}
-    if wanted.get("input"):
+    if wanted.get("input") and Path(wanted["input"]).exists():
         wanted["input"] = str(Path(wanted["input"]).resolve())
     changed = [f"{key} {made[key]} -> {value}" for key, value in wanted.items()
                if key not in MAY_CHANGE and made.get(key, value) != value]  # fmt: skip
@@ -220,7 +297,7 @@ def summary(folder: Path) -> str:
     """A few lines about a data set: its tasks, what was dropped, what the replay gate said."""
     metadata = json.loads((folder / "metadata.json").read_text())
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
-    return "\n".join([*SOURCES[metadata["source"]].lines(metadata["details"]["tasks"]), f"{steps} steps in {folder}"])
+    return "\n".join([*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"])
 
 
 def main(_) -> None:

@@ -18,8 +18,10 @@ class HubError(RuntimeError):
     """A folder is not here and cannot be fetched; the message says what was looked for and what to do."""
 
 
-def folder(name: str, patterns: Sequence[str]) -> Path:
+def folder(name: str, patterns: Sequence[str], kind: str = "model") -> Path:
     """The directory ``name``, or the snapshot of the hub's ``owner/name`` with the files that match ``patterns``.
+
+    ``kind``: what the hub has under that name, "model" or "dataset".
 
     Raises:
       HubError: no such directory, no such repository, or no way to reach it.
@@ -32,12 +34,13 @@ def folder(name: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
+        return Path(snapshot_download(name, repo_type=kind, allow_patterns=list(patterns)))
     except (OSError, HFValidationError) as error:  # the library's own errors of network and cache are OSErrors
+        option = "" if kind == "model" else f"--repo-type {kind} "
         reason = textwrap.shorten(str(error) or type(error).__name__, 160, placeholder=" ...")
         raise HubError(
             f"there is no directory {name}, and the Hugging Face hub does not give it ({reason}); on a machine without "
-            f"network give the directory where another has put it: hf download {name} --local-dir DIR"
+            f"network give the directory where another has put it: hf download {name} {option}--local-dir DIR"
         ) from error
 
 

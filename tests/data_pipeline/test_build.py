@@ -15,6 +15,7 @@ from drifting_vla_jax.data.demonstrations import CollectSettings
 from drifting_vla_jax.data.rlbench_source import ConvertSettings
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_state
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
+from tests import lerobot_fixture
 from tests.peract_fixture import TASKS, expected
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,51 @@ def test_a_fraction_is_refused_where_the_splits_are_given(read, demos, tmp_path)
         read(*arguments, "--val_fraction=0.2")
 
 
+def test_recordings_of_others_need_a_mapping_and_no_tasks(read, tmp_path):
+    made = read("--source=lerobot", f"--input={tmp_path}", "--mapping=ee_euler", "--control_hz=5")
+    assert (made.input, made.tasks, made.episodes, made.cameras, made.image_size) == (str(tmp_path), (), 0, (), 0)
+    assert made.control_hz == 5 and made.mapping["action"]["kind"] == "absolute"
+    assert read("--source=lerobot", "--input=owner/name", "--mapping=ee_euler").input == "owner/name"
+    with pytest.raises(ValueError, match="--source=lerobot needs --input=DIR and --mapping=PRESET or FILE.json"):
+        read("--source=lerobot", f"--input={tmp_path}")
+    with pytest.raises(ValueError, match="--mapping is for --source=lerobot; --source=metaworld has no such choice"):
+        read("--source=metaworld", "--tasks=drawer-open", "--mapping=ee_euler")
+    with pytest.raises(ValueError, match="--source=metaworld needs --tasks=NAME"):
+        read("--source=metaworld")
+
+
+@pytest.mark.slow
+def test_a_data_set_of_lerobot(read, tmp_path):
+    """Built, described, left alone when it is there, refused when a choice is another."""
+    root = lerobot_fixture.write_3(tmp_path / "set")
+    common = ("--source=lerobot", f"--input={root}", "--mapping=ee_euler", "--val_fraction=0.3")
+    folder = build.build(read(*common), tmp_path / "w", "lerobot", keep_episodes=False)
+    dataset = DataSet(tmp_path / "w", ("wrist", "top"))
+    assert dataset.metadata["control_hz"] == lerobot_fixture.FPS and dataset.metadata["state_names"] == list(
+        STATE_NAMES
+    )
+    assert dataset.tasks == ["pick-up-the-cube", "open-the-drawer"] and dataset.instructions == list(
+        lerobot_fixture.TASKS
+    )
+    assert (len(dataset.split("train")), len(dataset.split("val"))) == (12, 9)
+    assert dataset.split("val").images(3).shape == (2, 24, 24, 3)
+    assert "open-the-drawer" in build.summary(folder) and "21 steps in" in build.summary(folder)
+    assert build.build(read(*common), tmp_path / "w", "lerobot", False) == folder
+    with pytest.raises(ValueError, match=r"made with other settings \(control_hz 0.0 -> 5.0\)"):
+        build.build(read(*common, "--control_hz=5"), tmp_path / "w", "lerobot", False)
+
+
+@pytest.mark.slow
+def test_a_damaged_data_set_ends_the_command_with_one_line(tmp_path):
+    root = lerobot_fixture.write_2(tmp_path / "set")
+    (root / "videos/chunk-000/observation.images.top/episode_000002.mp4").unlink()
+    command = [sys.executable, "-m", "drifting_vla_jax.data.build", "--source=lerobot", f"--input={root}",
+               "--mapping=ee_euler", f"--out={tmp_path / 'w'}"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "episode_000002.mp4 is missing" in done.stderr and not (tmp_path / "w").exists()
+
+
 @pytest.mark.slow
 def test_a_data_set_of_rlbench(read, demos, tmp_path):
     """Every row against what RLBench reads; then the same again (left alone), and something else (refused)."""
@@ -125,3 +171,4 @@ def test_the_command_line(demos, tmp_path):
     assert "did you mean 'open_drawer'?" in done.stderr and not (tmp_path / "w").exists()
     told = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
     assert "metaworld: simulator steps per control step" in " ".join(told.split())
+    assert "lerobot, rlds: name of a preset" in " ".join(told.split())

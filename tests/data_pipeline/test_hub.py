@@ -57,6 +57,19 @@ def test_what_cannot_be_had_is_said_in_one_line(environment, home):
     assert said.endswith("hf download owner/another --local-dir DIR") and "\n" not in said
 
 
+def test_a_data_set_is_looked_for_among_data_sets(monkeypatch):
+    asked = {}
+
+    def snapshot_download(name, **options):
+        asked.update(options, name=name)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(hub.HubError, match="hf download owner/arm --repo-type dataset --local-dir DIR"):
+        hub.folder("owner/arm", ["meta/*"], kind="dataset")
+    assert asked == {"name": "owner/arm", "repo_type": "dataset", "allow_patterns": ["meta/*"]}
+
+
 @pytest.mark.parametrize("name", ["dinov2", "/no/such/place", "a/b/c", "owner/", "../up"])
 def test_a_name_that_is_neither(name):
     with pytest.raises(hub.HubError, match="is no directory and no name of a repository on the Hugging Face hub"):

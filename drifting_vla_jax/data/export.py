@@ -1,0 +1,140 @@
+"""Command line: one of our data sets -> LeRobot's format, version 3.0. Extra: [lerobot].
+
+    python -m drifting_vla_jax.data.export --format=lerobot --data=data/mine --out=data/mine-lerobot
+
+    OUT/meta/info.json, stats.json, tasks.parquet, episodes/chunk-000/file-000.parquet
+    OUT/data/chunk-000/file-000.parquet                              observation.state, action, timestamp, indices
+    OUT/videos/observation.images.<camera>/chunk-000/file-000.mp4    H.264; one episode after the other
+
+Training episodes come first, then those for validation (``splits`` of info.json). ``action`` is the absolute target one step
+ahead, as here. An episode keeps the plainest of its paraphrases: LeRobot has one task per row. Pictures lose what H.264 takes
+(``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from drifting_vla_jax import cli
+from drifting_vla_jax.data import lerobot_meta as meta
+from drifting_vla_jax.data import lerobot_stats as stats
+from drifting_vla_jax.data import video
+from drifting_vla_jax.data.dataset import DataSet, Split
+from drifting_vla_jax.envs.env import ACTION_NAMES
+
+FLAGS = flags.FLAGS
+IMAGES = "observation.images."
+
+
+def define_flags() -> None:
+    flags.DEFINE_enum("format", None, ["lerobot"], "what to write", required=True)
+    flags.DEFINE_string("data", None, "directory of a data set of ours", required=True)
+    flags.DEFINE_string("out", None, "directory to write, which is not there yet", required=True)
+    flags.DEFINE_integer("crf", 18, "lerobot: quality of the videos, 0 best .. 51 worst", 0, 51)
+
+
+class Videos:
+    """One camera's files, a new one when the last has grown large: ``begin``, ``add`` ..., ``end`` of each episode."""
+
+    def __init__(self, root: Path, camera: str, fps: int, side: int, crf: int):
+        self._root, self._key, self._fps, self._side, self._crf = root, IMAGES + camera, fps, side, crf
+        self._number, self._writer = -1, None
+
+    def begin(self) -> dict[str, object]:
+        """Where the episode that begins now is, as LeRobot's episodes have it."""
+        if self._writer is None or self._writer.size > meta.VIDEO_MB * 2**20:
+            self.close()
+            self._number += 1
+            path = self._root / meta.VIDEO_PATH.format(video_key=self._key, **meta.place(self._number))
+            self._writer = video.Writer(path, self._fps, self._side, self._crf)
+        where = meta.place(self._number) | {"from_timestamp": self._writer.count / self._fps}
+        return {f"videos/{self._key}/{name}": value for name, value in where.items()}
+
+    def add(self, image: np.ndarray) -> None:
+        self._writer.add(image)
+
+    def end(self) -> dict[str, object]:
+        return {f"videos/{self._key}/to_timestamp": self._writer.count / self._fps}
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def episodes(split: Split) -> Iterator[np.ndarray]:
+    """The rows of each episode."""
+    first = 0
+    for last in np.unique(split.last).tolist():
+        yield np.arange(first, last + 1)
+        first = last + 1
+
+
+def export(data: Path, out: Path, crf: int) -> dict:
+    """Writes the data set and returns its info.json.
+
+    Raises:
+      ValueError: something is there already; a rate that is no whole number, or pictures of an odd size.
+    """
+    if out.exists():
+        raise ValueError(f"{out} is there already; choose another --out")
+    about = DataSet(data, ()).metadata
+    dataset = DataSet(data, about["cameras"])
+    fps, side = round(about["control_hz"]), about["image_size"]
+    if fps != about["control_hz"]:
+        raise ValueError(f"{data} has {about['control_hz']:g} steps per second; LeRobot counts them in whole numbers")
+    if side % 2:
+        raise ValueError(f"pictures of {data} have {side} px; a video (yuv420p) needs an even number")
+    video.library("av"), video.library("pyarrow")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    cameras = {camera: Videos(partial, camera, fps, side, crf) for camera in dataset.cameras}
+    writer = meta.Tables(partial, about["state_names"], ACTION_NAMES)
+    ends, total = {}, sum(len(split) for split in about["episodes"].values())
+    with tqdm(total=total, desc="episodes", unit="ep", dynamic_ncols=True) as bar:
+        for name in about["episodes"]:
+            split = dataset.split(name)
+            for rows in episodes(split):
+                task = dataset.instructions[split.prompt_ids[split.prompts[rows[0], 0]]]
+                where, seen = _film(split, rows, cameras)
+                writer.add(split.state[rows], split.actions[rows], fps, task, where, seen)
+                bar.update()
+            ends[name] = writer.episodes
+    for videos in cameras.values():
+        videos.close()
+    firsts = dict(zip(ends, [0, *ends.values()]))
+    pictures = {IMAGES + camera: meta.video_feature(side, fps) for camera in cameras}
+    info = writer.finish(fps, pictures, {name: f"{firsts[name]}:{end}" for name, end in ends.items()})
+    partial.rename(out)
+    return info
+
+
+def _film(split: Split, rows: np.ndarray, cameras: dict[str, Videos]) -> tuple[dict[str, object], dict[str, dict]]:
+    """Adds an episode's pictures to the videos; where they are, and their statistics."""
+    where = {key: value for videos in cameras.values() for key, value in videos.begin().items()}
+    sampled, looked = set(stats.sample(len(rows)).tolist()), {camera: [] for camera in cameras}
+    for step, row in enumerate(rows.tolist()):
+        for (camera, videos), image in zip(cameras.items(), split.images(row)):
+            videos.add(image)
+            if step in sampled:
+                looked[camera].append(image)
+    for videos in cameras.values():
+        where |= videos.end()
+    return where, {IMAGES + camera: stats.of_pictures(np.stack(images)) for camera, images in looked.items()}
+
+
+def main(_) -> None:
+    info = export(Path(FLAGS.data), Path(FLAGS.out), FLAGS.crf)
+    print(f"{info['total_episodes']} episodes, {info['total_frames']} rows in {FLAGS.out}; LeRobotDataset('NAME', "
+          f"root='{FLAGS.out}') opens it")  # fmt: skip
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,232 @@
+"""Recorded episodes of any format -> the episodes that every source hands to the builder.
+
+A format (``lerobot_files.py``, ``rlds_files.py``) says what there is and gives one recording at a time; here is what all of
+them share: which cameras, which rows at which rate, and what becomes of rectangular pictures.
+
+Control rate: row k of an episode is the recorded row nearest in time to k / rate, and its target is what the recording
+aims at one such step later, whatever lay between. There is no interpolation, so a rate above the recording's is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from drifting_vla_jax.data.episodes import Episode, decode_image, encode_png
+from drifting_vla_jax.data.fields import Reading
+
+NAME_LENGTH = 60
+
+
+class RecordingError(ValueError):
+    """A recording that is damaged, incomplete or contradicts itself; names the file."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One episode of t rows as its format has it.
+
+    Attributes:
+      name: for messages.
+      instructions: what was asked, the plainest first.
+      arrays: {field: float64 [t, k]}.
+      pictures: (camera's field, rows) -> the picture of each row: uint8 [height, width, 3], or an encoded file.
+    """
+
+    name: str
+    instructions: tuple[str, ...]
+    arrays: Mapping[str, np.ndarray]
+    pictures: Callable[[str, np.ndarray], Iterator[np.ndarray | bytes]]
+
+
+class Format(Protocol):
+    """What there is to read.
+
+    Attributes:
+      hz: rows per second.
+      widths: {field: numbers per row}.
+      names: {field: what each of them is}, where that is said.
+      cameras: fields with pictures.
+      splits: {"train": episodes, "val": episodes} where the data come so divided; {"": episodes} otherwise.
+    """
+
+    hz: float
+    widths: Mapping[str, int]
+    names: Mapping[str, Sequence[str]]
+    cameras: Sequence[str]
+    splits: Mapping[str, Sequence]
+
+    def check(self, fields: Sequence[str], cameras: Sequence[str]) -> None:
+        """Looks at everything that can be looked at without decoding; raises RecordingError."""
+        ...
+
+    def task_of(self, episode: object) -> str:
+        """The first instruction of an episode."""
+        ...
+
+    def read(self, episode: object, fields: Sequence[str]) -> Recording:
+        """Raises RecordingError."""
+        ...
+
+
+@dataclass(frozen=True)
+class RecordedSettings:
+    """What to convert.
+
+    Attributes:
+      input: folder, or name of a repository of the Hugging Face hub.
+      mapping: what ``mapping.load`` gave.
+      tasks: names of tasks (see ``task_name``); none: all.
+      episodes: of each task, the first ones; 0: all.
+      cameras: our names of views, in order; none: those of the mapping, else all.
+      image_size: pixels of a square side; 0: the shorter side of the pictures ("crop") or the longer one ("pad").
+      control_hz: steps per second; 0: as recorded.
+      val_fraction: share of the episodes held out, evenly spread, where the input has no splits of its own.
+      on_error: what an episode does that turns out damaged when it is read: "fail" ends the conversion, "skip" leaves it
+        out and counts it.
+      workers: episodes converted at once.
+    """
+
+    input: str
+    mapping: Mapping
+    tasks: tuple[str, ...]
+    episodes: int
+    cameras: tuple[str, ...]
+    image_size: int
+    control_hz: float
+    val_fraction: float
+    on_error: str
+    workers: int
+
+    def __post_init__(self):
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
+
+
+def task_name(instruction: str) -> str:
+    """An instruction as a task's name: small letters and digits, words joined by "-"."""
+    return re.sub(r"[^\w]+", "-", instruction.lower()).strip("-")[:NAME_LENGTH].strip("-") or "unnamed"
+
+
+def choose_cameras(mapping: Mapping, found: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """{our name: its field} of the views that are wanted, in order.
+
+    Raises:
+      ValueError: a view or field that is not there, offering the nearest.
+    """
+    known = mapping.get("cameras") or {re.split(r"[./]", field)[-1]: field for field in found}
+    if len(known) < len(found) and not mapping.get("cameras"):
+        raise ValueError(
+            f"of the fields {', '.join(found)} several end alike; give them names in the mapping's cameras"
+        )
+    for name, field in known.items():
+        if field not in found:
+            near = difflib.get_close_matches(field, found, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(found) or 'none'}"
+            raise ValueError(f"camera {name}: the data set has no pictures {field!r}; {hint}")
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"unknown camera {name!r}; expected some of {', '.join(known) or 'none'}")
+    if not known:
+        raise ValueError("the data set has no pictures")
+    return {name: known[name] for name in wanted or known}
+
+
+def rows_at(count: int, recorded_hz: float, hz: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which of ``count`` recorded targets make up an episode of ``hz`` steps per second (0: as recorded).
+
+    Returns:
+      rows, the row nearest in time to each step; ahead, the row whose target is the one a whole step later.
+
+    Raises:
+      ValueError: a rate above the recorded one.
+    """
+    if not hz or hz == recorded_hz:
+        return np.arange(count), np.arange(count)
+    if hz > recorded_hz:
+        raise ValueError(f"--control_hz={hz:g} is above the {recorded_hz:g} rows per second that were recorded")
+    rows = np.floor(np.arange(count + 1) * recorded_hz / hz + 0.5).astype(int)
+    rows = rows[: np.searchsorted(rows, count) + 1]
+    return rows[:-1], np.minimum(rows[1:], count) - 1
+
+
+def square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """uint8 [size, size, 3] of uint8 [height, width, 3]: the middle square ("crop"), or all of it amid black ("pad").
+
+    ``size`` 0 keeps the pixels as they are. Averaged if made smaller, interpolated if larger.
+    """
+    height, width = image.shape[:2]
+    if height != width and fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
+    elif height != width:
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        image = np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
+    if size and size != len(image):
+        how = cv2.INTER_AREA if size < len(image) else cv2.INTER_LINEAR
+        image = cv2.resize(image, (size, size), interpolation=how)
+    return np.ascontiguousarray(image)
+
+
+def _picture(picture: np.ndarray | bytes, size: int, fit: str) -> tuple[bytes, int]:
+    """The encoded square picture and its side; a file that has the right size already is kept byte for byte."""
+    if not len(picture):
+        raise ValueError("an empty file")
+    image = decode_image(picture) if isinstance(picture, bytes) else picture
+    if isinstance(picture, bytes) and image.shape[0] == image.shape[1] == (size or image.shape[0]):
+        return picture, len(image)
+    image = square(image, size, fit)
+    return encode_png(image), len(image)
+
+
+def to_episode(
+    recording: Recording, reading: Reading, cameras: Mapping[str, str], hz: float, settings: RecordedSettings
+) -> Episode:
+    """A recording as rows with their targets.
+
+    Raises:
+      RecordingError: numbers that are not finite, rotations that are none, too few rows, pictures that differ in size or
+        cannot be decoded.
+    """
+    for name, values in recording.arrays.items():
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+            raise RecordingError(f"{recording.name}: {name} of row {row} is not finite")
+    skip = settings.mapping.get("skip_first", 0)
+    arrays = {name: values[skip:] for name, values in recording.arrays.items()}
+    try:
+        state, targets = reading.state(arrays), reading.targets(arrays)
+    except ValueError as error:  # scipy's and ours: what was read as a rotation is none
+        raise RecordingError(f"{recording.name}: {error}") from error
+    rows, ahead = rows_at(len(targets), hz, settings.control_hz)
+    if not len(rows):
+        raise RecordingError(f"{recording.name} has {len(state)} rows; a target needs one more")
+    images, size = {}, settings.image_size
+    for name, field in cameras.items():
+        images[name] = []
+        for picture in recording.pictures(field, rows + skip):
+            try:
+                encoded, found = _picture(picture, settings.image_size, settings.mapping.get("fit", "crop"))
+            except ValueError as error:
+                raise RecordingError(f"{recording.name}: {field} cannot be decoded") from error
+            size = size or found
+            if found != size:
+                raise RecordingError(f"{recording.name}: {field} has {found} px, others {size}; give --image_size")
+            images[name].append(encoded)
+    return Episode(
+        task=task_name(recording.instructions[0]),
+        variation=0,
+        seed=-1,
+        instructions=recording.instructions,
+        images=images,
+        state=state[rows],
+        actions=targets[ahead],
+    )

@@ -1,0 +1,169 @@
+"""TFDS data sets in the form of RLDS, read without tensorflow: a record is an episode, its steps lie side by side.
+
+    <set>/<version>/dataset_info.json, features.json, <name>-<split>.tfrecord-00000-of-00008 (or .array_record-...)
+    record       tf.train.Example: "steps/observation/image": t encoded pictures, "steps/action": t k numbers, ...
+
+Fields are named without "steps/": observation/image, action, language_instruction. Nothing says how many steps there are per
+second: the mapping does (``control_hz``), and which texts are the instruction (``instruction``, the plainest first).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+from drifting_vla_jax.data import mapping, presets, tfrecord
+from drifting_vla_jax.data.recordings import RecordedSettings, Recording, RecordingError
+
+STEPS = "steps/"
+NUMBERS = "fiub"  # kinds of numpy's types
+
+
+def read_mapping(name: str) -> dict:
+    """A mapping for RLDS.
+
+    Raises:
+      mapping.MappingError: see ``mapping.load``; or it does not say what these data leave open.
+    """
+    spec = mapping.load(name, presets.RLDS)
+    for key, why in (("control_hz", "how many steps there are per second"), ("instruction", "which text is asked for")):
+        if key not in spec:
+            raise mapping.MappingError(f"{name}: {key} is missing; RLDS does not say {why}")
+    return spec
+
+
+def open_files(settings: RecordedSettings) -> RldsFiles:
+    """The data set of these settings; raises as ``RldsFiles`` does."""
+    return RldsFiles(settings)
+
+
+class RldsFiles:
+    """A prepared data set, see ``recordings.Format``; an episode is (file, first byte, length) or (file, number).
+
+    Raises (on opening):
+      RecordingError: no data set there, a file of it is missing, cut, or has too few records; no steps.
+      mapping.MappingError: texts that are not there.
+    """
+
+    def __init__(self, settings: RecordedSettings):
+        folder = _folder(Path(settings.input))
+        try:
+            info = tfds.builder_from_directory(str(folder)).info
+        except (ValueError, KeyError, OSError, AttributeError) as error:  # what its JSON readers raise
+            raise RecordingError(f"{folder} is no TFDS data set that can be read: {error}") from error
+        if "steps" not in info.features or not isinstance(info.features["steps"], tfds.features.Dataset):
+            raise RecordingError(f"{folder} has no steps; it is not in the form of RLDS")
+        self.hz, self.names = float(settings.mapping["control_hz"]), {}
+        self.widths, self.cameras, of_steps = _sorted(info.features["steps"].feature, "")
+        of_episodes = _sorted({name: info.features[name] for name in info.features if name != "steps"}, "")[2]
+        keys = {name: name for name in of_episodes} | {name: STEPS + name for name in of_steps}
+        self._texts = []
+        for name in settings.mapping["instruction"]:
+            if name not in keys:
+                raise mapping.MappingError(
+                    f"the data set has no text {name!r}; it has {', '.join(sorted(keys)) or 'none'}"
+                )
+            self._texts.append(keys[name])
+        both = {"train", "val"} <= set(info.splits)
+        names = ("train", "val") if both else ("train",) if "train" in info.splits else tuple(info.splits)[:1]
+        self._readers: dict[Path, Sequence] = {}
+        self.splits = {name if both else "": self._episodes(info.splits[name]) for name in names}
+
+    def _episodes(self, split: tfds.core.SplitInfo) -> list[tuple]:
+        episodes: list[tuple] = []
+        for path, count in zip(map(Path, split.filepaths), split.shard_lengths):
+            if "array_record" in path.name:
+                found = [(path, number) for number in range(self._open(path))]
+            else:
+                found = [(path, *place) for place in tfrecord.places(path)]
+            if len(found) != count:
+                raise RecordingError(f"{path} has {len(found)} episodes; dataset_info.json says {count}")
+            episodes += found
+        return episodes
+
+    def _open(self, path: Path) -> int:
+        from array_record.python import array_record_data_source
+
+        if not path.is_file():
+            raise RecordingError(f"{path} is missing")
+        self._readers[path] = array_record_data_source.ArrayRecordDataSource([str(path)])
+        return len(self._readers[path])
+
+    def check(self, fields: Sequence[str], cameras: Sequence[str]) -> None:
+        """All that can be told without reading whole episodes was, on opening."""
+
+    def task_of(self, episode: tuple) -> str:
+        return self._instructions(self._features(episode), str(episode[0]))[0]
+
+    def _features(self, episode: tuple) -> Mapping:
+        path, *place = episode
+        data = tfrecord.read(path, *place) if len(place) == 2 else self._readers[path][place[0]]
+        return tf_example_pb2.Example.FromString(data).features.feature
+
+    def _instructions(self, features: Mapping, name: str) -> tuple[str, ...]:
+        said = [value for key in self._texts for value in features[key].bytes_list.value[:1]]
+        texts = list(dict.fromkeys(filter(None, (value.decode("utf-8", "replace").strip() for value in said))))
+        if not texts:
+            raise RecordingError(f"{name} has no instruction in {', '.join(self._texts)}")
+        return tuple(texts)
+
+    def read(self, episode: tuple, fields: Sequence[str]) -> Recording:
+        features, name = self._features(episode), f"the episode at {episode[1]} of {episode[0]}"
+        arrays = {}
+        for field in fields:
+            feature = features[STEPS + field]
+            values = np.array(feature.float_list.value or feature.int64_list.value, np.float64)
+            if values.size % self.widths[field] or not values.size:
+                raise RecordingError(
+                    f"{name}: {field} has {values.size} numbers; expected {self.widths[field]} in a step"
+                )
+            arrays[field] = values.reshape(-1, self.widths[field])
+        lengths = {field: len(values) for field, values in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise RecordingError(
+                f"{name}: fields differ in length: {', '.join(f'{k} {v}' for k, v in lengths.items())}"
+            )
+
+        def pictures(camera: str, rows: np.ndarray) -> Iterator[bytes]:
+            found = features[STEPS + camera].bytes_list.value
+            if len(found) != next(iter(lengths.values())):
+                raise RecordingError(f"{name}: {camera} has {len(found)} pictures; there are {next(iter(lengths.values()))} "
+                                     "steps")  # fmt: skip
+            yield from (found[row] for row in rows.tolist())
+
+        return Recording(name, self._instructions(features, name), arrays, pictures)
+
+
+def _folder(path: Path) -> Path:
+    """Where dataset_info.json is: the folder itself, or the one version beneath it."""
+    if not path.is_dir():
+        raise RecordingError(f"there is no folder {path}; RLDS data are read from this machine")
+    found = [path] if (path / "dataset_info.json").is_file() else [p.parent for p in path.glob("*/dataset_info.json")]
+    if len(found) != 1:
+        choice = f"has {', '.join(sorted(p.name for p in found))}; name one" if found else "has no dataset_info.json"
+        raise RecordingError(f"{path} {choice}")
+    return found[0]
+
+
+def _sorted(features: Mapping, prefix: str) -> tuple[dict[str, int], list[str], set[str]]:
+    """Fields by what they hold: {numbers: how many in a step}, pictures, texts."""
+    numbers, pictures, texts = {}, [], set()
+    for name, feature in features.items():
+        path = prefix + name
+        if isinstance(feature, tfds.features.FeaturesDict):
+            inner = _sorted(feature, f"{path}/")
+            numbers, pictures, texts = numbers | inner[0], pictures + inner[1], texts | inner[2]
+        elif isinstance(feature, tfds.features.Image):
+            pictures.append(path)
+        elif isinstance(feature, tfds.features.Tensor):
+            kind, stored = (np.dtype(about.np_dtype).kind for about in (feature, feature.get_serialized_info()))
+            if kind not in NUMBERS and feature.shape == ():
+                texts.add(path)
+            elif stored in NUMBERS and None not in feature.shape:  # others are numbers pressed into bytes
+                numbers[path] = math.prod(feature.shape)
+    return numbers, pictures, texts

@@ -1,0 +1,272 @@
+"""RLDS, written by tensorflow_datasets' own tools, read without tensorflow through the mappings that have a name."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from scipy.spatial.transform import Rotation
+
+from drifting_vla_jax.data import convert, rlds_files
+from drifting_vla_jax.data.episodes import Episode, decode_image
+from drifting_vla_jax.data.recordings import RecordedSettings
+
+ROOT = Path(__file__).parents[2]
+STEPS, EPISODES, SIZE = 6, 4, 16
+TEXT = tfds.features.Text()
+
+
+def vector(size):
+    return tfds.features.Tensor(shape=(size,), dtype=np.float32)
+
+
+def image(kind="png"):
+    return tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format=kind)
+
+
+STEP = {
+    "libero": {
+        "observation": {"image": image("jpeg"), "wrist_image": image(), "state": vector(8)},
+        "action": vector(7),
+        "language_instruction": TEXT,
+    },
+    "fractal": {
+        "observation": {"image": image(), "base_pose_tool_reached": vector(7), "gripper_closed": vector(1),
+                        "natural_language_instruction": TEXT},
+        "action": {"world_vector": vector(3), "rotation_delta": vector(3), "gripper_closedness_action": vector(1)},
+    },
+    "bridge": {"observation": {"image_0": image(), "state": vector(7)}, "action": vector(7), "language_instruction": TEXT},
+    "droid": {
+        "observation": {"exterior_image_1_left": image(), "wrist_image_left": image(), "cartesian_position": vector(6),
+                        "gripper_position": vector(1)},
+        "action_dict": {"cartesian_position": vector(6), "gripper_position": vector(1)},
+        "language_instruction": TEXT, "language_instruction_2": TEXT, "language_instruction_3": TEXT,
+    },
+}  # fmt: skip
+
+
+def drawn(feature, name, rng, step):
+    """A value for a feature: pictures and quaternions that are some, texts, numbers of -1 .. 1."""
+    if isinstance(feature, dict):
+        return {key: drawn(inner, key, rng, step) for key, inner in feature.items()}
+    if feature is TEXT:
+        return "" if name.endswith("_3") else f"Put it there{name[-2:] if name[-1] == '2' else ''}"
+    if isinstance(feature, tfds.features.Image):
+        return np.full((SIZE, SIZE, 3), 20 * step + 10, np.uint8)
+    values = rng.uniform(-1, 1, feature.shape).astype(np.float32)
+    if name == "base_pose_tool_reached":
+        values[3:] /= np.linalg.norm(values[3:])
+    return np.sign(values) * (step % 3 == 1) if name == "gripper_closedness_action" else values
+
+
+def episodes(name):
+    for number in range(EPISODES):
+        rng = np.random.default_rng(number)
+        yield [drawn(STEP[name], "", rng, step) for step in range(STEPS)]
+
+
+def build(name: str, out: Path, file_format: str = "tfrecord") -> Path:
+    """A data set whose features are those of TFDS' own rlds_base."""
+    from tensorflow_datasets.rlds import rlds_base
+
+    config = rlds_base.DatasetConfig(
+        name="default",
+        step_metadata_info=STEP[name],
+        episode_metadata_info={"episode_metadata": {"file_path": TEXT}},
+    )
+
+    class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = (config,)
+        pkg_dir_path = out
+
+        def _info(self):
+            return rlds_base.build_info(self.builder_config, self)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, steps in enumerate(episodes(name)):
+                ends = {"is_terminal": False, "is_first": False, "is_last": False}
+                yield number, {"steps": [ends | step for step in steps], "episode_metadata": {"file_path": "x"}}
+
+    builder = Made(data_dir=str(out), file_format=file_format)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=2))
+    return Path(builder.data_dir)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """sets(name) -> the folder of this data set, built once."""
+    made = {}
+
+    def get(name, file_format="tfrecord"):
+        if (name, file_format) not in made:
+            made[name, file_format] = build(name, tmp_path_factory.mktemp(name), file_format)
+        return made[name, file_format]
+
+    return get
+
+
+def converted(root, out, name, **changes) -> convert.Converted:
+    values = {"input": str(root), "mapping": rlds_files.read_mapping(name), "tasks": (), "episodes": 0, "cameras": (),
+              "image_size": 0, "control_hz": 0.0, "val_fraction": 0.25, "on_error": "fail", "workers": 1}  # fmt: skip
+    settings = RecordedSettings(**values | changes)
+    return convert.convert(settings, rlds_files.open_files(settings), out)
+
+
+def columns(steps, *names) -> np.ndarray:
+    """[t, k] of a field of every step."""
+    values = []
+    for step in steps:
+        for name in names:
+            step = step[name]
+        values.append(step)
+    return np.array(values)
+
+
+def by_first_state(done, recorded, *names) -> dict:
+    """TFDS shuffles episodes: {file: the steps it was made from}, by the first position."""
+    pairs = []
+    for path in [*done.splits["train"], *done.splits["val"]]:
+        episode = Episode.load(path)
+        pairs += [
+            (episode, steps) for steps in recorded if np.allclose(columns(steps, *names)[0, :3], episode.state[0, :3])
+        ]
+    assert len(pairs) == EPISODES
+    return pairs
+
+
+@pytest.mark.slow
+def test_libero(sets, tmp_path):
+    done = converted(sets("libero"), tmp_path, "libero")
+    assert done.control_hz == 20 and done.cameras == ("front", "wrist") and done.image_size == SIZE
+    assert [len(done.splits[split]) for split in ("train", "val")] == [3, 1]
+    for episode, steps in by_first_state(done, list(episodes("libero")), "observation", "state"):
+        state, action = columns(steps, "observation", "state"), columns(steps, "action")
+        np.testing.assert_array_equal(episode.state[:, :3], state[:, :3])
+        np.testing.assert_allclose(episode.state[:, 9], np.clip(state[:, 6] / 0.04, 0, 1), atol=1e-6)
+        np.testing.assert_allclose(episode.actions[:, :3], state[:, :3] + 0.05 * action[:, :3], atol=1e-6)
+        turned = Rotation.from_rotvec(0.5 * action[:, 3:6]) * Rotation.from_rotvec(state[:, 3:6])
+        np.testing.assert_allclose(episode.actions[:, 3:7], turned.as_quat(canonical=True), atol=1e-6)
+        np.testing.assert_allclose(episode.actions[:, 7], (1 - action[:, 6]) / 2, atol=1e-6)
+        assert episode.task == "put-it-there" and episode.instructions == ("Put it there",)
+        assert episode.images["front"][0].startswith(b"\xff\xd8")  # the JPEG file as it was
+        for camera in ("front", "wrist"):
+            shades = [int(decode_image(data).mean().round()) for data in episode.images[camera]]
+            assert shades == [20 * step + 10 for step in range(STEPS)]
+
+
+@pytest.mark.slow
+def test_fractal_says_changes_of_its_gripper(sets, tmp_path):
+    done = converted(sets("fractal"), tmp_path, "fractal")
+    assert done.control_hz == 3
+    recorded = list(episodes("fractal"))
+    for episode, steps in by_first_state(done, recorded, "observation", "base_pose_tool_reached"):
+        pose = columns(steps, "observation", "base_pose_tool_reached").astype(float)
+        delta, turn = columns(steps, "action", "world_vector"), columns(steps, "action", "rotation_delta")
+        np.testing.assert_allclose(episode.actions[:, :3], pose[:, :3] + delta, atol=1e-6)
+        turned = Rotation.from_euler("xyz", turn) * Rotation.from_quat(pose[:, 3:])
+        np.testing.assert_allclose(episode.actions[:, 3:7], turned.as_quat(canonical=True), atol=1e-5)
+        words = columns(steps, "action", "gripper_closedness_action")[:, 0]
+        before = float(words[1] > 0)  # rows 1 and 4 speak; a hand that is told to close was open
+        np.testing.assert_array_equal(
+            episode.actions[:, 7], [before, *[float(words[1] < 0)] * 3, *[float(words[4] < 0)] * 2]
+        )
+
+
+@pytest.mark.slow
+def test_bridge_leaves_the_first_row_out_and_aims_at_what_was_reached(sets, tmp_path):
+    done = converted(sets("bridge"), tmp_path, "bridge")
+    assert done.control_hz == 5
+    recorded = [steps[1:] for steps in episodes("bridge")]
+    for episode, steps in by_first_state(done, recorded, "observation", "state"):
+        state, action = columns(steps, "observation", "state"), columns(steps, "action")
+        assert len(episode) == STEPS - 2
+        np.testing.assert_array_equal(episode.actions[:, :3], state[1:, :3])
+        turned = Rotation.from_euler("xyz", state[1:, 3:6]).as_quat(canonical=True)
+        np.testing.assert_allclose(episode.actions[:, 3:7], turned, atol=1e-6)
+        np.testing.assert_array_equal(episode.actions[:, 7], np.clip(action[:-1, 6], 0, 1))
+        assert int(decode_image(episode.images["front"][0]).mean()) == 30
+
+
+@pytest.mark.slow
+def test_droid_has_absolute_poses_and_three_paraphrases(sets, tmp_path):
+    done = converted(sets("droid", "array_record"), tmp_path, "droid", control_hz=7.5)
+    assert done.control_hz == 7.5 and done.cameras == ("side", "wrist")
+    recorded = list(episodes("droid"))
+    for episode, steps in by_first_state(done, recorded, "observation", "cartesian_position"):
+        aimed, gripper = (
+            columns(steps, "action_dict", "cartesian_position"),
+            columns(steps, "action_dict", "gripper_position"),
+        )
+        np.testing.assert_array_equal(episode.actions[:, :3], aimed[1::2, :3])
+        np.testing.assert_allclose(episode.actions[:, 7], 1 - np.clip(gripper[1::2, 0], 0, 1), atol=1e-6)
+        assert episode.instructions == ("Put it there", "Put it there_2")  # the third is empty
+
+
+@pytest.mark.slow
+def test_tensorflow_is_not_needed_to_read(sets, tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from tests.data_pipeline.test_rlds import converted\n"
+        f"converted({str(sets('libero'))!r}, Path({str(tmp_path)!r}), 'libero')\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_broken_input_is_named_before_anything_is_written(sets, tmp_path):
+    root = Path(shutil.copytree(sets("libero"), tmp_path / "set"))
+    shard = sorted(root.glob("*.tfrecord*"))[0]
+    whole = shard.read_bytes()
+
+    def refuses(message, name="libero"):
+        with pytest.raises(ValueError, match=message) as error:
+            converted(root, tmp_path / "w", name)
+        assert not (tmp_path / "w").exists() and "\n" not in str(error.value)
+
+    shard.write_bytes(whole[:-3])
+    refuses("is cut: record 1 ends at byte")
+    shard.write_bytes(whole[: 16 + int.from_bytes(whole[:8], "little")])
+    refuses("has 1 episodes; dataset_info.json says 2")
+    shard.unlink()
+    refuses("tfrecord-00000-of-00002 is missing")
+    shard.write_bytes(whole)
+    refuses(
+        "the data set has no text 'observation/natural_language_instruction'; it has episode_metadata/file_path",
+        "fractal",
+    )
+    refuses("no pictures 'observation/image_0'; did you mean 'observation/image'?", "bridge")
+    (root / "dataset_info.json").unlink()
+    refuses("set has no dataset_info.json")
+
+
+@pytest.mark.slow
+def test_a_damaged_record_ends_it_or_is_skipped_and_counted(sets, tmp_path):
+    root = Path(shutil.copytree(sets("libero"), tmp_path / "set"))
+    shard = sorted(root.glob("*.tfrecord*"))[0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    with pytest.raises(
+        ValueError, match="the record at byte 12 is damaged .*; --on_error=skip leaves such episodes out"
+    ):
+        converted(root, tmp_path / "w", "libero")
+    done = converted(root, tmp_path / "w", "libero", on_error="skip")
+    assert len(done.damaged) == 1 and sum(map(len, done.splits.values())) == EPISODES - 1
+
+
+def test_what_rlds_leaves_open_the_mapping_must_say(tmp_path):
+    file = tmp_path / "arm.json"
+    file.write_text('{"preset": "libero", "control_hz": null}')
+    with pytest.raises(
+        ValueError, match="control_hz is missing; RLDS does not say how many steps there are per second"
+    ):
+        rlds_files.read_mapping(str(file))
