@@ -23,7 +23,6 @@ from drifting_vla_jax.benchmarks.options import Options, named
 from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal
 from drifting_vla_jax.benchmarks.timing import Contest, Contestant, contest, of_peer, timed
-from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.borrowed import Borrowed
 from drifting_vla_jax.train.flops import flops
@@ -151,7 +150,7 @@ def loop(config: ConfigDict, data: str) -> tuple[list[list[str]], float, int]:
             t = config.train
             t.steps = t.eval_every = t.save_every = LOOP_STEPS
             t.log_every, t.eval_batches = LOOP_STEPS // WINDOWS, 1
-            config.figures.update({name: 0 for name in PLOTS})
+            config.figures.update({name: 0 for name in config.figures if name != "theme"})
         before = os.getloadavg()[0]
         with watched(windows_done) as compilations:
             train(config, folder)
