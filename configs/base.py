@@ -33,6 +33,9 @@ def get_config() -> ConfigDict:
     # Demonstrations as a TFDS data set of single time steps.
     config.data = ConfigDict()
     config.data.path = "data/metaworld"  # directory written by drifting_vla_jax.data.build
+    config.data.mixture = ConfigDict()  # several such directories trained on together, in place of data.path
+    config.data.mixture.paths = ()  # e.g. ("data/metaworld", "data/kitchen"); views that one lacks are masked; (): one set
+    config.data.mixture.weights = ()  # how often each is shown, relative to the others, e.g. (2.0, 1.0); (): all alike
     config.data.batch_size = 64  # observations per optimiser step, over all devices
     config.data.max_tokens = 48  # an instruction's longest length, in tokens (of bytes or of CLIP, which knows 77)
     config.data.num_threads = 2  # threads that decode and augment
@@ -194,6 +197,7 @@ def get_config() -> ConfigDict:
     config.serve.batch_deadline_ms = 2.0  # longest wait for more requests to join a batch
     config.serve.num_samples = 1  # chunks drawn for every observation from the request's seed, in one call; one acts
     config.serve.choose = "first"  # which: first | nearest_mean (the sample nearest to the samples' mean; of 3 or more)
+    config.serve.dataset = ""  # of a mixture: the set (end of its path) that the policy acts for; "": the first
     config.serve.compile_cache = False  # True: compiled programs are kept in WORKDIR/compile_cache for the next start
     config.serve.text_cache = 256  # instructions whose features are remembered
     config.serve.api_key = ""  # if set, clients must send "Authorization: Api-Key <it>"

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, REMAT, is_fixed, is_pretrained
+from drifting_vla_jax.types import (
+    CHOICES,
+    FRAMES,
+    GROUPINGS,
+    REMAT,
+    is_fixed,
+    is_mixture,
+    is_pretrained,
+    set_names,
+)
 
 DTYPES = ("float32", "bfloat16")
 CHANGES = ("none", "words", "camera", "light", "colour")  # of Meta-World's scenes: envs/metaworld_changes.py
 THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/themes.py
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
+LEAST_SHARE = 1e-4  # of a set in a mixture
+LATER = {
+    "data": {"mixture": {"paths": [], "weights": []}},
+    "serve": {"dataset": ""},
+}  # keys that older checkpoints lack
 
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "action.stride"),
@@ -60,14 +75,15 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def from_json(data: dict) -> ConfigDict:
-    """A ConfigDict back from JSON: lists become the tuples they were."""
+    """A ConfigDict back from JSON: lists become the tuples they were, and what it was written without is as it was then."""
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(v) for key, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    return ConfigDict(tuples(data)).lock()
+    whole = data | {part: LATER[part] | data[part] for part in LATER}
+    return ConfigDict(tuples(whole)).lock()
 
 
 def config_hash(config: ConfigDict) -> str:
@@ -120,7 +136,7 @@ def validate(config: ConfigDict) -> None:
         f"config.train.rollout_every is {every}; expected 0 or a multiple of config.train.save_every {save}: a checkpoint "
         "is what is evaluated",
     )
-    problems += _encoder_problems(config)
+    problems += [*_mixture_problems(config), *_encoder_problems(config)]
     expect(config.profile >= 0, f"config.profile is {config.profile}; expected 0 (no step) or more")
     every = config.train.report_every
     expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
@@ -183,6 +199,26 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
             "expected 1 and 10"
         )
+
+
+def _mixture_problems(config: ConfigDict) -> Iterator[str]:
+    names, weights = set_names(config), tuple(config.data.mixture.weights)
+    if weights and len(weights) != len(names):
+        yield (
+            f"config.data.mixture.weights has {len(weights)} weights for {len(names)} paths; expected one each, or none: "
+            "all alike"
+        )
+    for weight in weights:
+        if not 0 < weight < math.inf:
+            yield f"config.data.mixture.weights has {weight}; expected more than 0: take out a set that is not to be shown"
+        elif weight < LEAST_SHARE * sum(weights):
+            yield f"config.data.mixture.weights has {weight}, less than {LEAST_SHARE:g} of all; take that set out"
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"config.data.mixture.paths has two sets called {name!r}; rename a folder: sets go by the ends of their paths"
+    if is_mixture(config) and config.serve.dataset not in ("", *names):
+        yield f"config.serve.dataset is {config.serve.dataset!r}; expected {_either(names)}, or '' for the first"
+    if is_mixture(config) and config.data.features:
+        yield "config.data.features reads what was stored of one data set; leave config.data.mixture.paths empty"
 
 
 def _figure_problems(figures: ConfigDict) -> Iterator[str]:

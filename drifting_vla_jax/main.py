@@ -105,10 +105,14 @@ def _policy(config, workdir: Path, batch_sizes):
         drawn, asked = (policy.metadata["num_samples"], policy.metadata["choose"]), (s.num_samples, s.choose)
         if asked not in ((1, "first"), drawn):  # the default, or what it does
             raise ValueError(f"{workdir} was exported with num_samples and choose {drawn}, config.serve says {asked}")
+        if s.dataset not in ("", policy.metadata.get("dataset", "")):
+            acts = policy.metadata.get("dataset") or "the one data set it learned from"
+            raise ValueError(f"{workdir} was exported to act for {acts}, config.serve.dataset says {s.dataset!r}")
         return policy
     from drifting_vla_jax.policy import restore
 
-    return restore.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, encoders, s.num_samples, s.choose)
+    how = (encoders, s.num_samples, s.choose, s.dataset)
+    return restore.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, *how)
 
 
 def _evaluate(config, workdir: Path) -> None:

@@ -7,6 +7,8 @@ g samples per observation p positives           q negatives         t temperatur
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import jax
 import numpy as np
 from flax import struct
@@ -51,6 +53,8 @@ class Observation:
       features: of a frozen image encoder, stored beforehand.
       text: of a frozen text encoder, or of a policy that remembers its instructions.
       jitter: how each view is to be changed before the network sees it, in training (``data/augment.py``).
+      seen: which views there are: the network looks at no other, whatever its image. None: all, as wherever there is
+        one data set; of a mixture some sets may lack some cameras.
     """
 
     images: UInt8[Array, "b v height width 3"] | None
@@ -60,6 +64,7 @@ class Observation:
     features: Float[Array, "b v n e"] | None = None
     text: Text | None = None
     jitter: Float[Array, "b v 4"] | None = None
+    seen: Bool[Array, "b v"] | None = None
 
 
 @struct.dataclass
@@ -95,6 +100,16 @@ def augments(config: ConfigDict) -> bool:
     return bool(d.shift or d.brightness or d.contrast) and not d.features
 
 
+def is_mixture(config: ConfigDict) -> bool:
+    """Whether several data sets are trained on together, so that views may be missing."""
+    return bool(config.data.mixture.paths)
+
+
+def set_names(config: ConfigDict) -> tuple[str, ...]:
+    """What the sets of a mixture are called: the last parts of their paths."""
+    return tuple(PurePath(path).name for path in config.data.mixture.paths)
+
+
 def views(config: ConfigDict) -> int:
     """v: images in an observation, earlier ones included."""
     return len(config.env.cameras) * (1 + config.model.history)
@@ -112,6 +127,7 @@ def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0)
             prompt=rng.integers(0, prompts, (b,), np.int32),
             tokens=None if is_fixed(config, "text") else tokens,
             jitter=np.tile(np.float32([0, 0, 1, 0]), (b, views(config), 1)) if augments(config) else None,
+            seen=np.ones((b, views(config)), bool) if is_mixture(config) else None,
         ),
         target=rng.standard_normal((b, h, NETWORK_ACTION_DIM), np.float32),
         mask=np.ones((b, h, NETWORK_ACTION_DIM), np.float32),

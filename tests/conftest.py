@@ -63,6 +63,26 @@ def dataset_path(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def set_paths(tmp_path_factory) -> dict[str, Path]:
+    """Three data sets that differ, to be mixed (see ``small.py``)."""
+    from tests.small import write_sets
+
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture
+def mixed_config(set_paths):
+    """The smallest configuration, on a mixture of those three: half, three and two tenths."""
+    from tests.small import MIXED_TASKS, small_config
+
+    config = small_config()
+    config.env.tasks = MIXED_TASKS
+    config.data.mixture.paths = tuple(map(str, set_paths.values()))
+    config.data.mixture.weights = (5.0, 3.0, 2.0)
+    return config
+
+
+@pytest.fixture(scope="session")
 def demos(tmp_path_factory) -> Path:
     """Six RLBench episodes, train/<task>/... (see ``peract_fixture.py``); tests that change them copy what they need."""
     from tests.peract_fixture import unpack

@@ -1,5 +1,6 @@
 """A configuration of a few thousand parameters and a data set of a few dozen steps, with every part of the real ones."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,13 +96,50 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
 
 def write_dataset(out: Path, episodes: int = 8) -> Path:
     """Six episodes to train on and two to validate on."""
-    paths = []
-    for index in range(episodes):
-        paths.append(out / f"{index}.npz")
-        episode(index).save(paths[-1])
-    about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
+    return write_episodes(out, [episode(index) for index in range(episodes)])
+
+
+def write_episodes(out: Path, episodes: list[Episode], control_hz: float = 20.0) -> Path:
+    """A data set of all but the last two to train on and those to validate on."""
+    out.mkdir(exist_ok=True)
+    paths = [out / f"{index}.npz" for index in range(len(episodes))]
+    for path, each in zip(paths, episodes):
+        each.save(path)
+    about = builder.About("test", tuple(episodes[0].images), SIZE, ("x", "y", "z", "gripper"), control_hz, {})
     builder.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
     return out
+
+
+SETS = {"both": CAMERAS, "front": CAMERAS[:1], "side": CAMERAS[1:]}  # of a mixture: their names and what they see
+MIXED_TASKS = (*TASKS, "lift-green")
+
+
+def write_sets(out: Path) -> dict[str, Path]:
+    """Three data sets that differ: in their views, in how far apart things are, in words; the last in its task and rate.
+
+    Of "both" 48 steps are to train on, of "front" 72, of "side" 24; of each two episodes to validate on.
+    """
+
+    def changed(name, index, metres):
+        each = episode(index, seed=list(SETS).index(name))
+        state, actions = each.state.copy(), each.actions.copy()
+        state[:, :3] *= metres
+        actions[:, :3] *= metres
+        task = MIXED_TASKS[2] if name == "side" else each.task
+        words = (
+            ("lift the green ball", "lift it") if name == "side" else [f"{text}, {name}" for text in each.instructions]
+        )
+        images = {camera: each.images[camera] for camera in SETS[name]}
+        return replace(each, task=task, instructions=tuple(words), images=images, state=state, actions=actions)
+
+    def write(name, count, metres, rate):
+        return write_episodes(out / name, [changed(name, index, metres) for index in range(count)], rate)
+
+    return {
+        "both": write("both", 6, 1.0, 20.0),
+        "front": write("front", 8, 3.0, 20.0),
+        "side": write("side", 4, 0.2, 10.0),
+    }
 
 
 def random_params(config, seed: int = 0) -> dict:

@@ -7,6 +7,8 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.config import ConfigError, validate
 from drifting_vla_jax.rollout import execution
 
+MIXED = {"data.mixture.paths": ("data/a", "data/b")}
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -25,6 +27,15 @@ from drifting_vla_jax.rollout import execution
         ({"figures.D3_latency": -1}, "config.figures.D3_latency is -1; expected steps between drawings, or 0"),
         ({"train.rollout_every": 300}, "rollout_every is 300; expected 0 or a multiple of config.train.save_every 200"),
         ({"eval.execution": "async", "eval.lead_steps": 5}, "lead_steps 5 is more than the actions executed, .* 4"),
+        ({"data.mixture.weights": (1.0,)}, "weights has 1 weights for 0 paths; expected one each, or none: all alike"),
+        ({**MIXED, "data.mixture.weights": (1.0, 0.0)}, "weights has 0.0; expected more than 0: take out a set"),
+        (
+            {**MIXED, "data.mixture.weights": (1.0, 1e-5)},
+            "weights has 1e-05, less than 0.0001 of all; take that set out",
+        ),
+        ({"data.mixture.paths": ("x/a", "y/a")}, "paths has two sets called 'a'; rename a folder"),
+        ({**MIXED, "serve.dataset": "c"}, "config.serve.dataset is 'c'; expected a or b, or '' for the first"),
+        ({**MIXED, "data.features": True}, "features reads what was stored of one data set; leave .*paths empty"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes, message):
@@ -33,6 +44,14 @@ def test_what_cannot_be_meant_is_refused(changes, message):
     config.update_from_flattened_dict(changes)
     with pytest.raises(ConfigError, match=message):
         validate(config)
+
+
+def test_a_configuration_from_before_there_were_mixtures_is_of_one_data_set():
+    written = config_lib.to_json(base.get_config())
+    del written["data"]["mixture"], written["serve"]["dataset"]
+    config = config_lib.from_json(written)
+    validate(config)
+    assert config_lib.differences(config, base.get_config()) == []
 
 
 def test_the_rollout_side_knows_the_same_ways_of_executing_chunks():

@@ -23,6 +23,7 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax import main
 from drifting_vla_jax.data import pipeline, samples
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.mixture import open_data
 from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective
 from drifting_vla_jax.policy import compile_cache
@@ -99,8 +100,7 @@ def origin(config) -> str:
 
 def batch(config) -> str:
     """The second training batch: after the first, order and augmentation have had their say."""
-    dataset = DataSet(config.data.path, config.env.cameras)
-    dataset.check(config)
+    dataset = open_data(config)
     iterator = pipeline.batches(dataset, "train", dataset.action_space(config), config, train=True)
     next(iterator)
     return _digest([np.asarray(x).tolist() for x in jax.tree.leaves(next(iterator))])
@@ -310,6 +310,8 @@ def tensorboard_run(config) -> str:
         return _digest((Path(folder) / "tensorboard").is_dir())
 
 
+OTHER, BOTH = "<a second data set>", "<both data sets>"  # the test fills in where they are
+
 # key -> (another value, the probe that must notice). The values keep the small configuration valid.
 KEYS = {
     **{f"figures.{name}": (4, drawing) for name in PLOTS},
@@ -326,7 +328,9 @@ KEYS = {
     "env.metaworld.change": ("camera", evaluation),
     "env.rlbench.control": ("plan", evaluation),
     "env.rlbench.headless": (False, evaluation),
-    "data.path": (None, batch),  # filled in by the test: a second data set
+    "data.path": (OTHER, batch),
+    "data.mixture.paths": (BOTH, batch),
+    "data.mixture.weights": ((3.0, 1.0), batch),
     "data.batch_size": (16, batch),
     "data.max_tokens": (40, batch),
     "data.num_threads": (3, reading),
@@ -438,6 +442,7 @@ KEYS = {
     "serve.batch_deadline_ms": (9.0, serving),
     "serve.num_samples": (4, serving),
     "serve.choose": ("nearest_mean", serving),
+    "serve.dataset": ("kitchen", serving),
     "serve.compile_cache": (True, serving),
     "serve.text_cache": (2, serving),
     "serve.api_key": ("k", serving),
@@ -459,6 +464,7 @@ PRETRAINED += ("model.text.name", "model.text.lora", "mesh.split_frozen")
 # What else must hold for a key's probe to make sense.
 WITH = {
     **{key: {"env.name": "rlbench"} for key in ("env.rlbench.control", "env.rlbench.headless", "eval.demos")},
+    "data.mixture.weights": {"data.mixture.paths": BOTH},
     "env.metaworld.change": {"env.name": "metaworld"},
     "eval.latency_ms": {"eval.execution": "async"},
     "model.history_stride": {"model.history": 1},
@@ -531,8 +537,9 @@ def test_a_key_that_nothing_reads_would_be_caught(config):
 @pytest.mark.parametrize("key", sorted(KEYS))
 def test_changing_a_key_changes_something(key, config, other_dataset, encoders):
     value, probe = KEYS[key]
-    value = str(other_dataset) if key == "data.path" else value
-    fixed = tuple(WITH.get(key, {}).items())
+    there = {OTHER: str(other_dataset), BOTH: (config.data.path, str(other_dataset))}
+    value = there[value] if value in (OTHER, BOTH) else value
+    fixed = tuple((name, there[v] if v in (OTHER, BOTH) else v) for name, v in WITH.get(key, {}).items())
     beside_it = encoders if key in PRETRAINED else None
     before = _before(probe, fixed, config.data.path, beside_it)
     if beside_it:

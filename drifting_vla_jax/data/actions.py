@@ -79,13 +79,14 @@ class ActionSpace:
       frame: "relative" or "absolute" positions.
       mean, std: [h, 10] of the training chunks; std is 0 where the data never change.
       state_mean, state_std: [s] of proprioception; the first three entries are the end effector's position.
+        All four have a leading axis n where n rows each have statistics of their own (``ActionSpaces``).
     """
 
     frame: str
-    mean: Float[np.ndarray, "h 10"]
-    std: Float[np.ndarray, "h 10"]
-    state_mean: Float[np.ndarray, " s"]
-    state_std: Float[np.ndarray, " s"]
+    mean: Float[np.ndarray, "*n h 10"]
+    std: Float[np.ndarray, "*n h 10"]
+    state_mean: Float[np.ndarray, "*n s"]
+    state_std: Float[np.ndarray, "*n s"]
 
     @classmethod
     def fit(
@@ -120,12 +121,16 @@ class ActionSpace:
         state = state.astype(np.float64)  # as JSON gives it back: a resumed run must compute with the same numbers
         return cls(frame, mean, std, state.mean(0), np.maximum(state.std(0), 1e-3))
 
-    @property
-    def horizon(self) -> int:
-        return len(self.mean)
+    def of(self, source: Int[np.ndarray, " n"] | None) -> ActionSpace:
+        """The map of n rows wherever they are from: one data set has one."""
+        return self
 
     @property
-    def active(self) -> Bool[np.ndarray, "h 10"]:
+    def horizon(self) -> int:
+        return self.mean.shape[-2]
+
+    @property
+    def active(self) -> Bool[np.ndarray, "*n h 10"]:
         """Which entries vary in the data, so count in the objective."""
         return self.std > 0
 
@@ -152,6 +157,19 @@ class ActionSpace:
     @classmethod
     def from_json(cls, data: dict) -> ActionSpace:
         return cls(data["frame"], *(np.array(data[name]) for name in ("mean", "std", "state_mean", "state_std")))
+
+
+@dataclass(frozen=True)
+class ActionSpaces:
+    """Those of a mixture's sets, in its order: each row is mapped by the statistics of its own set."""
+
+    sets: tuple[ActionSpace, ...]
+
+    def of(self, source: Int[np.ndarray, " n"]) -> ActionSpace:
+        """The map of n rows that are from these sets."""
+        names = ("mean", "std", "state_mean", "state_std")
+        each = {name: np.stack([getattr(space, name) for space in self.sets])[source] for name in names}
+        return ActionSpace(self.sets[0].frame, **each)
 
 
 def rotation_error_degrees(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "..."]:

@@ -39,7 +39,7 @@ def cache_features(config: ConfigDict, batch_size: int) -> Path:
     """Encodes every time step of both splits that is not encoded yet; returns the folder.
 
     Raises:
-      ValueError: the image encoder is not a frozen pretrained one.
+      ValueError: the image encoder is not a frozen pretrained one, or there are several data sets.
       OSError: the disk has too little room.
     """
     import jax
@@ -48,8 +48,12 @@ def cache_features(config: ConfigDict, batch_size: int) -> Path:
     from drifting_vla_jax.data.dataset import DataSet
     from drifting_vla_jax.models import pretrained
     from drifting_vla_jax.models.vla import make_vision
-    from drifting_vla_jax.types import is_fixed
+    from drifting_vla_jax.types import is_fixed, is_mixture
 
+    if is_mixture(config):
+        raise ValueError(
+            "features are stored of one data set; leave config.data.mixture.paths empty, set config.data.path"
+        )
     if not is_fixed(config, "vision"):
         raise ValueError(
             f"config.model.vision.name is {config.model.vision.name!r}, config.train.freeze {config.train.freeze}: only "

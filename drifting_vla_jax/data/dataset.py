@@ -36,6 +36,8 @@ class Split:
       pictures: the same, read for their images alone.
       cache: decoded images, if all of them fit the memory allowed.
       size: pixels, height and width of a view.
+      source: int [n], which set of a mixture each row is of; None where there is one set (``mixture.py``).
+      seen: bool [n, v], which views each row has, where some may be missing; these are read as black.
     """
 
     state: np.ndarray
@@ -50,6 +52,8 @@ class Split:
     cameras: tuple[str, ...]
     cache: Cache | None
     size: int
+    source: np.ndarray | None = None
+    seen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.state)
@@ -92,7 +96,7 @@ class Split:
             return
         encoded = self.pictures[row]
         for view, camera in enumerate(self.cameras):
-            out[view] = decode_image(encoded[camera])
+            out[view] = decode_image(encoded[camera]) if self.seen is None or self.seen[row, view] else 0
         if self.cache is not None:
             self.cache.frames[row] = out
             self.cache.filled[row] = True  # after the frames: another thread may be reading
@@ -104,6 +108,13 @@ class Cache:
 
     frames: np.ndarray
     filled: np.ndarray
+
+    @classmethod
+    def within(cls, megabytes: int, rows: int, views: int, size: int) -> Cache | None:
+        """An empty one, or None if all frames take more memory than that."""
+        shape = (rows, views, size, size, 3)
+        fits = np.prod(shape, dtype=np.int64) <= megabytes * 2**20
+        return cls(np.empty(shape, np.uint8), np.zeros(rows, bool)) if fits else None
 
 
 class Pictures:
@@ -124,10 +135,26 @@ class Pictures:
         }
 
 
+def read_metadata(path: str | Path) -> dict:
+    """The datasheet of a data set and everything ``builder.About`` holds.
+
+    Raises:
+      FileNotFoundError: there is no data set; the message says how to make one.
+    """
+    file = builder.folder(Path(path)) / "metadata.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no data set at {path}; make one with: "
+            f"python -m drifting_vla_jax.data.build --source=metaworld --tasks=... --episodes=... --out={path}"
+        )
+    return json.loads(file.read_text())
+
+
 class DataSet:
     """A folder written by ``drifting_vla_jax.data.build``.
 
     Attributes:
+      path: as it was given.
       metadata: the datasheet and everything ``builder.About`` holds.
       tasks: names, in order of first appearance.
       instructions: every distinct instruction.
@@ -140,13 +167,7 @@ class DataSet:
           FileNotFoundError: there is no data set; the message says how to make one.
           ValueError: the data set lacks a camera.
         """
-        self.folder = builder.folder(Path(path))
-        if not (self.folder / "metadata.json").is_file():
-            raise FileNotFoundError(
-                f"no data set at {path}; make one with: "
-                f"python -m drifting_vla_jax.data.build --source=metaworld --tasks=... --episodes=... --out={path}"
-            )
-        self.metadata = json.loads((self.folder / "metadata.json").read_text())
+        self.path, self.folder, self.metadata = str(path), builder.folder(Path(path)), read_metadata(path)
         for camera in cameras:
             if camera not in self.metadata["cameras"]:
                 raise ValueError(
@@ -172,8 +193,6 @@ class DataSet:
         counts = np.array([len(e["instructions"]) for e in episodes])
         spans = np.stack([np.cumsum(counts) - counts, counts], axis=1)
         size = self.metadata["image_size"]
-        shape = (len(low["state"]), len(self.cameras), size, size, 3)
-        fits = np.prod(shape, dtype=np.int64) <= cache_mb * 2**20
         return Split(
             state=low["state"],
             actions=low["actions"],
@@ -185,7 +204,7 @@ class DataSet:
             records=self._records[name],
             pictures=self._pictures[name],
             cameras=self.cameras,
-            cache=Cache(np.empty(shape, np.uint8), np.zeros(shape[0], bool)) if fits else None,
+            cache=Cache.within(cache_mb, len(low["state"]), len(self.cameras), size),
             size=size,
         )
 
@@ -201,22 +220,30 @@ class DataSet:
         Raises:
           ValueError: another image size or state length, or a task without demonstrations; says what to change.
         """
+        self.check_form(config)
+        check_tasks(config, self.tasks, f"data set {self.path}")
+
+    def check_form(self, config: ConfigDict) -> None:
+        """The part of ``check`` that every set of a mixture must pass: what its pictures and numbers are."""
         found, wanted = self.metadata["image_size"], config.env.image_size
         if found != wanted:
             raise ValueError(
-                f"data set {config.data.path} has images of {found} px, config.env.image_size is {wanted}; "
+                f"data set {self.path} has images of {found} px, config.env.image_size is {wanted}; "
                 f"change the config or build the data set with --image_size={wanted}"
             )
         names = self.metadata["state_names"]
         if len(names) != config.env.state_dim:
             raise ValueError(
-                f"data set {config.data.path} has a state of {len(names)} ({', '.join(names)}), "
+                f"data set {self.path} has a state of {len(names)} ({', '.join(names)}), "
                 f"config.env.state_dim is {config.env.state_dim}"
             )
-        for task in config.env.tasks:
-            if task not in self.tasks:
-                near = difflib.get_close_matches(task, self.tasks, 1) or self.tasks
-                raise ValueError(
-                    f"data set {config.data.path} has no demonstrations of {task!r}; nearest is {near[0]!r}, "
-                    f"it has {', '.join(self.tasks)}"
-                )
+
+
+def check_tasks(config: ConfigDict, tasks: Sequence[str], whose: str) -> None:
+    """Raises ValueError if ``config.env.tasks`` names a task that there are no demonstrations of."""
+    for task in config.env.tasks:
+        if task not in tasks:
+            near = difflib.get_close_matches(task, tasks, 1) or tasks
+            raise ValueError(
+                f"{whose} has no demonstrations of {task!r}; nearest is {near[0]!r}, it has {', '.join(tasks)}"
+            )

@@ -21,9 +21,10 @@ from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.data import stored_features
-from drifting_vla_jax.data.actions import ActionSpace, chunk_indices
+from drifting_vla_jax.data.actions import ActionSpace, ActionSpaces, chunk_indices
 from drifting_vla_jax.data.dataset import DataSet, Split
-from drifting_vla_jax.data.samples import Order, Sampler
+from drifting_vla_jax.data.mixture import Mixture
+from drifting_vla_jax.data.samples import OF_SETS, MixedOrder, Order, Sampler
 from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.types import Batch, Observation, is_fixed
 
@@ -60,7 +61,7 @@ class _Collate:
     def __init__(
         self,
         split: Split,
-        actions: ActionSpace,
+        actions: ActionSpace | ActionSpaces,
         ahead: np.ndarray,
         token_table: np.ndarray | None,
         slots: np.ndarray,
@@ -70,7 +71,8 @@ class _Collate:
         self._token_table, self._slots, self._tasks = token_table, slots, tasks
 
     def __call__(self, samples: dict[str, np.ndarray]) -> Batch:
-        split, actions = self._split, self._actions
+        split = self._split
+        actions = self._actions.of(None if split.source is None else split.source[samples["row"]])
         rows, real = chunk_indices(samples["row"], self._ahead, split.last, actions.horizon)
         state = split.state[samples["row"]]
         prompt, tokens = samples["prompt"], None
@@ -85,6 +87,7 @@ class _Collate:
                 tokens=tokens,
                 features=samples.get("features"),
                 jitter=samples.get("jitter"),
+                seen=samples.get("seen"),
             ),
             target=actions.normalise(split.actions[rows], state[:, :3]),
             mask=(real[..., None] & actions.active).astype(np.float32),
@@ -139,9 +142,9 @@ class Batches:
 
 
 def batches(
-    dataset: DataSet,
+    dataset: DataSet | Mixture,
     split_name: str,
-    actions: ActionSpace,
+    actions: ActionSpace | ActionSpaces,
     config: ConfigDict,
     *,
     train: bool,
@@ -156,11 +159,14 @@ def batches(
     batches see every task), each row comes once, nothing is augmented, and batches are numpy. Without a sharding a
     batch is whole and numpy.
 
+    Of a mixture training shows each set as often as its weight says, through epochs of its own; ``actions`` are then those
+    of all its sets, or of the one that is shown (``Mixture.alone``).
+
     ``encoder_hash`` says whose stored features are read, if ``config.data.features``. ``only``: these rows of the split in
     this order, instead of all of the wanted tasks.
 
     Raises:
-      ValueError: fewer rows than one batch.
+      ValueError: fewer rows than one batch, or none of a set of the mixture.
       FileNotFoundError: features of this encoder were not stored.
     """
     split = dataset.split(split_name, 0 if config.data.features else config.data.cache_mb)
@@ -171,7 +177,7 @@ def batches(
     size = config.data.batch_size
     if len(rows) < size:
         raise ValueError(
-            f"split {split_name} of {config.data.path} has {len(rows)} steps of the wanted tasks, fewer than "
+            f"split {split_name} of {dataset.path} has {len(rows)} steps of the wanted tasks, fewer than "
             f"config.data.batch_size {size}; collect more episodes or make the batch smaller"
         )
     tokens = None if is_fixed(config, "text") else make_tokenizer(config)(dataset.instructions)
@@ -179,7 +185,8 @@ def batches(
     if config.data.features:
         features = stored_features.open_features(dataset, split_name, config, encoder_hash)
     order = Order(rows, config.seed if only is None else None)
-    sample = Sampler(split, order, config, train, features)
+    shown = _mixed(dataset, split, rows, config.seed) if train and isinstance(dataset, Mixture) else order
+    sample = Sampler(split, shown, config, train, features)
     own = own_rows(sharding, size)
     slots = _prompt_slots(sharding, own, size, len(dataset.instructions))
     collate = _Collate(split, actions, split.ahead(config.action), tokens, slots, tasks)
@@ -195,6 +202,18 @@ def batches(
         return iter(share)
 
     return Batches(read, size)
+
+
+def _mixed(mixture: Mixture, split: Split, rows: np.ndarray, seed: int) -> MixedOrder:
+    """These rows in the shares of their sets."""
+    own = [rows[split.source[rows] == k] for k in range(len(mixture.sets))]
+    for each, found in zip(mixture.sets, own):
+        if not len(found):
+            raise ValueError(
+                f"the training split of {each.path} has no step of config.env.tasks; take it out of the mixture"
+            )
+    orders = [Order(found, seed, OF_SETS + k) for k, found in enumerate(own)]
+    return MixedOrder(orders, mixture.weights, seed)
 
 
 def _prompt_slots(sharding: Sharding | None, own: np.ndarray, size: int, instructions: int) -> np.ndarray:

@@ -1,13 +1,17 @@
 """Samples by number: which row of a split each shows, and what is particular to it, many threads filling one array.
 
-Sample n is a function of the seed and of n alone. Images are decoded straight into the batch's own array; Python's part
-of the work, which no two threads do at once, is little beside the decoder's.
+Sample n is a function of the seed and of n alone; what chance it needs has streams of its own, below. Images are decoded
+straight into the batch's own array; Python's part of the work, which no two threads do at once, is little beside the
+decoder's.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,16 +22,17 @@ from drifting_vla_jax.data.dataset import Split
 from drifting_vla_jax.types import augments
 
 PART = 8  # samples that a thread makes at a time
+SHUFFLE, AUGMENT, BLOCKS, OF_SETS = 0, 1, 2, 3  # streams of random numbers under a seed; the last is the first of many
 
 
 class Order:
     """Which row is shown as sample 0, 1, 2, ...: every row once per epoch, each epoch shuffled by itself.
 
-    Without a seed rows come as they are given.
+    Without a seed rows come as they are given. Orders with different streams are shuffled differently.
     """
 
-    def __init__(self, rows: np.ndarray, seed: int | None):
-        self._rows, self._seed = rows, seed
+    def __init__(self, rows: np.ndarray, seed: int | None, stream: int = SHUFFLE):
+        self._rows, self._seed, self._stream = rows, seed, stream
         self._epoch = functools.lru_cache(2)(self._shuffled)  # a batch may reach into the next
 
     def __len__(self) -> int:
@@ -36,11 +41,53 @@ class Order:
     def _shuffled(self, epoch: int) -> np.ndarray:
         if self._seed is None:
             return self._rows
-        return np.random.default_rng((self._seed, 0, epoch)).permutation(self._rows)
+        return np.random.default_rng((self._seed, self._stream, epoch)).permutation(self._rows)
 
     def __call__(self, numbers: np.ndarray) -> np.ndarray:
         """The rows of these samples."""
         return np.array([self._epoch(number // len(self))[number % len(self)] for number in numbers.tolist()])
+
+
+class MixedOrder:
+    """Which row of several sets is shown as sample 0, 1, 2, ...: of each set as many as its weight asks for.
+
+    Samples come in blocks of a hundred, more if the least weight is below a hundredth. After t blocks each set has been
+    shown as often as its share of them, but for less than one sample; within a block the sets are shuffled, and each set
+    has an ``Order`` of its own, with its own epochs. So of any N samples in a row a set has its share of N but for half a
+    block at worst, and sample n follows from n alone.
+    """
+
+    def __init__(self, orders: Sequence[Order], weights: Sequence[float], seed: int):
+        parts = [Fraction(weight / sum(weights)).limit_denominator(10**6) for weight in weights]
+        self._orders, self._seed, whole = orders, seed, sum(parts)
+        self._ends = [sum(parts[: k + 1]) / whole for k in range(len(parts))]
+        self._size = max(100, math.ceil(whole / min(parts)))
+        self._block = functools.lru_cache(256)(self._made)  # a batch may reach over many
+
+    def _shown(self, blocks: int) -> np.ndarray:
+        """How many samples of each set the first so many blocks hold."""
+        return np.diff([math.floor(end * blocks * self._size) for end in self._ends], prepend=0)
+
+    def _made(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each sample of a block: its set, and how many samples of this set have come before."""
+        before = self._shown(block)
+        which = np.repeat(np.arange(len(before)), self._shown(block + 1) - before)
+        which = np.random.default_rng((self._seed, BLOCKS, block)).permutation(which)
+        nth = np.empty(self._size, np.int64)
+        for k, start in enumerate(before):
+            own = which == k
+            nth[own] = start + np.arange(own.sum())
+        return which, nth
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows of these samples."""
+        places = [(self._block(n // self._size), n % self._size) for n in numbers.tolist()]
+        which, nth = (np.array([block[part][at] for block, at in places]) for part in (0, 1))
+        rows = np.empty(len(numbers), np.int64)
+        for k, order in enumerate(self._orders):
+            if (which == k).any():
+                rows[which == k] = order(nth[which == k])
+        return rows
 
 
 class Sampler:
@@ -53,7 +100,7 @@ class Sampler:
     def __init__(
         self,
         split: Split,
-        order: Order,
+        order: Order | MixedOrder,
         config: ConfigDict,
         augment: bool,
         features: stored_features.Features | None,
@@ -80,7 +127,7 @@ class Sampler:
             for i in range(part.start, min(part.stop, count)):
                 self._look(samples, i, int(rows[i]))
                 if self._augment:
-                    rng = np.random.default_rng((self._seed, 1, int(numbers[i])))
+                    rng = np.random.default_rng((self._seed, AUGMENT, int(numbers[i])))
                     rng.random(out=unit[i])
                     rng.standard_normal(out=samples["state_noise"][i], dtype=np.float32)
 
@@ -92,6 +139,8 @@ class Sampler:
         if self._jitter:  # a view is changed the same way at every time
             jitter = jitter_of(self._data, unit[:, 1:].reshape(count, cameras, 4))
             samples["jitter"] = np.tile(jitter, (1, times, 1))
+        if split.seen is not None:
+            samples["seen"] = np.tile(split.seen[rows], (1, times))
         return samples
 
     def _look(self, samples: dict[str, np.ndarray], i: int, row: int) -> None:

@@ -41,7 +41,7 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
         policy,
         out=out,
         environment=config.env.name,
-        tasks=config.env.tasks,
+        tasks=tasks(policy, config),
         episodes_per_task=e.episodes,
         workers=e.workers,
         seed=e.seed,
@@ -56,6 +56,22 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
         video_camera=e.video_camera,
         batch_deadline_ms=config.serve.batch_deadline_ms,
     )
+
+
+def tasks(policy: Policy, config: ConfigDict) -> tuple[str, ...]:
+    """What is evaluated: of a policy that learned from several data sets, the tasks of the one that it acts for.
+
+    Raises:
+      ValueError: the configuration has none of them.
+    """
+    there = policy.metadata.get("tasks", config.env.tasks)
+    found = tuple(task for task in config.env.tasks if task in there)
+    if not found:
+        raise ValueError(
+            f"config.env.tasks are {', '.join(config.env.tasks)}; of {policy.metadata['dataset']}, which the policy acts "
+            f"for, it knows {', '.join(there)}: choose another config.serve.dataset or name one of them"
+        )
+    return found
 
 
 def execution(policy: Policy, config: ConfigDict) -> Execution:
@@ -103,6 +119,8 @@ def folder(policy: Policy, config: ConfigDict, workdir: Path) -> Path:
         name += f"-{e.execution}" + (f"-{e.latency_ms:g}ms" if e.execution == "async" and e.latency_ms else "")
     if config.env.name == "metaworld" and config.env.metaworld.change != "none":
         name += f"-{config.env.metaworld.change}"
+    if "dataset" in policy.metadata:
+        name += f"-{policy.metadata['dataset']}"
     return workdir / "eval" / name
 
 

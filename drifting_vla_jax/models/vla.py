@@ -37,7 +37,7 @@ class Context:
 
     Attributes:
       tokens: of all views, of the instruction, of proprioception.
-      mask: False on the instruction's padding.
+      mask: False on the instruction's padding and on views that are missing.
       condition: one vector per observation for adaLN.
     """
 
@@ -98,9 +98,13 @@ class DriftingVLA(nn.Module):
         features = (self.encode_images(observation.images) if features is None else features).astype(m.dtype)
         b, v = features.shape[:2]
         seen = self.vision_projection(features) + self.view_embedding[:, None].astype(m.dtype)
-        condition = self.condition_image(split_batch(self.readout(features).reshape(b, -1)))
+        readout, there = self.readout(features), jnp.ones((b, v * features.shape[2]), bool)
+        if observation.seen is not None:  # a view that is missing: its tokens are not looked at, its readout is zero
+            readout = readout * observation.seen[..., None, None]
+            there = jnp.repeat(observation.seen, features.shape[2], axis=1)
+        condition = self.condition_image(split_batch(readout.reshape(b, -1)))
         words, summary, said = self._instructions(observation)
-        tokens, mask = [seen.reshape(b, -1, m.width), words], [jnp.ones((b, v * features.shape[2]), bool), said]
+        tokens, mask = [seen.reshape(b, -1, m.width), words], [there, said]
         condition = condition + summary
         if m.proprioception:
             state = state.astype(m.dtype)

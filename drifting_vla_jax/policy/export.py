@@ -1,7 +1,7 @@
 """Command line: a checkpoint -> a folder that serves without the code of the network.
 
     python -m drifting_vla_jax.policy.export --workdir=runs/mine --out=runs/mine-policy \\
-        [--step=latest|best|N] [--platforms=cpu,cuda,tpu] [--num_samples=1] [--choose=first|nearest_mean]
+        [--step=latest|best|N] [--platforms=cpu,cuda,tpu] [--num_samples=1] [--choose=first|nearest_mean] [--dataset=NAME]
     python -m drifting_vla_jax.main --config=configs/quickstart.py --mode=serve --workdir=runs/mine-policy
 
 ``artefact.py`` says what is in the folder. Other frameworks read weights.safetensors. The folder appears under its name
@@ -28,7 +28,7 @@ from drifting_vla_jax.data.text import TOKENIZER_FILES
 from drifting_vla_jax.models.layers import portable
 from drifting_vla_jax.policy import artefact, restore
 from drifting_vla_jax.policy.restore import Trained
-from drifting_vla_jax.types import CHOICES, Text, is_pretrained, views
+from drifting_vla_jax.types import CHOICES, Text, is_pretrained
 
 FLAGS = flags.FLAGS
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -41,6 +41,7 @@ def define_flags() -> None:
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"what it is to run on, of {', '.join(PLATFORMS)}")
     flags.DEFINE_integer("num_samples", 1, "chunks drawn for every observation", lower_bound=1)
     flags.DEFINE_enum("choose", "first", CHOICES, "which of them acts")
+    flags.DEFINE_string("dataset", "", "of a policy that learned from several data sets: the one to act for")
     for part in ("vision", "text"):
         flags.DEFINE_string(f"{part}_weights", None, f"where the {part} encoder lies, if not as in training")
 
@@ -110,7 +111,7 @@ def lower(
         heard = tuple(shape((b, *x.shape[1:]), x.dtype) for x in encoder.out_avals)
         actor = jax_export.export(jax.jit(act), platforms=platforms)(
             rest,
-            shape((b, views(config), size, size, 3), np.uint8),
+            shape((b, len(trained.assets.cameras) * (1 + config.model.history), size, size, 3), np.uint8),
             shape((b, config.env.state_dim), np.float32),
             heard,
             shape((b,), np.uint32),
@@ -143,7 +144,8 @@ def main(_) -> None:
     if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdigit():
         raise ValueError(f"--step={FLAGS.step} is no step; expected latest, best or a number")
     given = {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
-    trained = restore.load(FLAGS.workdir, FLAGS.step, {part: name for part, name in given.items() if name})
+    encoders = {part: name for part, name in given.items() if name}
+    trained = restore.load(FLAGS.workdir, FLAGS.step, encoders, FLAGS.dataset)
     out = export(trained, FLAGS.out, FLAGS.platforms, FLAGS.num_samples, FLAGS.choose)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"step {trained.step} of {FLAGS.workdir} for {', '.join(FLAGS.platforms)}: {size / 1e6:.1f} MB in {out}")

@@ -21,7 +21,8 @@ from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.policy.policy import Network, Policy
 from drifting_vla_jax.train import borrowed, sharding
 from drifting_vla_jax.train.acting import answer
-from drifting_vla_jax.train.checkpoint import Assets, CheckpointError, Checkpoints
+from drifting_vla_jax.train.assets import Assets
+from drifting_vla_jax.train.checkpoint import CheckpointError, Checkpoints
 from drifting_vla_jax.train.partition import merge
 from drifting_vla_jax.types import ACTION_DIM, Text
 
@@ -31,7 +32,7 @@ class Trained:
     """What a checkpoint holds for acting.
 
     Attributes:
-      assets: configuration and statistics.
+      assets: configuration and statistics, of a mixture for one of its sets.
       params: EMA weights of the whole network, frozen encoders included, on the device.
       step: optimiser steps behind them.
     """
@@ -42,25 +43,27 @@ class Trained:
 
     def metadata(self, num_samples: int = 1, choose: str = "first") -> dict[str, Any]:
         """The wire's first message."""
-        config = self.assets.config
+        config, assets = self.assets.config, self.assets
+        several = {"dataset": assets.acting, "tasks": list(assets.tasks)} if assets.sets else {}
         return {
-            "cameras": list(config.env.cameras),
+            "cameras": list(assets.cameras),
             "image_size": config.env.image_size,
             "history": config.model.history,
             "history_stride": config.model.history_stride,
             "state_dim": config.env.state_dim,
             "horizon": config.action.horizon,
             "action_dim": ACTION_DIM,
-            "prompts": list(self.assets.prompts),
+            "prompts": list(assets.prompts),
             "checkpoint_step": self.step,
             "config_hash": config_hash(config),
             "objective": config.objective.name,
             "evaluations_per_chunk": make_objective(config).evaluations_per_chunk,
             "num_samples": num_samples,
             "choose": choose,
-            "control_hz": self.assets.control_hz,
+            "control_hz": assets.control_hz,
             "environment": config.env.name,
             "frame_skip": config.env.frame_skip,
+            **several,
         }
 
     def encode_text(self, params: dict, tokens) -> Text:
@@ -69,8 +72,9 @@ class Trained:
 
     def act(self, params: dict, images, state, text: Text, seeds, *, num_samples: int = 1, choose: str = "first"):
         """One call of the network, see ``train.acting.answer``."""
-        how = {"samples": num_samples, "choose": choose, "active": self.assets.actions.active}
-        return answer(params, images, state, text, seeds, config=self.assets.config, **how)
+        assets = self.assets
+        how = {"samples": num_samples, "choose": choose, "active": assets.actions.active, "views": assets.views}
+        return answer(params, images, state, text, seeds, config=assets.config, **how)
 
 
 def restore(
@@ -81,16 +85,17 @@ def restore(
     encoders: Mapping[str, str] | None = None,
     num_samples: int = 1,
     choose: str = "first",
+    dataset: str = "",
 ) -> Policy:
     """The policy of a run's checkpoint.
 
     Args:
-      step, encoders: see ``load``.
+      step, encoders, dataset: see ``load``.
       batch_sizes: sizes compiled, ascending.
       text_cache: instructions remembered.
       num_samples, choose: chunks drawn per observation and which of them acts, see ``train.acting``.
     """
-    return make_policy(load(workdir, step, encoders), batch_sizes, text_cache, num_samples, choose)
+    return make_policy(load(workdir, step, encoders, dataset), batch_sizes, text_cache, num_samples, choose)
 
 
 def make_policy(
@@ -108,15 +113,19 @@ def make_policy(
     return Policy(network, tokenizer, trained.assets.actions, trained.metadata(**how), batch_sizes, text_cache)
 
 
-def load(workdir: str | Path, step: str | int = "latest", encoders: Mapping[str, str] | None = None) -> Trained:
+def load(
+    workdir: str | Path, step: str | int = "latest", encoders: Mapping[str, str] | None = None, dataset: str = ""
+) -> Trained:
     """The EMA weights of a run: of the ``latest`` or ``best`` checkpoint, or of a step.
 
     Args:
       encoders: where pretrained encoders lie ("vision", "text"), if not where training had them.
+      dataset: of a mixture, the set to act for; "": that which training named in ``config.serve.dataset``, or the first.
 
     Raises:
       CheckpointError: there is none, not that one, or it is damaged.
       HubError, ConversionError, ValueError: a pretrained encoder is not there, damaged, or another one.
+      ValueError: it has not learned from that data set.
     """
     nothing = f"no checkpoint in {workdir}; train first: --mode=train --workdir={workdir}"
     if not (Path(workdir) / "checkpoints").is_dir():
@@ -125,7 +134,7 @@ def load(workdir: str | Path, step: str | int = "latest", encoders: Mapping[str,
     number = {"latest": checkpoints.latest, "best": checkpoints.best}.get(step, lambda: int(step))()
     if number is None:
         raise CheckpointError(nothing)
-    assets = checkpoints.restore_assets(number)
+    assets = checkpoints.restore_assets(number).of_set(dataset)
     mesh = sharding.single_device_mesh()
     config = assets.config.unlock()
     for part, name in (encoders or {}).items():

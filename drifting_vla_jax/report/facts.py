@@ -66,7 +66,7 @@ def header(run: Run) -> list[tuple[str, str]]:
 
 
 def _data(run: Run, start: dict) -> str:
-    path = run.config["data.path"]
+    path = " + ".join(run.config.get("data.mixture.paths", ())) or run.config["data.path"]
     if not start:
         return path
     data = start["data"]

@@ -30,6 +30,7 @@ def answer(
     samples: int = 1,
     choose: str = "first",
     active: Bool[np.ndarray, "h a"] | None = None,
+    views: Bool[np.ndarray, " n"] | None = None,
 ) -> Float[Array, "b h a"]:
     """A policy's call: one chunk per observation in network units, each from its own seed.
 
@@ -39,10 +40,16 @@ def answer(
       samples: drawn per observation; the first is the same however many follow.
       choose: which of them acts, see above.
       active: entries that vary in the data; None: all.
+      views: which of the network's views ``images`` are; None: all. It does not look at the others.
     """
     shape = (samples, config.action.horizon, config.model.noise_dim)
     noise = jax.vmap(lambda seed: jax.random.normal(jax.random.key(seed), shape))(seeds)
-    observation = Observation(images=images, state=state, prompt=jnp.arange(images.shape[0]), text=text)
+    seen, b = None, images.shape[0]
+    if views is not None:
+        seen = jnp.tile(jnp.asarray(views), (b, 1))
+        black = jnp.zeros((b, len(views), *images.shape[2:]), images.dtype)
+        images = black.at[:, np.flatnonzero(views)].set(images)
+    observation = Observation(images=images, state=state, prompt=jnp.arange(b), text=text, seen=seen)
     return pick(sample_chunks(params, observation, noise, config), choose, active)
 
 

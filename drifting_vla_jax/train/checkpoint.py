@@ -4,7 +4,7 @@
         params, ema_params      nested dicts; frozen encoders are not saved, their identity is in ``assets``
         opt_state               optimiser moments, step, rng; the bank of positives, if there is one
         data_state              how far the data iterator has come, so the next batch is the next batch
-        assets                  JSON: config, action statistics, cameras, encoders, prompts, code version
+        assets                  JSON: config, action statistics, cameras, encoders, prompts, code version (``assets.py``)
 
 A checkpoint is written beside its final name and renamed, so a killed process leaves the previous one whole. Restores
 are always targeted: the shapes and shardings come from the configuration, whatever number of devices wrote the file.
@@ -13,7 +13,6 @@ Several processes write one checkpoint together; any number of them can go on fr
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
-from drifting_vla_jax import __version__
-from drifting_vla_jax.config import config_hash, from_json, to_json
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.state import TrainState, abstract_state
 
 BEST_METRIC = "val/position_error_cm"
@@ -36,50 +33,6 @@ BEST_METRIC = "val/position_error_cm"
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, damaged, or cannot be written; the message says which and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Assets:
-    """What a checkpoint knows besides arrays: enough to act without any other file.
-
-    Attributes:
-      config: of the run.
-      actions: normalisation statistics.
-      prompts: training instructions.
-      control_hz: actions per second; of keyframes, which have no rate, that of the data.
-      state_names: what each entry of proprioception is.
-      encoders: identity of each encoder: "scratch", or hub id and weight hash.
-    """
-
-    config: ConfigDict
-    actions: ActionSpace
-    prompts: tuple[str, ...]
-    control_hz: float
-    state_names: tuple[str, ...]
-    encoders: dict[str, str]
-
-    def to_json(self) -> dict:
-        return {
-            "config": to_json(self.config),
-            "config_hash": config_hash(self.config),
-            "actions": self.actions.to_json(),
-            "prompts": list(self.prompts),
-            "control_hz": self.control_hz,
-            "state_names": list(self.state_names),
-            "encoders": self.encoders,
-            "code_version": __version__,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict) -> Assets:
-        return cls(
-            config=from_json(data["config"]),
-            actions=ActionSpace.from_json(data["actions"]),
-            prompts=tuple(data["prompts"]),
-            control_hz=data["control_hz"],
-            state_names=tuple(data["state_names"]),
-            encoders=data["encoders"],
-        )
 
 
 class _Manager(ocp.CheckpointManager):

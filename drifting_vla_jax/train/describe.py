@@ -26,7 +26,7 @@ from drifting_vla_jax.train.flops import flops, residual_bytes
 from drifting_vla_jax.train.partition import is_learned, merge, split_learned
 from drifting_vla_jax.train.state import TrainState, abstract_state, init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks, train_step, with_text
-from drifting_vla_jax.types import ACTION_DIM, NETWORK_ACTION_DIM, Batch, Observation, abstract, fake_batch
+from drifting_vla_jax.types import ACTION_DIM, NETWORK_ACTION_DIM, Batch, Observation, abstract, fake_batch, is_mixture
 
 PARAPHRASES = 4  # instructions per task; the data would tell, but there is none
 
@@ -173,6 +173,8 @@ def _layout(plan: Plan) -> list[str]:
     views = f"{len(c.env.cameras)} views ({', '.join(c.env.cameras)}) of {size} x {size} px, RGB"
     if m.history:
         views += f", now and {m.history} time step(s) before, {m.history_stride} apart"
+    if is_mixture(c):
+        views += f", each if the data set has it; of {len(c.data.mixture.paths)} sets"
     encode = _encoder(c, "encode")
     context = jax.eval_shape(lambda *args: encode(*args).tokens, plan.params, plan.asked).shape
     xyz = "from the present end effector" if c.action.frame == "relative" else "in the world"

@@ -1,12 +1,13 @@
 """What the EMA weights make of held-out episodes: errors for the log, samples and their drift for the figures.
 
 ``eval_step`` is a pure function, compiled once; ``HeldOut`` feeds it the same observations every time, with the same noise.
+Of a mixture every set is looked at by itself (``HeldOutSets``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -18,8 +19,9 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.data import pipeline
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.actions import ActionSpace, ActionSpaces
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.mixture import Mixture
 from drifting_vla_jax.figures.snapshot import Snapshot
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.drifting_objective import drift_sizes, make_drifting
@@ -96,10 +98,11 @@ def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, 
 
 @dataclass(frozen=True)
 class _Episode:
-    """One held-out episode: its n steps, their frames [n v H W 3], and a batch that begins with them."""
+    """One held-out episode: its views, its n steps, their frames [n v H W 3], and a batch that begins with them."""
 
     task: str
     instruction: str
+    views: np.ndarray
     steps: np.ndarray
     frames: np.ndarray
     batch: Batch
@@ -111,7 +114,7 @@ class HeldOut:
 
     def __init__(
         self,
-        dataset: DataSet,
+        dataset: DataSet | Mixture,
         actions: ActionSpace,
         config: ConfigDict,
         mesh: Mesh,
@@ -163,14 +166,14 @@ class HeldOut:
             position=position,
             episode_task=follow.task,
             instruction=follow.instruction,
-            cameras=tuple(config.env.cameras),
+            cameras=tuple(config.env.cameras[view] for view in follow.views),
             frames=follow.frames,
             episode_chunks=self._actions.denormalise(seen.samples[:n], episode_position[:, None]),
             episode_wanted=self._actions.denormalise(episode_target[:n], episode_position),
             episode_mask=episode_mask[:n].max(-1),
             episode_position=episode_position,
             episode_steps=follow.steps,
-            attention=self._attention(seen.shares[:n]),
+            attention=self._attention(seen.shares[:n])[:, follow.views],
         )
 
     def _draw(self, ema_params: dict, batch: Batch) -> Drawn:
@@ -199,10 +202,11 @@ class HeldOut:
         return out
 
     def _follow(self) -> _Episode:
-        """The first held-out episode of the first task, evenly spaced over its steps."""
+        """The first held-out episode of the first task that has one, evenly spaced over its steps."""
         split, config = self._dataset.split("val"), self._config
-        task = config.env.tasks[0]
+        task = next(task for task in config.env.tasks if self._dataset.tasks.index(task) in split.task)
         first = int(np.flatnonzero(split.task == self._dataset.tasks.index(task))[0])
+        views = np.arange(len(config.env.cameras)) if split.seen is None else np.flatnonzero(split.seen[first])
         length = int(split.last[first]) - first + 1
         n = min(EPISODE_STEPS, length, config.data.batch_size)
         steps = np.linspace(0, length - 1, n).round().astype(int)
@@ -210,8 +214,9 @@ class HeldOut:
         return _Episode(
             task=task,
             instruction=self._dataset.instructions[split.prompt_ids[split.prompts[first, 0]]],
+            views=views,
             steps=steps,
-            frames=np.stack([split.images(first + step) for step in steps]),
+            frames=np.stack([split.images(first + step)[views] for step in steps]),
             batch=batch,
             known=known,
         )
@@ -225,3 +230,37 @@ class HeldOut:
         shares = shares[:, : per_view * views(config)].reshape(len(shares), views(config), per_view)
         patches = shares[:, -len(config.env.cameras) :, per_view - side**2 :]  # a class token comes before the patches
         return patches.reshape(*patches.shape[:2], side, side)
+
+
+class HeldOutSets:
+    """Every set of a mixture by itself: each metric of each set, val/loss/<set>, and their mean by the sets' weights."""
+
+    def __init__(self, sets: Mapping[str, HeldOut], weights: Mapping[str, float], acting: str):
+        """``acting``: the set that figures are of."""
+        self._sets, self._weights, self._acting = sets, weights, acting
+
+    def validate(self, ema_params: dict) -> dict[str, float]:
+        """As ``HeldOut.validate``, with the sets' own beside."""
+        found = {name: held_out.validate(ema_params) for name, held_out in self._sets.items()}
+        weights = [self._weights[name] for name in found]
+        each = {f"{metric}/{name}": value for name, values in found.items() for metric, value in values.items()}
+        metrics = found[self._acting]
+        mean = {m: float(np.average([values[m] for values in found.values()], weights=weights)) for m in metrics}
+        return mean | each
+
+    def snapshot(self, ema_params: dict, step: int) -> Snapshot:
+        """What the figures show: the set that the policy acts for."""
+        return self._sets[self._acting].snapshot(ema_params, step)
+
+
+def make_held_out(
+    dataset: DataSet | Mixture, actions: ActionSpace | ActionSpaces, config: ConfigDict, *more
+) -> HeldOut | HeldOutSets:
+    """Of a data set or of a mixture; ``more`` as ``HeldOut`` takes it."""
+    if isinstance(dataset, DataSet):
+        return HeldOut(dataset, actions, config, *more)
+    sets = {
+        name: HeldOut(dataset.alone(name), space, config, *more) for name, space in zip(dataset.names, actions.sets)
+    }
+    acting = config.serve.dataset or dataset.names[0]
+    return HeldOutSets(sets, dict(zip(dataset.names, dataset.weights)), acting)

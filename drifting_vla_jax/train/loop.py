@@ -21,14 +21,14 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.data import pipeline
-from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
-from drifting_vla_jax.models.pretrained import Encoder
+from drifting_vla_jax.data.mixture import Mixture, open_data
 from drifting_vla_jax.train import distributed, metrics, profile, sharding, sinks
+from drifting_vla_jax.train.assets import make_assets
 from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
-from drifting_vla_jax.train.checkpoint import Assets, Checkpoints
+from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.train.figures import Figures
-from drifting_vla_jax.train.held_out import HeldOut, compile_eval_step
+from drifting_vla_jax.train.held_out import compile_eval_step, make_held_out
 from drifting_vla_jax.train.record import RunRecord
 from drifting_vla_jax.train.reports import Reports
 from drifting_vla_jax.train.rollouts import NOTHING, Rollouts
@@ -52,8 +52,7 @@ def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
     """
     config_lib.validate(config)
     workdir = Path(workdir)
-    dataset = DataSet(config.data.path, config.env.cameras)
-    dataset.check(config)
+    dataset = open_data(config)
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(config, devices)
@@ -66,32 +65,33 @@ def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
 class _Run:
     """One run: what the loop holds on to."""
 
-    def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet, mesh, checkpoints: Checkpoints):
+    def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet | Mixture, mesh, checkpoints: Checkpoints):
         self.config, self.workdir, self.mesh, self.checkpoints = config, workdir, mesh, checkpoints
         latest, encoders = checkpoints.latest(), load_encoders(config)
         distributed.doing("the state to begin with")
         if latest is None:
-            self.assets = _assets(config, dataset, dataset.action_space(config), encoders)
+            actions = dataset.action_space(config)
             self.state = create_state(config, mesh, encoders)
         else:
-            self.assets = checkpoints.restore_assets(latest)
-            check_identities(encoders, self.assets.encoders)
-            for change in config_lib.differences(self.assets.config, config):
+            before = checkpoints.restore_assets(latest)
+            check_identities(encoders, before.encoders)
+            actions = before.spaces(config)
+            for change in config_lib.differences(before.config, config):
                 log.warning("resuming step %d with another configuration: %s", latest, change)
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
-            self.assets = _assets(config, dataset, self.assets.actions, encoders)
+        self.assets = make_assets(config, dataset, actions, identities(encoders))
         distributed.doing("what is borrowed, and the data")
         self.borrowed = borrow(config, encoders, mesh, dataset.instructions)
         on_devices = sharding.batch_sharding(mesh)
         seen_by = self.assets.encoders["vision"]
         self.batches = pipeline.batches(
-            dataset, "train", self.assets.actions, config, train=True, sharding=on_devices, encoder_hash=seen_by
+            dataset, "train", actions, config, train=True, sharding=on_devices, encoder_hash=seen_by
         )
         if latest is not None:
             self.batches.set_state(data_state)
             log.info("resumed at step %d", latest)
         self.train_step, eval_step = compile_train_step(config, mesh), compile_eval_step(config, mesh)
-        self.held_out = HeldOut(dataset, self.assets.actions, config, mesh, self.borrowed, seen_by, eval_step)
+        self.held_out = make_held_out(dataset, actions, config, mesh, self.borrowed, seen_by, eval_step)
         self.figures = Figures(config, workdir)
         self.rollouts = Rollouts(config, workdir)
         self.record = RunRecord(workdir, mesh, dataset)
@@ -181,17 +181,6 @@ class _Run:
         names = [name for name in rows[0] if name != "finite"]
         means = {f"train/{name}": float(np.mean([row[name] for row in rows])) for name in names}
         return means | {f"train/{k}": v for k, v in clock.window(self.config.data.batch_size).items()}
-
-
-def _assets(config: ConfigDict, dataset: DataSet, actions: ActionSpace, encoders: dict[str, Encoder]) -> Assets:
-    return Assets(
-        config=config,
-        actions=actions,
-        prompts=tuple(dataset.instructions),
-        control_hz=dataset.metadata["control_hz"] / config.action.stride,
-        state_names=tuple(dataset.metadata["state_names"]),
-        encoders=identities(encoders),
-    )
 
 
 def _summary(line: dict[str, float]) -> str:

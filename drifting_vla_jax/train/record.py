@@ -23,6 +23,7 @@ import jax
 from jax.sharding import Mesh
 
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.mixture import Mixture
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -31,7 +32,7 @@ PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpo
 class RunRecord:
     """``with record.running(step):`` around the training. Process 0 writes, the others do nothing."""
 
-    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet):
+    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet | Mixture):
         self._path, self._mesh, self._dataset = Path(workdir) / "run.json", mesh, dataset
 
     @contextlib.contextmanager
@@ -85,7 +86,7 @@ def code_version(root: Path) -> dict | None:
         return None
 
 
-def _data(dataset: DataSet) -> dict:
+def _data(dataset: DataSet | Mixture) -> dict:
     splits = dataset.metadata["episodes"]
     return {
         "source": dataset.metadata["source"],

@@ -88,7 +88,7 @@ def _network(params: dict, observation: Observation, config: ConfigDict, summari
     def look(rows):
         return encode(observation.replace(**rows))
 
-    each = {name: getattr(observation, name) for name in ("images", "features", "state", "prompt")}
+    each = {name: getattr(observation, name) for name in ("images", "features", "state", "prompt", "seen")}
 
     def generate(noise, time):
         def part(rows, noise, time):

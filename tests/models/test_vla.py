@@ -85,6 +85,18 @@ def test_shapes(params, observation, chunks):
     assert chunks.shape == (B, 3, H, 10) and chunks.dtype == jnp.float32
 
 
+def test_a_view_that_is_missing_is_not_looked_at(params, observation, noise, chunks):
+    """Neither its tokens nor its readout: what is on it changes nothing. Where none is missing nothing changes at all."""
+    all_there = observation.replace(seen=jnp.ones((B, 2), bool))
+    np.testing.assert_allclose(answer(params, all_there, noise), chunks, rtol=1e-5, atol=1e-6)
+    one = observation.replace(seen=jnp.array([[True, False], [True, True]]))
+    black = one.replace(images=one.images.at[:, 1].set(0))
+    first, second = answer(params, one, noise), answer(params, black, noise)
+    np.testing.assert_array_equal(first[0], second[0])
+    assert np.abs(first[1] - second[1]).max() > 1e-4  # of the second observation it is there
+    assert np.abs(first[0] - chunks[0]).max() > 1e-4
+
+
 def test_folded_samples_are_those_of_one_by_one(params, observation, noise, chunks):
     for i in range(3):
         alone = answer(params, observation, noise[:, i : i + 1])

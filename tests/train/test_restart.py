@@ -35,7 +35,7 @@ COMMAND = """
 import hashlib, os, sys
 import jax, numpy as np
 from drifting_vla_jax import main
-from drifting_vla_jax.train import loop, sinks
+from drifting_vla_jax.train import held_out, loop, sinks
 
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
 once = [number]
@@ -69,7 +69,7 @@ sinks.JsonlSink.write, loop.compile_train_step = write_and_signal, noting
 if moment == "save":
     loop.Checkpoints.save = signalled(loop.Checkpoints.save)
 if moment == "validate":
-    loop.HeldOut.validate = signalled(loop.HeldOut.validate)
+    held_out.HeldOut.validate = signalled(held_out.HeldOut.validate)
 try:
     main.start()
 finally:
