@@ -36,7 +36,7 @@ from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 # at an episode go through the settings' ``settle_steps`` and these in turn.
 SHORT_SETTLES = (2, 1)
 FASTEST = 2.5  # m/s; experts stay below 1.3, but a handle that slips away throws the hand, and nobody should learn that
-RECORDER = 3  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
+RECORDER = 4  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT

@@ -37,6 +37,11 @@ METRES_PER_COMMAND = 0.01  # what a command of 1 moves the mocap body by, in one
 LEAD = 5.0
 
 
+# Where success is the fingertips' distance from the goal. The experts bring the hand itself there, which leaves the
+# fingertips 4 cm away of the 5 that count; told where the fingertips are, they bring those.
+BY_FINGERTIPS = ("reach", "reach-wall")
+
+
 class View(NamedTuple):
     """A free camera: where it looks (metres, world), from how far, and from which side (degrees)."""
 
@@ -173,6 +178,8 @@ class MetaWorld:
         """Privileged. Returns the scripted expert's command, float64 [4] in -1 .. 1: dx dy dz and gripper (+1 closes)."""
         self._running()
         observation = self._privileged.copy()  # some experts write into what they are given
+        if self._task in BY_FINGERTIPS:
+            observation[:3] = self._sim.tcp_center
         return np.clip(np.asarray(self._expert.get_action(observation), np.float64), -1.0, 1.0)
 
     def command_toward(self, target: np.ndarray, grip: float) -> np.ndarray:
