@@ -2,7 +2,7 @@
 
     tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open
     python -m drifting_vla_jax.data.build --source=metaworld --tasks=$tasks --episodes=100 --image_size=96 --frame_skip=4 \
-        --gate=0.8 --out=data/mt10
+        --settle_steps=10 --hold_steps=16 --gate=0.8 --out=data/mt10
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 """

@@ -37,9 +37,9 @@ METRES_PER_COMMAND = 0.01  # what a command of 1 moves the mocap body by, in one
 LEAD = 5.0
 
 
-# Where success is the fingertips' distance from the goal. The experts bring the hand itself there, which leaves the
-# fingertips 4 cm away of the 5 that count; told where the fingertips are, they bring those.
-BY_FINGERTIPS = ("reach", "reach-wall")
+# Where success is how far the fingertips, or what they hold, are from the goal. The experts bring the hand itself there, which
+# leaves the fingertips 4 cm away of the 5 or 7 that count; told of a goal as much above, they bring those.
+BY_FINGERTIPS = ("reach", "reach-wall", "pick-place", "pick-place-wall")
 
 
 class View(NamedTuple):
@@ -179,7 +179,7 @@ class MetaWorld:
         self._running()
         observation = self._privileged.copy()  # some experts write into what they are given
         if self._task in BY_FINGERTIPS:
-            observation[:3] = self._sim.tcp_center
+            observation[-3:] += self._hand() - self._sim.tcp_center
         return np.clip(np.asarray(self._expert.get_action(observation), np.float64), -1.0, 1.0)
 
     def command_toward(self, target: np.ndarray, grip: float) -> np.ndarray:
