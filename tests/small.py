@@ -1,5 +1,7 @@
 """A configuration of a few thousand parameters and a data set of a few dozen steps, with every part of the real ones."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +96,13 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
     )
 
 
+def apart(function, *args):
+    """Calls it in a process of its own: TensorFlow, which writes data sets, crashes on being loaded after some of what
+    tests load."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
 def write_dataset(out: Path, episodes: int = 8) -> Path:
     """Six episodes to train on and two to validate on."""
     return write_episodes(out, [episode(index) for index in range(episodes)])
@@ -106,7 +115,7 @@ def write_episodes(out: Path, episodes: list[Episode], control_hz: float = 20.0)
     for path, each in zip(paths, episodes):
         each.save(path)
     about = builder.About("test", tuple(episodes[0].images), SIZE, ("x", "y", "z", "gripper"), control_hz, {})
-    builder.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
+    apart(builder.write, out, {"train": paths[:-2], "val": paths[-2:]}, about)
     return out
 
 

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from drifting_vla_jax.data import convert, rlds_files
 from drifting_vla_jax.data.episodes import Episode, decode_image
 from drifting_vla_jax.data.recordings import RecordedSettings
+from tests.small import apart
 
 ROOT = Path(__file__).parents[2]
 STEPS, EPISODES, SIZE = 6, 4, 16
@@ -106,7 +107,7 @@ def sets(tmp_path_factory):
 
     def get(name, file_format="tfrecord"):
         if (name, file_format) not in made:
-            made[name, file_format] = build(name, tmp_path_factory.mktemp(name), file_format)
+            made[name, file_format] = apart(build, name, tmp_path_factory.mktemp(name), file_format)
         return made[name, file_format]
 
     return get
