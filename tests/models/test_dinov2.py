@@ -69,8 +69,11 @@ def test_equals_the_reference(sizes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("registers", [0, 4], ids=["plain", "registers"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "registers"),
+    [*((size, 0) for size in SIZES), ("small", 4)],
+    ids=[*(f"{size}-plain" for size in SIZES), "small-registers"],
+)
 def test_equals_the_reference_at_true_size(size, registers, tmp_path):
     model = reference.dinov2(registers, **SIZES[size], **reference.TRUE_IMAGE)
     encoder = pretrained.load(reference.saved(model, tmp_path))
