@@ -28,7 +28,7 @@ METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
 RLBENCH = ["cffi>=1.14", "gymnasium>=1,<2", "natsort>=8,<9", "pyquaternion>=0.9.9,<1", "scipy>=1.15,<2"]
 TENSORBOARD = ["tensorboardX>=2.6,<3", "tensorboard>=2.18,<3"]
 AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode=compile
-DATA = ["tensorflow-cpu>=2.21,<2.22"]
+DATA = ["tensorflow-cpu>=2.21,<2.22", "google-crc32c>=1.5,<2"]  # the latter: checksums of RLDS in TFRecord files
 LEROBOT = ["pyarrow>=18,<27", "av>=15,<19"]  # LeRobot's data sets, in and out: tables and videos
 
 setup(

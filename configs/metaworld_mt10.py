@@ -7,7 +7,7 @@
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 """
 
-from configs import base
+from configs import quickstart
 
 TASKS = (
     "button-press-topdown",
@@ -24,21 +24,16 @@ TASKS = (
 
 
 def get_config():
-    config = base.get_config()
+    config = quickstart.get_config()
     config.name = "metaworld_mt10"
     config.env.tasks = TASKS
     config.env.image_size = 96
-    config.env.frame_skip = 4  # 20 actions per second
     config.data.path = "data/mt10"
     config.data.batch_size = 64
+    config.data.num_threads = 2
     config.data.cache_mb = 6000
     config.data.shift = 3
-    config.action.horizon = 4
     config.model.width = 96
-    config.model.vision.depth = 1
-    config.model.fusion.depth = 1
-    config.objective.temperatures = (0.2, 0.5, 1.0)
-    config.objective.in_reach = False
     config.train.steps = 6000
     config.train.ema_decay = 0.998
     config.train.log_every = 50
@@ -46,7 +41,4 @@ def get_config():
     config.train.save_every = 1000
     config.train.report_every = 5000
     config.eval.episodes = 50
-    config.eval.execute = 2
-    config.eval.max_steps = 125  # Meta-World's own limit, 500 simulator steps
-    config.serve.batch_sizes = (1, 2)
     return config

@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[1] / "drifting_vla_jax"
 PEERS = ROOT.parent / "tests" / "benchmarks" / "peers"  # scripts that other Pythons run
 PACKAGE = "drifting_vla_jax"
-GROUND = {"types", "config", "cli"}  # importable from everywhere
+GROUND = {"types", "config", "cli", "hints"}  # importable from everywhere
 MAY_IMPORT = {
     "": set(),
     "types": set(),
     "config": {"types"},
     "cli": set(),
-    "envs": set(),
+    "hints": set(),
+    "envs": {"hints"},
     "wire": set(),
     "objectives": GROUND,
     "figures": set(),

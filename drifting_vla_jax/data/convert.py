@@ -7,7 +7,6 @@ OUT/.episodes/<split or all>-<n>.npz     written as it is finished: a second sta
 from __future__ import annotations
 
 import concurrent.futures
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from drifting_vla_jax.data.recordings import (
     task_name,
     to_episode,
 )
+from drifting_vla_jax.hints import hint
 
 CONVERTER = 1  # raised when the same files would give other episodes
 
@@ -153,9 +153,7 @@ def _wanted(source: Format, settings: RecordedSettings) -> list[tuple[str, int]]
     tasks = {job: task_name(source.task_of(source.splits[job[0]][job[1]])) for job in everything}
     for task in settings.tasks:
         if task not in tasks.values():
-            near = difflib.get_close_matches(task, set(tasks.values()), 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(dict.fromkeys(tasks.values()))}"
-            raise ValueError(f"{settings.input} has no task {task!r}; {hint}")
+            raise ValueError(f"{settings.input} has no task {task!r}; {hint(task, dict.fromkeys(tasks.values()))}")
     counts: dict[tuple[str, str], int] = {}
     chosen = []
     for (split, number), task in tasks.items():

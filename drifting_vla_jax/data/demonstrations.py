@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from drifting_vla_jax.data.episodes import Episode, claim, encode_png
+from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, encode_png
 from drifting_vla_jax.envs.env import EnvCrashError
 from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
 
@@ -85,8 +85,7 @@ class CollectSettings:
             MetaWorld.check_task(task)
         if not 1 <= self.episodes <= SEEDS_PER_ATTEMPT:
             raise ValueError(f"episodes must be in 1 .. {SEEDS_PER_ATTEMPT}; got {self.episodes}")
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
+        check_fraction(self.val_fraction)
         if min(self.hold_steps, self.settle_steps, self.workers) < 1 or self.action_noise < 0:
             raise ValueError(
                 f"hold_steps {self.hold_steps}, settle_steps {self.settle_steps} and workers {self.workers} must be at least "

@@ -127,6 +127,12 @@ def encode_png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
 
 
+def check_fraction(held_out: float) -> None:
+    """Raises ValueError unless a share for validation leaves something to train on."""
+    if not 0 <= held_out < 1:
+        raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {held_out}")
+
+
 def decode_image(data: bytes) -> np.ndarray:
     """Decodes a PNG or JPEG file to uint8 [H, W, 3] RGB; raises ValueError on a damaged one."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -12,7 +12,6 @@ Positions are metres in the frame that the recordings use, rotations are the han
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.data.actions import quaternion_from_6d
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
+from drifting_vla_jax.hints import hint
 
 FORMS = {"axis_angle": 3, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "rotation_6d": 6, "matrix": 9}
 EULER = re.compile(r"euler_([xyz]{3}|[XYZ]{3})")
@@ -59,9 +59,7 @@ class Field:
           MappingError: no such field, or fewer numbers; says what there is.
         """
         if self.name not in widths:
-            near = difflib.get_close_matches(self.name, widths, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(widths) or 'none'}"
-            raise MappingError(f"the data set has no numbers {self.name!r}; {hint}")
+            raise MappingError(f"the data set has no numbers {self.name!r}; {hint(self.name, widths)}")
         stop = widths[self.name] if self.stop is None else self.stop
         if not self.start < stop <= widths[self.name]:
             raise MappingError(

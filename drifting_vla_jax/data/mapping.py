@@ -18,12 +18,12 @@ A field is named as its format names it, with the entries that are meant. ``docs
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from drifting_vla_jax.data.fields import EULER, FORMS, Field, MappingError
+from drifting_vla_jax.hints import hint
 
 KINDS = ("absolute", "delta", "achieved")
 FRAMES = ("base", "hand")
@@ -44,9 +44,7 @@ def _read(source: str, presets: Mapping[str, Mapping]) -> dict:
         return {"preset": source}
     path = Path(source)
     if path.suffix != ".json" and not path.is_file():
-        near = difflib.get_close_matches(source, presets, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(presets)}"
-        raise MappingError(f"--mapping={source} is no preset and no JSON file; {hint}")
+        raise MappingError(f"--mapping={source} is no preset and no JSON file; {hint(source, presets, 'presets:')}")
     try:
         spec = json.loads(path.read_text())
     except json.JSONDecodeError as error:
@@ -101,9 +99,8 @@ def _check_keys(part: object, name: str, source: str) -> None:
         raise MappingError(f"{source}: {name} is {part!r}; expected an object")
     for key in part:
         if key not in KEYS[name]:
-            near = difflib.get_close_matches(key, KEYS[name], 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(sorted(KEYS[name]))}"
-            raise MappingError(f"{source}: {name or 'the mapping'} has no key {key!r}; {hint}")
+            choice = hint(key, sorted(KEYS[name]), "expected some of")
+            raise MappingError(f"{source}: {name or 'the mapping'} has no key {key!r}; {choice}")
 
 
 def _check_values(spec: dict, source: str) -> None:

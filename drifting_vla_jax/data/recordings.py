@@ -9,7 +9,6 @@ aims at one such step later, whatever lay between. There is no interpolation, so
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from drifting_vla_jax.data.episodes import Episode, decode_image, encode_png
+from drifting_vla_jax.data.episodes import Episode, check_fraction, decode_image, encode_png
 from drifting_vla_jax.data.fields import Reading
+from drifting_vla_jax.hints import hint
 
 NAME_LENGTH = 60
 
@@ -105,8 +105,7 @@ class RecordedSettings:
     workers: int
 
     def __post_init__(self):
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
+        check_fraction(self.val_fraction)
 
 
 def task_name(instruction: str) -> str:
@@ -127,9 +126,7 @@ def choose_cameras(mapping: Mapping, found: Sequence[str], wanted: Sequence[str]
         )
     for name, field in known.items():
         if field not in found:
-            near = difflib.get_close_matches(field, found, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(found) or 'none'}"
-            raise ValueError(f"camera {name}: the data set has no pictures {field!r}; {hint}")
+            raise ValueError(f"camera {name}: the data set has no pictures {field!r}; {hint(field, found)}")
     for name in wanted:
         if name not in known:
             raise ValueError(f"unknown camera {name!r}; expected some of {', '.join(known) or 'none'}")

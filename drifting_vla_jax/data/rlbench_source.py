@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data import peract, rlbench_images
-from drifting_vla_jax.data.episodes import Episode, claim
+from drifting_vla_jax.data.episodes import Episode, check_fraction, claim
 from drifting_vla_jax.data.peract import Demo
 from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.envs.rlbench_demos import DemoError, named
@@ -63,8 +63,7 @@ class ConvertSettings:
             if camera not in CAMERAS:
                 near = difflib.get_close_matches(camera, CAMERAS, 1, 0.0)[0]
                 raise ValueError(f"unknown camera {camera!r} of RLBench; did you mean {near!r}?")
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {self.val_fraction}")
+        check_fraction(self.val_fraction)
         for folder in self.folders().values():
             for task in self.tasks:
                 if not (folder / task).is_dir():

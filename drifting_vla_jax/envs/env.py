@@ -10,7 +10,6 @@ is counted under that name in the results, never swallowed.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from drifting_vla_jax.hints import hint
 
 ACTION_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
 
@@ -164,9 +165,7 @@ def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int,
 def check_task_name(task: str, known: Sequence[str], environment: str) -> None:
     """Raises ValueError, offering the nearest name, unless the task is known."""
     if task not in known:
-        near = difflib.get_close_matches(task, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(sorted(known))}"
-        raise ValueError(f"unknown task {task!r} in {environment}; {hint}")
+        raise ValueError(f"unknown task {task!r} in {environment}; {hint(task, sorted(known), 'it knows')}")
 
 
 def check_action(action: np.ndarray) -> np.ndarray:

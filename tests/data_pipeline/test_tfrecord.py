@@ -2,7 +2,6 @@
 
 import struct
 
-import numpy as np
 import pytest
 
 from drifting_vla_jax.data import tfrecord
@@ -17,22 +16,11 @@ def write(path, records) -> None:
             )
 
 
-def test_the_checksum_is_that_of_rfc_3720():
-    assert tfrecord.crc32c(b"123456789") == 0xE3069283
-    assert tfrecord.crc32c(bytes(32)) == 0x8A9136AA
-    assert tfrecord.crc32c(b"\xff" * 32) == 0x62A8AB43
-    assert tfrecord.crc32c(bytes(range(32))) == 0x46DD794E
-
-
-@pytest.mark.parametrize("count", [4, 127, 128, 255, 256, 1000, 4097])
-def test_lanes_give_what_bit_by_bit_gives(count):
-    data = np.random.default_rng(count).bytes(count)
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (tfrecord.POLYNOMIAL if crc & 1 else 0)
-    assert tfrecord.crc32c(data) == crc ^ 0xFFFFFFFF
+@pytest.mark.parametrize(
+    ("data", "crc"), [(b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)]
+)
+def test_the_checksum_is_that_of_rfc_3720_turned_and_shifted(data, crc):
+    assert tfrecord.masked(data) == ((crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8) % 2**32
 
 
 def test_records_come_back(tmp_path):
