@@ -115,6 +115,7 @@ def get_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.steps = 1000  # optimiser steps
+    config.train.optimizer = "adamw"  # adamw | muon (matrices by their momentum, orthogonalised; AdamW for the rest)
     config.train.learning_rate = 1e-3  # peak
     config.train.warmup_steps = 100  # linear from 0
     config.train.final_lr_fraction = 0.02  # cosine down to this share of the peak

@@ -1,8 +1,8 @@
-"""The ten tasks of Meta-World's MT10, one network, from 96-pixel images and instructions, on two CPU cores.
+"""The ten tasks of Meta-World's MT10, one network, from 80-pixel images and instructions, on two CPU cores.
 
     tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open
-    python -m drifting_vla_jax.data.build --source=metaworld --tasks=$tasks --episodes=100 --image_size=96 --frame_skip=4 \
-        --settle_steps=10 --hold_steps=16 --gate=0.8 --out=data/mt10
+    python -m drifting_vla_jax.data.build --source=metaworld --tasks=$tasks --episodes=150 --cameras=top,zoom,gripperPOV \
+        --image_size=80 --frame_skip=4 --action_noise=0.2 --settle_steps=10 --hold_steps=16 --gate=0.9 --out=data/mt10
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 """
@@ -27,14 +27,16 @@ def get_config():
     config = quickstart.get_config()
     config.name = "metaworld_mt10"
     config.env.tasks = TASKS
-    config.env.image_size = 96
+    config.env.cameras = ("top", "zoom", "gripperPOV")  # the last from the hand: what it is about to hold, and where
+    config.env.image_size = 80
     config.data.path = "data/mt10"
     config.data.batch_size = 64
     config.data.num_threads = 2
     config.data.cache_mb = 6000
-    config.data.shift = 3
     config.model.width = 96
-    config.train.steps = 6000
+    config.train.optimizer = "muon"
+    config.train.learning_rate = 2e-3
+    config.train.steps = 8000
     config.train.ema_decay = 0.998
     config.train.log_every = 50
     config.train.eval_every = 1000

@@ -15,6 +15,7 @@ from drifting_vla_jax.types import (
     CHOICES,
     FRAMES,
     GROUPINGS,
+    OPTIMIZERS,
     REMAT,
     is_fixed,
     is_mixture,
@@ -128,6 +129,8 @@ def validate(config: ConfigDict) -> None:
     )
     for key in ("dtype", "frozen_dtype"):
         expect(m[key] in DTYPES, f"config.model.{key} is {m[key]!r}; expected {_either(DTYPES)}")
+    name = config.train.optimizer
+    expect(name in OPTIMIZERS, f"config.train.optimizer is {name!r}; expected {_either(OPTIMIZERS)}")
     expect(m.remat in REMAT, f"config.model.remat is {m.remat!r}; expected {_either(REMAT)}")
     expect(m.history >= 0, f"config.model.history is {m.history}; expected 0 (the present alone) or more")
     every, save = config.train.rollout_every, config.train.save_every

@@ -21,6 +21,7 @@ ACTION_PARTS = {"position": slice(0, 3), "rotation": slice(3, 9), "gripper": sli
 GROUPINGS = ("chunk", "step", "dim", "block")  # which entries of a chunk drift together: objectives/grouping.py
 SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
 REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
+OPTIMIZERS = ("adamw", "muon")
 CHOICES = ("first", "nearest_mean")  # which of several samples acts: train/acting.py
 FRAMES = ("relative", "absolute")  # positions in the network: from the present end effector, or in the world
 

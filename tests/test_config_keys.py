@@ -390,6 +390,7 @@ KEYS = {
     "objective.guidance.drop_instruction": (0.5, program),
     "objective.guidance.alpha": (2.0, loss),
     "train.steps": (9, update),
+    "train.optimizer": ("muon", update),
     "train.learning_rate": (2e-3, update),
     "train.warmup_steps": (3, update),
     "train.final_lr_fraction": (0.5, update),

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine, counted in optimiser steps; clipping; a rate of their own for encoders.
+"""AdamW, or Muon for the matrices, with warm-up and cosine counted in optimiser steps; clipping; a rate for encoders.
 
 It is given what is learned and nothing else (``partition``), so what is frozen has no state at all.
 """
@@ -27,12 +27,37 @@ def schedule(config: ConfigDict) -> optax.Schedule:
     )
 
 
+MUON_RMS = 0.2  # of an update before the rate: AdamW's own, so that one rate serves both (Liu et al., arXiv 2502.16982)
+
+
+def muon_dimensions(path: tuple, leaf) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes of a parameter are a matrix's rows and columns: of every kernel the last is what comes out, and what is
+    stacked along a first axis are matrices of their own. None: no matrix, AdamW's."""
+    name = path_name(path)
+    if not name.endswith("/kernel"):
+        return None
+    first = int("/blocks/" in name)
+    return optax.contrib.MuonDimensionNumbers(tuple(range(first, leaf.ndim - 1)), (leaf.ndim - 1,))
+
+
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The whole update: clip, AdamW (decay on matrices only), then each part's share of the learning rate."""
+    """The whole update: clip, AdamW or Muon (decay on matrices only), then each part's share of the learning rate."""
     t = config.train
 
     def decayed(params):
         return jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).split("/")[-1] in MATRICES, params)
+
+    if t.optimizer == "muon":
+        update = optax.contrib.muon(
+            schedule(config),
+            weight_decay=t.weight_decay,
+            adam_b1=t.b1,
+            adam_b2=t.b2,
+            consistent_rms=MUON_RMS,
+            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(muon_dimensions, params),
+        )
+    else:
+        update = optax.adamw(schedule(config), b1=t.b1, b2=t.b2, weight_decay=t.weight_decay, mask=decayed)
 
     def scale(path):
         part = path_name(path).split("/")[0]
@@ -43,6 +68,6 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.clip_by_global_norm(t.clip_norm),
-        optax.adamw(schedule(config), b1=t.b1, b2=t.b2, weight_decay=t.weight_decay, mask=decayed),
+        update,
         optax.stateless(scaled),
     )

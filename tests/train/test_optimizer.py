@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drifting_vla_jax.train.optimizer import make_optimizer, schedule
+from drifting_vla_jax.train.optimizer import MUON_RMS, make_optimizer, schedule
 from drifting_vla_jax.train.state import init_state
 from tests.small import small_config
 
@@ -80,6 +80,33 @@ def test_stacked_layers_decay_by_name(config):
     stacked = {"dit": {"blocks": {"kernel": jnp.full((3, 2, 2), 2.0), "bias": jnp.full((3, 2), 2.0)}}}
     updates, _ = update(config, 0.0, params=stacked)
     assert np.all(updates["dit"]["blocks"]["kernel"]) and not np.any(updates["dit"]["blocks"]["bias"])
+
+
+def test_muon_makes_a_matrix_step_of_equal_singular_values(config):
+    """Each matrix, stacked or not, moves by about an orthogonal one of AdamW's size; a vector as AdamW would."""
+    config.train.optimizer, config.train.weight_decay, config.train.clip_norm = "muon", 0.0, 1e9
+    draw = iter(jax.random.split(jax.random.key(0), 3))
+    params = {
+        "vision": {"conv": {"kernel": jax.random.normal(next(draw), (3, 3, 2, 12)), "bias": jnp.ones(12)}},
+        "dit": {"blocks": {"kernel": jax.random.normal(next(draw), (3, 8, 16))}},
+    }
+    optimiser = make_optimizer(config)
+
+    @jax.jit
+    def run():
+        state = optimiser.init(params)
+        for _ in range(2):  # the first has learning rate 0
+            updates, state = optimiser.update(params, state, params)
+        return updates
+
+    updates = run()
+    sizes = np.linalg.svd(updates["dit"]["blocks"]["kernel"], compute_uv=False)
+    own = np.linalg.svd(params["dit"]["blocks"]["kernel"], compute_uv=False)
+    assert sizes.shape == (3, 8) and own.max() / own.min() > 2.5
+    np.testing.assert_allclose(sizes, 1e-4 * MUON_RMS * 16**0.5, rtol=0.4)
+    conv = np.linalg.svd(np.reshape(updates["vision"]["conv"]["kernel"], (18, 12)), compute_uv=False)
+    np.testing.assert_allclose(conv, 1e-4 * MUON_RMS * 18**0.5, rtol=0.4)
+    np.testing.assert_allclose(updates["vision"]["conv"]["bias"], -1e-4, rtol=0.2)  # with Nesterov momentum
 
 
 def test_an_encoders_own_learning_rate(config):
