@@ -35,12 +35,14 @@ def get_config():
     config.data.cache_mb = 6000
     config.model.width = 96
     config.train.optimizer = "muon"
-    config.train.learning_rate = 2e-3
-    config.train.steps = 8000
+    config.train.learning_rate = 4e-3
+    config.train.steps = 9000
     config.train.ema_decay = 0.998
     config.train.log_every = 50
     config.train.eval_every = 1000
     config.train.save_every = 1000
-    config.train.report_every = 5000
+    config.train.report_every = 3000
+    for name in set(config.figures) - {"theme"}:
+        config.figures[name] = 3000
     config.eval.episodes = 50
     return config

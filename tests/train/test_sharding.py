@@ -13,9 +13,10 @@ from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.flops import residual_bytes
+from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.state import abstract_state, create_state, init_params
 from drifting_vla_jax.train.step import compile_train_step, objective_loss
-from drifting_vla_jax.types import abstract, fake_batch
+from drifting_vla_jax.types import OPTIMIZERS, abstract, fake_batch
 from tests.small import small_config
 
 STEPS = 20
@@ -57,6 +58,28 @@ def test_every_mesh_of_eight_trains_like_one_device(sizes, alone, host_state, ba
     kernel = state.params["fusion"]["block_0"]["mlp"]["up"]["kernel"]
     assert kernel.addressable_shards[0].data.size * sizes[1] * sizes[2] == kernel.size
     agrees(run(compile_train_step(config, mesh), state, batches(mesh)), alone)
+
+
+def test_muon_on_split_matrices_is_that_of_whole_ones():
+    config = small_config()
+    config.train.optimizer, config.mesh.fsdp, config.mesh.tensor, config.mesh.fsdp_min_size = "muon", 4, 2, 1
+    optimiser, mesh = make_optimizer(config), sharding.make_mesh(config)
+    shapes = {"up": {"kernel": (16, 24)}, "out": {"kernel": (24, 16)}, "blocks": {"up": {"kernel": (3, 16, 24)}}}
+    keys, is_shape = iter(jax.random.split(jax.random.key(0), 3)), lambda x: isinstance(x, tuple)
+    whole = {"net": jax.tree.map(lambda shape: jax.random.normal(next(keys), shape), shapes, is_leaf=is_shape)}
+    split = jax.device_put(whole, sharding.state_sharding(whole, mesh, config))
+    assert split["net"]["up"]["kernel"].sharding.spec == P("fsdp", "tensor")
+
+    @jax.jit
+    def update(params):
+        state = optimiser.init(params)
+        for _ in range(2):  # the first has learning rate 0
+            updates, state = optimiser.update(params, state, params)
+        return updates
+
+    for a, b in zip(jax.tree.leaves(update(split)), jax.tree.leaves(update(whole)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-8)
+        assert np.abs(a).max() > 1e-6
 
 
 @pytest.mark.slow
@@ -117,8 +140,10 @@ def test_split_parameters_are_gathered_a_layer_at_a_time_and_nothing_else_moves(
     assert max(n for kind, n in found if kind == "all-gather") <= layer < samples < images
 
 
-def test_moments_and_average_lie_as_their_parameter():
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_moments_and_average_lie_as_their_parameter(optimizer):
     config = small_config()
+    config.train.optimizer = optimizer
     config.mesh.fsdp, config.mesh.fsdp_min_size = 4, 256
     state = abstract_state(config, sharding.make_mesh(config))
     specs = {}
@@ -128,7 +153,10 @@ def test_moments_and_average_lie_as_their_parameter():
     assert {P(), P("fsdp", None), P(None, "fsdp")} <= set(params.values())
     for prefix in ("ema_params/", "/mu/", "/nu/"):
         found = {name.split(prefix)[1]: spec for name, spec in specs.items() if prefix in name}
-        assert found == params
+        if optimizer == "muon" and prefix == "/nu/":  # of vectors alone
+            assert found == {name: params[name] for name in found} and not any(n.endswith("/kernel") for n in found)
+        else:
+            assert found == params
     assert specs["step"] == specs["rng"] == P()
 
 
