@@ -1,0 +1,22 @@
+"""All fifty tasks of Meta-World, one network, from 80-pixel images and instructions, on two CPU cores.
+
+    python -m drifting_vla_jax.data.build --source=metaworld --tasks=all --episodes=50 --cameras=top,zoom,gripperPOV \
+        --image_size=80 --frame_skip=4 --action_noise=0.2 --settle_steps=10 --hold_steps=16 --gate=0.5 --out=data/mt50
+    python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50
+    python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50 --mode=eval
+"""
+
+from configs import metaworld_mt10
+from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
+
+
+def get_config():
+    config = metaworld_mt10.get_config()
+    config.name = "metaworld_mt50"
+    config.env.tasks = tuple(sorted(INSTRUCTIONS))
+    config.data.path = "data/mt50"
+    config.data.cache_mb = 8000
+    config.model.width = 128
+    config.train.steps = 15000
+    config.eval.episodes = 10  # as published evaluations have it
+    return config
