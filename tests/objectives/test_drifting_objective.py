@@ -6,15 +6,16 @@ import numpy as np
 import optax
 import pytest
 
+from drifting_vla_jax.layouts import END_EFFECTOR
 from drifting_vla_jax.objectives import bank as bank_lib
 from drifting_vla_jax.objectives.drifting import drifting_loss, raw_drift
 from drifting_vla_jax.objectives.drifting_objective import Drifting
 from drifting_vla_jax.objectives.grouping import group, ungroup
 from drifting_vla_jax.objectives.guidance import Guidance
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, sample_statistics
-from drifting_vla_jax.types import GROUPINGS, NETWORK_ACTION_DIM
+from drifting_vla_jax.types import GROUPINGS
 
-H, A = 3, NETWORK_ACTION_DIM
+H, A = 3, END_EFFECTOR.network_dim
 TEMPERATURES = (0.2, 1.0)
 
 
