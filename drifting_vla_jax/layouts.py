@@ -132,7 +132,10 @@ class ActionLayout:
         return cls(data["name"], tuple(data["joints"]), tuple(data["grippers"]))
 
     def __str__(self) -> str:
-        return f"{self.name} ({', '.join(self.names)})" if self.name == "joints" else self.name
+        if self.name != "joints":
+            return self.name
+        grippers = f"; grippers {', '.join(self.grippers)}" if self.grippers else ""
+        return f"joints ({', '.join(self.joints)}{grippers})"
 
 
 END_EFFECTOR = ActionLayout()

@@ -61,7 +61,7 @@ class Policy(Protocol):
         ...
 
     def infer(self, observations: Sequence[dict]) -> np.ndarray:
-        """n <= max(batch_sizes) observations -> actions float32 [n, h, 8]; blocks until the result is ready."""
+        """n <= max(batch_sizes) observations -> actions float32 [n, h, k]; blocks until the result is ready."""
         ...
 
 

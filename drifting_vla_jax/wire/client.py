@@ -122,7 +122,7 @@ class PolicyClient:
           observation: see ``protocol``; cameras, image size and state as in ``self.metadata``.
 
         Returns:
-          {"actions": float32 [h, 8], "server_timing": {...}}.
+          {"actions": float32 [h, action_dim], "server_timing": {...}}.
 
         Raises:
           PolicyServerError: the server refuses this observation; ask again with a better one.
