@@ -38,6 +38,7 @@ def test_joints_are_as_they_are_named():
     assert (arm.dim, arm.network_dim, arm.present_dim) == (3, 3, 2) and arm.names == ("shoulder", "elbow", "gripper")
     assert where(arm)["gripper"] == (slice(2, 3), slice(2, 3), None)
     assert ActionLayout("joints", ("lift",)).dim == 1
+    assert str(arm) == "joints (shoulder, elbow; grippers gripper)" and str(ActionLayout("bimanual")) == "bimanual"
     assert ActionLayout.from_json(arm.to_json()) == arm and ActionLayout.from_json(None) == END_EFFECTOR
 
 

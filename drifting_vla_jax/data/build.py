@@ -299,12 +299,13 @@ def summary(folder: Path) -> str:
     """A few lines about a data set: its tasks, what was dropped, what the replay gate said, how to train on other layouts."""
     metadata = json.loads((folder / "metadata.json").read_text())
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
+    lines = [*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"]
     layout = ActionLayout.from_json(metadata.get("layout"))
-    keys = {**{f"action.{key}": value for key, value in zip(("layout", "joints", "grippers"), dataclasses.astuple(layout))},
-            "env.state_dim": len(metadata["state_names"])}  # fmt: skip
-    needed = [f"config.{key} = {value!r}" for key, value in keys.items() if value != ()] if layout != END_EFFECTOR else []
-    lines = SOURCES[metadata["source"]].lines(metadata["details"])
-    return "\n".join([*lines, f"{steps} steps in {folder}", *needed])
+    if layout != END_EFFECTOR:
+        keys = {"action.layout": layout.name, "action.joints": layout.joints, "action.grippers": layout.grippers}
+        keys["env.state_dim"] = len(metadata["state_names"])
+        lines += [f"config.{key} = {value!r}" for key, value in keys.items() if value]
+    return "\n".join(lines)
 
 
 def main(_) -> None:

@@ -8,7 +8,8 @@
 
 Training episodes come first, then those for validation (``splits`` of info.json). ``action`` is the absolute target one step
 ahead, as here. An episode keeps the plainest of its paraphrases: LeRobot has one task per row. Pictures lose what H.264 takes
-(``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back; joints want a mapping.
+(``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back; of two
+arms or joints a mapping does.
 """
 
 from __future__ import annotations

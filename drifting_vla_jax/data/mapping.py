@@ -147,7 +147,7 @@ def _check_values(spec: dict, source: str) -> None:
     if layout == "joints":
         _check_joints(state, action, source)
     for arm in {"end_effector": ("",), "bimanual": ARMS}.get(layout, ()):
-        if arm and (arm not in state or arm not in action and kind != "achieved"):
+        if arm and (arm not in state or (arm not in action and kind != "achieved")):
             raise MappingError(f"{source}: the layout bimanual needs state.{arm} and action.{arm}")
         hands = (part.setdefault(arm, {}) if arm else part for part in (state, action))
         _check_hand(*hands, kind, f".{arm}" if arm else "", source)
@@ -212,8 +212,9 @@ def _check_entry(entry: Mapping, name: str, where: str) -> None:
         raise MappingError(f"{where}.{numbers[0]} is {entry[numbers[0]]!r}; expected a number")
     if name == "rotation" and "scale" in entry and form in FORMS and form != "axis_angle":
         raise MappingError(f"{where}.scale is for angles; a {form} has none")
-    if not isinstance(entry.get("names", []), list) or not all(isinstance(text, str) for text in entry.get("names", [])):
-        raise MappingError(f"{where}.names is {entry['names']!r}; expected a list of names")
+    called = entry.get("names", [])
+    if not (isinstance(called, list) and all(isinstance(text, str) for text in called)):
+        raise MappingError(f"{where}.names is {called!r}; expected a list of names")
     if name in ("gripper", "grippers") and entry.get("open", 1) == entry.get("closed", 0):
         raise MappingError(f"{where}: open and closed are both {entry.get('open', 1)}")
 

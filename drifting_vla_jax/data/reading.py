@@ -189,10 +189,8 @@ class _Joints:
 
     def targets(self, arrays: Arrays) -> np.ndarray:
         now = _angles(self._state, arrays)
-        if self._kind == "achieved":
-            joints = now[1:]
-        else:
-            joints = _angles(self._action, arrays) + (now if self._kind == "delta" else 0.0)
+        joints = now[1:] if self._kind == "achieved" else _angles(self._action, arrays)
+        joints = joints + now if self._kind == "delta" else joints
         told, measured = (part.get("grippers", []) for part in (self._action, self._state))
         pairs = [(entry, None) for entry in told] or [(None, entry) for entry in measured]
         openings = [_aimed_opening(*pair, arrays)[: len(joints), None] for pair in pairs]

@@ -1,4 +1,4 @@
-"""Two arms, and joints, through the real loop to a server: chunks of the right width, in the data's own units."""
+"""Two arms, and joints recorded by others, through the real loop to a server: chunks of the right width, in their own units."""
 
 import dataclasses
 import json
@@ -8,20 +8,26 @@ import jax
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data import builder
+from drifting_vla_jax.data import build, builder, lerobot_source
 from drifting_vla_jax.data.dataset import DataSet
-from drifting_vla_jax.evaluate.evaluation import evaluate
+from drifting_vla_jax.data.recordings import RecordedSettings
 from drifting_vla_jax.layouts import ActionLayout
 from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.report.demonstrations import open_data
+from drifting_vla_jax.rollout.episode import EpisodeSettings
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.train import loop
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.wire.client import PolicyClient
-from tests.small import CAMERAS, SIZE, episode, small_config
+from tests import lerobot_fixture
+from tests.small import CAMERAS, SIZE, apart, episode, small_config, write_episodes
 
-BIMANUAL, JOINTS = ActionLayout("bimanual"), ActionLayout("joints", ("shoulder", "elbow"), ("gripper",))
-STATES = {"bimanual": ("lx", "ly", "lz", "rx", "ry", "rz"), "joints": ("shoulder", "elbow")}
+BIMANUAL = ActionLayout("bimanual")
+ALOHA = ActionLayout(
+    "joints",
+    tuple(name for name in lerobot_fixture.ALOHA if "gripper" not in name),
+    ("left_gripper", "right_gripper"),
+)
 
 
 def two_arms(index):
@@ -33,30 +39,26 @@ def two_arms(index):
     return dataclasses.replace(one, state=state, actions=np.concatenate([one.actions, right], 1), layout=BIMANUAL)
 
 
-def two_joints(index):
-    """x and y of the same walk, taken for angles."""
-    one = episode(index)
-    return dataclasses.replace(one, state=one.state[:, :2], actions=one.actions[:, [0, 1, 7]], layout=JOINTS)
-
-
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """{layout: a data set of six episodes}"""
-    out = {}
-    for make, layout in ((two_arms, BIMANUAL), (two_joints, JOINTS)):
-        folder = tmp_path_factory.mktemp(layout.name)
-        paths = [folder / f"{index}.npz" for index in range(6)]
-        for index, path in enumerate(paths):
-            make(index).save(path)
-        about = builder.About("test", CAMERAS, SIZE, STATES[layout.name], 20.0, {}, layout)
-        out[layout.name] = builder.write(folder, {"train": paths[:-2], "val": paths[-2:]}, about).parents[1]
-    return out
+    """{layout: a data set}: of two arms six episodes, and of ALOHA's joints what ``data.build`` makes of LeRobot's three."""
+    folder = tmp_path_factory.mktemp("sets")
+    names = ("left x", "left y", "left z", "right x", "right y", "right z")
+    both = write_episodes(folder / "bimanual", [two_arms(index) for index in range(6)], state_names=names)
+    root = lerobot_fixture.write_3(folder / "lerobot", images=True, aloha=True)
+    mapping = lerobot_source.read_mapping("aloha")
+    settings = RecordedSettings(str(root), mapping, (), 0, (), SIZE, 0.0, 0.3, "fail", 1)
+    apart(build.build, settings, folder / "joints", "lerobot", False)
+    return {"bimanual": both, "joints": folder / "joints"}
 
 
 def config_of(layout, sets):
     config = small_config()
     config.action.layout, config.action.joints, config.action.grippers = layout.name, layout.joints, layout.grippers
-    config.env.state_dim, config.data.path = len(STATES[layout.name]), str(sets[layout.name])
+    about = DataSet(sets[layout.name], ()).metadata
+    config.env.state_dim, config.data.path = len(about["state_names"]), str(sets[layout.name])
+    config.env.cameras = tuple(about["cameras"])
+    config.env.tasks = tuple(dict.fromkeys(each["task"] for each in about["episodes"]["train"]))
     t = config.train
     t.steps, t.warmup_steps, t.eval_every, t.save_every, config.figures.A1_drifting_field = 2, 1, 2, 2, 1
     return config
@@ -66,7 +68,7 @@ def config_of(layout, sets):
     ("layout", "options", "errors"),
     [
         (BIMANUAL, {"grouping": "block"}, {"position_error_cm", "rotation_error_deg", "gripper_accuracy"}),
-        (JOINTS, {"name": "flow_matching"}, {"joint_error", "gripper_accuracy"}),
+        (ALOHA, {"name": "flow_matching"}, {"joint_error", "gripper_accuracy"}),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -82,57 +84,51 @@ def test_it_trains_and_is_served(layout, options, errors, sets, tmp_path, caplog
     known = {"position_error_cm", "rotation_error_deg", "gripper_accuracy", "joint_error"}
     assert {name for name in known if f"val/{name}" in last} == errors and np.isfinite(last["train/loss"])
     assert Checkpoints(tmp_path).best() == 2
-    decoder = restored_params(tmp_path, config)["decoder"]
-    widths = {part.name: part.width for part in layout.parts}
-    assert {name: p["kernel"].shape[-1] for name, p in decoder.items() if name != "hidden"} == widths
 
     policy = restore(tmp_path)
-    seen = {camera: np.zeros((SIZE, SIZE, 3), np.uint8) for camera in CAMERAS}
-    state = np.float32([0.1, 0.5, 0.2, 10.1, 0.5, 0.2][: config.env.state_dim])
+    seen = {camera: np.zeros((SIZE, SIZE, 3), np.uint8) for camera in config.env.cameras}
+    state = DataSet(config.data.path, ()).split("val").state[0]
+    prompt = policy.metadata["prompts"][0]
     with PolicyServer(policy, port=0) as server, PolicyClient(f"ws://127.0.0.1:{server.port}") as client:
         assert client.metadata["action_names"] == list(layout.names)
-        chunk = client.infer({"images": seen, "state": state, "prompt": "reach red", "seed": 0})["actions"]
+        chunk = client.infer({"images": seen, "state": state, "prompt": prompt, "seed": 0})["actions"]
     assert chunk.shape == (4, layout.dim) and np.isfinite(chunk).all()
     if layout == BIMANUAL:
         assert (chunk[:, 8] - chunk[:, 0] > 5).all()  # each arm from where it is
         np.testing.assert_allclose(np.linalg.norm(chunk[:, 11:15], axis=1), 1, atol=1e-5)
     with pytest.raises(ValueError, match="simulators move one end effector; the policy's actions are"):
-        evaluate(policy, out=tmp_path / "eval", environment="dummy", tasks=config.env.tasks, episodes_per_task=1)
+        EpisodeSettings.for_policy(policy.metadata, execute=2, max_steps=10, hold_steps=2)
 
 
-def restored_params(workdir, config):
-    from drifting_vla_jax.train.sharding import single_device_mesh
+def test_joints_that_others_recorded_are_what_they_were(sets):
+    """LeRobot's 14 numbers, an arm and its gripper after the other: ours are all joints, then both grippers."""
+    data = DataSet(sets["joints"], ())
+    assert data.metadata["action_names"] == data.metadata["state_names"] == list(ALOHA.names)
+    order = [*range(6), *range(7, 13), 6, 13]
+    state, action = lerobot_fixture.numbers(0, aloha=True)
+    train = data.split("train")
+    np.testing.assert_array_equal(train.state[:7], state[:, order])
+    np.testing.assert_array_equal(train.actions[:7], action[:, order])
+    said = build.summary(data.folder)
+    assert "config.action.layout = 'joints'\nconfig.action.joints = ('left_waist', 'left_shoulder'," in said
+    assert said.endswith("config.action.grippers = ('left_gripper', 'right_gripper')\nconfig.env.state_dim = 14")
 
-    return Checkpoints(workdir).restore_ema(2, config, single_device_mesh())
 
-
-def test_data_of_another_layout_are_refused_in_a_line(sets, dataset_path):
-    for layout, path, message in (
-        (
-            BIMANUAL,
-            dataset_path,
-            "has actions of layout end_effector, the configuration's is bimanual; change config.act",
-        ),
-        (
-            ActionLayout("joints", ("elbow", "shoulder"), ("gripper",)),
-            sets["joints"],
-            r"layout joints \(shoulder, elbow, gr",
-        ),
-    ):
-        config = config_of(layout, sets)
-        config.data.path = str(path)
-        with pytest.raises(ValueError, match=message):
-            DataSet(path, CAMERAS).check(config)
-    with pytest.raises(
-        ValueError, match=r"has actions shoulder, elbow, gripper; this page is about one end effector's"
-    ):
+def test_data_or_a_checkpoint_of_another_layout_are_refused_in_a_line(sets, dataset_path):
+    bimanual, other = config_of(BIMANUAL, sets), config_of(ALOHA, sets)
+    with pytest.raises(ValueError, match="has actions of layout end_effector, the configuration's is bimanual; change"):
+        DataSet(dataset_path, CAMERAS).check(bimanual)
+    other.action.joints = ALOHA.joints[::-1]
+    with pytest.raises(ValueError, match=r"layout joints \(left_waist, .*; grippers left_gripper, right_gripper\), the"):
+        DataSet(sets["joints"], ()).check(other)
+    with pytest.raises(ValueError, match=r"has actions left_waist, .*; this page is about one end effector's"):
         open_data(sets["joints"])
 
 
 def test_an_episode_of_another_width_or_layout_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"actions of reach-red have shape \(12, 16\); expected \(12, 8\)"):
         dataclasses.replace(two_arms(0), layout=ActionLayout())
-    two_joints(0).save(tmp_path / "0.npz")
+    two_arms(0).save(tmp_path / "0.npz")
     about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
-    with pytest.raises(ValueError, match="an episode of reach-red has actions of layout joints"):
-        builder.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
+    with pytest.raises(ValueError, match="an episode of reach-red has actions of layout bimanual"):
+        apart(builder.write, tmp_path, {"train": [tmp_path / "0.npz"]}, about)
