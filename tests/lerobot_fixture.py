@@ -95,7 +95,8 @@ def _info(version: str, images: bool, data_path: str, video_path: str, aloha: bo
         features[name] = {"dtype": "float32" if name == "timestamp" else "int64", "shape": [1], "names": None}
     return {
         "codebase_version": version, "robot_type": "aloha" if aloha else "franka", "total_episodes": 3,
-        "total_frames": sum(LENGTHS), "total_tasks": 2, "chunks_size": 1000, "fps": FPS, "splits": {"train": "0:3"}, "data_path": data_path,
+        "total_frames": sum(LENGTHS), "total_tasks": 2,
+        "chunks_size": 1000, "fps": FPS, "splits": {"train": "0:3"}, "data_path": data_path,
         "video_path": video_path, "features": features,
     }  # fmt: skip
 

@@ -134,7 +134,10 @@ def test_a_quaternion_that_is_not_unit_is_refused():
         made.targets(arrays() | {"q": np.array([[1.0, 0, 0, 0], [2, 0, 0, 0], [1, 0, 0, 0]])})
 
 
-ARMS = {"j": np.array([[1.0, 2, 0, 3, 4, 80], [5, 6, 100, 7, 8, 90]]), "d": np.ones((2, 6))}  # twice 2 joints, a gripper
+ARMS = {
+    "j": np.array([[1.0, 2, 0, 3, 4, 80], [5, 6, 100, 7, 8, 90]]),
+    "d": np.ones((2, 6)),
+}  # twice 2 joints, a gripper
 OPEN = [{"field": "j[2]", "open": 100}, {"field": "j[5]", "open": 100}]
 
 
@@ -155,7 +158,9 @@ def test_joints_are_put_before_grippers():
 
 def test_joints_as_deltas_and_as_achieved():
     delta = joints({"kind": "delta", "joints": ["d[0:4]"]}, grippers=OPEN)
-    np.testing.assert_allclose(delta.targets(ARMS), [[2, 3, 4, 5, 1, 0.9], [6, 7, 8, 9, 1, 0.9]], atol=1e-6)  # the next row's
+    np.testing.assert_allclose(
+        delta.targets(ARMS), [[2, 3, 4, 5, 1, 0.9], [6, 7, 8, 9, 1, 0.9]], atol=1e-6
+    )  # the next row's
     achieved = joints({"kind": "achieved"}, names=["a", "b", "grip", "c", "d", "other grip"])
     assert achieved.layout == ActionLayout("joints", ("a", "b", "c", "d")) and achieved.state_names == tuple("abcd")
     np.testing.assert_allclose(achieved.targets(ARMS), [[5, 6, 7, 8]])
@@ -172,7 +177,11 @@ def test_names_may_be_given():
     ("action", "names", "message"),
     [
         (["j[0:2]"], None, "state.joints are 4 numbers, action.joints are 2; expected the same in both"),
-        (["j[3:5]", "j[0:2]"], "abxcdy", "state.joints are a, b, c, d, action.joints are c, d, a, b; expected one order"),
+        (
+            ["j[3:5]", "j[0:2]"],
+            "abxcdy",
+            "state.joints are a, b, c, d, action.joints are c, d, a, b; expected one order",
+        ),
         (["j[0:2]", "j[0:2]"], None, "name j.0., j.1. more than once; the data set calls them so: give them .names"),
         ([{"field": "j[0:4]", "names": ["a"]}], None, r"action.joints gives 1 names to j\[0:4\]: 4 numbers"),
         (["j[3:8]"], None, "j has 6 numbers; entries 3 to 8 are asked for"),
@@ -185,7 +194,9 @@ def test_joints_that_do_not_fit_are_refused(action, names, message):
 
 def test_what_is_no_gripper_is_refused():
     action = {"kind": "absolute", "joints": ["j[0:4]"], "grippers": ["j[4]"]}
-    with pytest.raises(MappingError, match=r"action.grippers has j\[4\], which the data set calls d; its grippers are grip"):
+    with pytest.raises(
+        MappingError, match=r"action.grippers has j\[4\], which the data set calls d; its grippers are grip"
+    ):
         joints(action, names=["a", "b", "grip", "c", "d", "e"])
     with pytest.raises(MappingError, match=r"action.grippers has j\[4:\]: 2 numbers; expected 1 of each"):
         joints(action | {"grippers": ["j[4:]"]})
@@ -217,13 +228,22 @@ def test_two_hands_are_each_read_as_one():
         ({"state": {"joints": None}}, "state has no joints; a data set needs where they are"),
         ({"action": {"joints": None}}, "absolute targets need action.joints, and they are not there"),
         ({"action": {"frame": "hand"}}, "action has no key 'frame'"),
-        ({"state": {"position": "observation.state[0:3]"}}, "state.position is for the layout end_effector; this is joints"),
+        (
+            {"state": {"position": "observation.state[0:3]"}},
+            "state.position is for the layout end_effector; this is joints",
+        ),
         ({"state": {"joints": 3}}, "state.joints is 3; expected a list of fields"),
         ({"action": {"joints": [{"fields": "action"}]}}, "joints has no key 'fields'; did you mean 'field'?"),
-        ({"action": {"joints": [{"field": "action", "scale": "big"}]}}, "action.joints.scale is 'big'; expected a number"),
+        (
+            {"action": {"joints": [{"field": "action", "scale": "big"}]}},
+            "action.joints.scale is 'big'; expected a number",
+        ),
         ({"action": {"joints": [{"field": "action", "names": "a"}]}}, "action.joints.names is 'a'; expected a list"),
         ({"action": {"grippers": [{"field": "action[6]", "open": 0}]}}, "action.grippers: open and closed are both 0"),
-        ({"layout": "bimanual", "state": None, "action": {"joints": None, "grippers": None}}, "needs state.left and action"),
+        (
+            {"layout": "bimanual", "state": None, "action": {"joints": None, "grippers": None}},
+            "needs state.left and action",
+        ),
     ],
 )
 def test_a_mapping_of_joints_that_means_nothing_is_refused(spec, message, tmp_path):

@@ -89,7 +89,10 @@ def test_it_trains_and_is_served(layout, options, errors, sets, tmp_path, caplog
     seen = {camera: np.zeros((SIZE, SIZE, 3), np.uint8) for camera in config.env.cameras}
     state = DataSet(config.data.path, ()).split("val").state[0]
     prompt = policy.metadata["prompts"][0]
-    with PolicyServer(policy, port=0) as server, PolicyClient(f"ws://127.0.0.1:{server.port}") as client:
+    with (
+        PolicyServer(policy, port=0, batch_deadline_ms=1.0) as server,
+        PolicyClient(f"ws://127.0.0.1:{server.port}") as client,
+    ):
         assert client.metadata["action_names"] == list(layout.names)
         chunk = client.infer({"images": seen, "state": state, "prompt": prompt, "seed": 0})["actions"]
     assert chunk.shape == (4, layout.dim) and np.isfinite(chunk).all()
@@ -119,7 +122,9 @@ def test_data_or_a_checkpoint_of_another_layout_are_refused_in_a_line(sets, data
     with pytest.raises(ValueError, match="has actions of layout end_effector, the configuration's is bimanual; change"):
         DataSet(dataset_path, CAMERAS).check(bimanual)
     other.action.joints = ALOHA.joints[::-1]
-    with pytest.raises(ValueError, match=r"layout joints \(left_waist, .*; grippers left_gripper, right_gripper\), the"):
+    with pytest.raises(
+        ValueError, match=r"layout joints \(left_waist, .*; grippers left_gripper, right_gripper\), the"
+    ):
         DataSet(sets["joints"], ()).check(other)
     with pytest.raises(ValueError, match=r"has actions left_waist, .*; this page is about one end effector's"):
         open_data(sets["joints"])
