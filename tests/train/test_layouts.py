@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data import build, builder, lerobot_source
+from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.recordings import RecordedSettings
 from drifting_vla_jax.layouts import ActionLayout
@@ -17,6 +18,7 @@ from drifting_vla_jax.report.demonstrations import open_data
 from drifting_vla_jax.rollout.episode import EpisodeSettings
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.train import loop
+from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.wire.client import PolicyClient
 from tests import lerobot_fixture
@@ -128,6 +130,13 @@ def test_data_or_a_checkpoint_of_another_layout_are_refused_in_a_line(sets, data
         DataSet(sets["joints"], ()).check(other)
     with pytest.raises(ValueError, match=r"has actions left_waist, .*; this page is about one end effector's"):
         open_data(sets["joints"])
+    space = ActionSpace("relative", *np.zeros((2, 4, 14)), *np.zeros((2, 14)), ALOHA)
+    checkpoint = Assets(config_of(ALOHA, sets), space, (), 10.0, ALOHA.names, {})
+    assert checkpoint.spaces(config_of(ALOHA, sets)) is space
+    with pytest.raises(
+        ValueError, match=r"the checkpoint has learned actions of layout joints \(.*\), the conf.* \(right_"
+    ):
+        checkpoint.spaces(other)
 
 
 def test_an_episode_of_another_width_or_layout_is_refused(tmp_path):
