@@ -69,7 +69,12 @@ def config_of(layout, sets):
 @pytest.mark.parametrize(
     ("layout", "options", "errors"),
     [
-        (BIMANUAL, {"grouping": "block"}, {"position_error_cm", "rotation_error_deg", "gripper_accuracy"}),
+        pytest.param(
+            BIMANUAL,
+            {"grouping": "block"},
+            {"position_error_cm", "rotation_error_deg", "gripper_accuracy"},
+            marks=pytest.mark.slow,
+        ),
         (ALOHA, {"name": "flow_matching"}, {"joint_error", "gripper_accuracy"}),
     ],
     ids=lambda value: getattr(value, "name", ""),
