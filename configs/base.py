@@ -59,9 +59,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.width = 64  # d of the tokens everywhere after the encoders
     config.model.readout = 8  # numbers per image token laid side by side for adaLN: where things are, linearly readable
-    config.model.noise_dim = (
-        10  # numbers of noise per action step; flow matching needs the network's action width (10, bimanual 20)
-    )
+    config.model.noise_dim = 10  # numbers of noise per action step; flow matching needs the network's action width
     config.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (parameters stay float32)
     config.model.frozen_dtype = "float32"  # of the weights of frozen pretrained encoders: float32 | bfloat16
     config.model.proprioception = True  # the network is told its state, not only shown images
