@@ -48,15 +48,18 @@ def get_config() -> ConfigDict:
     config.data.state_noise = 0.02  # augmentation: standard deviation added to the normalised state
 
     config.action = ConfigDict()
+    config.action.layout = "end_effector"  # what its numbers are: end_effector | bimanual (two of them) | joints
+    config.action.joints = ()  # joints: their names, in the data's order; the state begins with their present values
+    config.action.grippers = ()  # joints: names of the grippers that come after them, 0 closed .. 1 open
     config.action.horizon = 8  # h: targets in a chunk
     config.action.stride = 1  # control steps from one target of a chunk to the next
     config.action.keyframes = False  # True: targets are the demonstrations' next keyframes (RLBench), for a planner
-    config.action.frame = "relative"  # positions in the network: relative (to the present end effector) | absolute
+    config.action.frame = "relative"  # positions and joints in the network: relative (to the present ones) | absolute
 
     config.model = ConfigDict()
     config.model.width = 64  # d of the tokens everywhere after the encoders
     config.model.readout = 8  # numbers per image token laid side by side for adaLN: where things are, linearly readable
-    config.model.noise_dim = 10  # numbers of noise per action step; flow matching needs the network's action width, 10
+    config.model.noise_dim = 10  # numbers of noise per action step; flow matching needs the network's action width
     config.model.dtype = "float32"  # of activations and products: float32 | bfloat16 (parameters stay float32)
     config.model.frozen_dtype = "float32"  # of the weights of frozen pretrained encoders: float32 | bfloat16
     config.model.proprioception = True  # the network is told its state, not only shown images

@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
 from drifting_vla_jax.types import (
     CHOICES,
     FRAMES,
@@ -29,10 +30,11 @@ THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/theme
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 LEAST_SHARE = 1e-4  # of a set in a mixture
-LATER = {
+LATER = {  # keys that older checkpoints lack
     "data": {"mixture": {"paths": [], "weights": []}},
+    "action": {"layout": "end_effector", "joints": [], "grippers": []},
     "serve": {"dataset": ""},
-}  # keys that older checkpoints lack
+}
 
 _AT_LEAST_ONE = (
     *("env.image_size", "env.frame_skip", "data.batch_size", "data.prefetch", "action.horizon", "action.stride"),
@@ -139,7 +141,7 @@ def validate(config: ConfigDict) -> None:
         f"config.train.rollout_every is {every}; expected 0 or a multiple of config.train.save_every {save}: a checkpoint "
         "is what is evaluated",
     )
-    problems += [*_mixture_problems(config), *_encoder_problems(config)]
+    problems += [*_layout_problems(config), *_mixture_problems(config), *_encoder_problems(config)]
     expect(config.profile >= 0, f"config.profile is {config.profile}; expected 0 (no step) or more")
     every = config.train.report_every
     expect(every >= 0, f"config.train.report_every is {every}; expected 0 (never) or more")
@@ -202,6 +204,27 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
             "expected 1 and 10"
         )
+
+
+def _layout_problems(config: ConfigDict) -> Iterator[str]:
+    try:
+        layout = layout_of(config)
+    except ValueError as error:
+        yield str(error)
+        return
+    noise, present, state = config.model.noise_dim, layout.present_dim, config.env.state_dim
+    if config.objective.name == "flow_matching" and noise != layout.network_dim:
+        yield (
+            f"config.model.noise_dim is {noise}; flow_matching integrates in action space, of layout {layout} expected "
+            f"{layout.network_dim}"
+        )
+    if state < present:
+        yield (
+            f"config.env.state_dim is {state}; with config.action.layout {config.action.layout} the state begins with the "
+            f"{present} values that tell where things are now"
+        )
+    if layout != END_EFFECTOR and config.train.rollout_every:
+        yield f"config.train.rollout_every is {config.train.rollout_every}, but simulators move one end effector; set it to 0"
 
 
 def _mixture_problems(config: ConfigDict) -> Iterator[str]:

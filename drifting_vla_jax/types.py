@@ -3,6 +3,7 @@
 b batch of observations   v camera views        c channels          n context tokens   l text tokens
 u distinct instructions   h action horizon      a action dims       s state dims       d width      e encoder width
 g samples per observation p positives           q negatives         t temperatures     z noise dims
+k action dims at a boundary: 8 of an end effector, for which a is 10 (``layouts.py``)
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-ACTION_DIM = 8  # at every boundary: x y z, qx qy qz qw, gripper
-NETWORK_ACTION_DIM = 10  # inside the network: x y z, rotation as the first two columns of its matrix, gripper
-ACTION_PARTS = {"position": slice(0, 3), "rotation": slice(3, 9), "gripper": slice(9, 10)}  # of the network's action
+from drifting_vla_jax.layouts import layout_of
+
 GROUPINGS = ("chunk", "step", "dim", "block")  # which entries of a chunk drift together: objectives/grouping.py
 SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
 REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
@@ -120,6 +120,7 @@ def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0)
     """A batch of the right shapes and random numbers, for shape inference, warm-up and tests."""
     rng = np.random.default_rng(seed)
     b, h, size = batch_size, config.action.horizon, config.env.image_size
+    a = layout_of(config).network_dim
     tokens = rng.integers(1, 257, (prompts, config.data.max_tokens), np.int32)
     return Batch(
         observation=Observation(
@@ -130,8 +131,8 @@ def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0)
             jitter=np.tile(np.float32([0, 0, 1, 0]), (b, views(config), 1)) if augments(config) else None,
             seen=np.ones((b, views(config)), bool) if is_mixture(config) else None,
         ),
-        target=rng.standard_normal((b, h, NETWORK_ACTION_DIM), np.float32),
-        mask=np.ones((b, h, NETWORK_ACTION_DIM), np.float32),
+        target=rng.standard_normal((b, h, a), np.float32),
+        mask=np.ones((b, h, a), np.float32),
         task=rng.integers(0, len(config.env.tasks), (b,), np.int32),
     )
 

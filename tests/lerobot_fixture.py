@@ -1,6 +1,7 @@
 """Small data sets of LeRobot, written by hand from the format's description: nothing of ours but the numbers is in them.
 
-Three episodes of 7, 5 and 9 rows, 10 per second, two instructions. State and action: x y z, euler angles, gripper. Videos
+Three episodes of 7, 5 and 9 rows, 10 per second, two instructions. State and action: x y z, euler angles, gripper; or, with
+``aloha``, the joints of two arms, six and a gripper each. Videos
 are written, and read again as a rod to measure by, by FFmpeg's own program.
 """
 
@@ -19,13 +20,20 @@ TASKS = ("Pick up the cube.", "Open the drawer")
 OF_EPISODE = (0, 1, 0)
 SIZES = {"observation.images.top": (24, 32), "observation.images.wrist": (24, 24)}  # height, width
 NAMES = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
+ARM = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate", "gripper")
+ALOHA = [f"{side}_{name}" for side in ("left", "right") for name in ARM]
 
 
-def numbers(episode: int) -> tuple[np.ndarray, np.ndarray]:
-    """State and action of an episode, float32 [t, 7]."""
+def numbers(episode: int, aloha: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """State and action of an episode, float32 [t, 7]; of two arms [t, 14]."""
     rng = np.random.default_rng(episode)
-    return tuple(np.concatenate([rng.uniform(-1, 1, (LENGTHS[episode], 6)), rng.uniform(0, 1, (LENGTHS[episode], 1))], 1)
-                 .astype(np.float32) for _ in range(2))  # fmt: skip
+    state, action, *right = (
+        np.concatenate([rng.uniform(-1, 1, (LENGTHS[episode], 6)), rng.uniform(0, 1, (LENGTHS[episode], 1))], 1)
+        for _ in range(4 if aloha else 2)
+    )
+    if aloha:
+        state, action = np.concatenate([state, right[0]], 1), np.concatenate([action, right[1]], 1)
+    return state.astype(np.float32), action.astype(np.float32)
 
 
 def picture(episode: int, row: int, camera: str) -> np.ndarray:
@@ -57,12 +65,12 @@ def read_video(path: Path) -> np.ndarray:
     return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
 
 
-def _rows(episode: int, first: int, images: bool) -> pa.Table:
-    state, action = numbers(episode)
+def _rows(episode: int, first: int, images: bool, aloha: bool = False) -> pa.Table:
+    state, action = numbers(episode, aloha)
     count = LENGTHS[episode]
     columns = {
-        "observation.state": pa.FixedSizeListArray.from_arrays(pa.array(state.reshape(-1)), 7),
-        "action": pa.FixedSizeListArray.from_arrays(pa.array(action.reshape(-1)), 7),
+        "observation.state": pa.FixedSizeListArray.from_arrays(pa.array(state.reshape(-1)), state.shape[1]),
+        "action": pa.FixedSizeListArray.from_arrays(pa.array(action.reshape(-1)), action.shape[1]),
         "timestamp": pa.array((np.arange(count) / FPS).astype(np.float32)),
         "frame_index": pa.array(np.arange(count)),
         "episode_index": pa.array(np.full(count, episode)),
@@ -75,18 +83,20 @@ def _rows(episode: int, first: int, images: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def _info(version: str, images: bool, data_path: str, video_path: str) -> dict:
+def _info(version: str, images: bool, data_path: str, video_path: str, aloha: bool = False) -> dict:
     kind = "image" if images else "video"
     features = {
         c: {"dtype": kind, "shape": [*size, 3], "names": ["height", "width", "channel"]} for c, size in SIZES.items()
     }
     for name in ("observation.state", "action"):
-        features[name] = {"dtype": "float32", "shape": [7], "names": NAMES}
+        names = {"motors": ALOHA} if aloha else NAMES
+        features[name] = {"dtype": "float32", "shape": [14 if aloha else 7], "names": names}
     for name in ("timestamp", "frame_index", "episode_index", "index", "task_index"):
         features[name] = {"dtype": "float32" if name == "timestamp" else "int64", "shape": [1], "names": None}
     return {
-        "codebase_version": version, "robot_type": "franka", "total_episodes": 3, "total_frames": sum(LENGTHS),
-        "total_tasks": 2, "chunks_size": 1000, "fps": FPS, "splits": {"train": "0:3"}, "data_path": data_path,
+        "codebase_version": version, "robot_type": "aloha" if aloha else "franka", "total_episodes": 3,
+        "total_frames": sum(LENGTHS), "total_tasks": 2,
+        "chunks_size": 1000, "fps": FPS, "splits": {"train": "0:3"}, "data_path": data_path,
         "video_path": video_path, "features": features,
     }  # fmt: skip
 
@@ -118,13 +128,13 @@ def write_2(root: Path, images: bool = False) -> Path:
     return root
 
 
-def write_3(root: Path, images: bool = False) -> Path:
+def write_3(root: Path, images: bool = False, aloha: bool = False) -> Path:
     """Version 3.0: one file of rows, one of pictures per camera."""
     data, videos = ("data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
                     "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4")  # fmt: skip
     for folder in ("meta/episodes/chunk-000", "data/chunk-000"):
         (root / folder).mkdir(parents=True)
-    (root / "meta" / "info.json").write_text(json.dumps(_info("v3.0", images, data, videos)))
+    (root / "meta" / "info.json").write_text(json.dumps(_info("v3.0", images, data, videos, aloha)))
     pq.write_table(pa.table({"task_index": [0, 1], "__index_level_0__": list(TASKS)}), root / "meta" / "tasks.parquet")
     firsts = np.cumsum([0, *LENGTHS]).tolist()
     rows = []
@@ -138,7 +148,7 @@ def write_3(root: Path, images: bool = False) -> Path:
                     f"videos/{camera}/to_timestamp": firsts[episode + 1] / FPS}  # fmt: skip
         rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows), root / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
-    tables = [_rows(episode, firsts[episode], images) for episode in range(3)]
+    tables = [_rows(episode, firsts[episode], images, aloha) for episode in range(3)]
     pq.write_table(pa.concat_tables(tables), root / data.format(chunk_index=0, file_index=0))
     for camera in () if images else SIZES:
         frames = (picture(episode, row, camera) for episode in range(3) for row in range(LENGTHS[episode]))

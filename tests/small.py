@@ -108,13 +108,16 @@ def write_dataset(out: Path, episodes: int = 8) -> Path:
     return write_episodes(out, [episode(index) for index in range(episodes)])
 
 
-def write_episodes(out: Path, episodes: list[Episode], control_hz: float = 20.0) -> Path:
+def write_episodes(
+    out: Path, episodes: list[Episode], control_hz: float = 20.0, state_names=("x", "y", "z", "gripper")
+) -> Path:
     """A data set of all but the last two to train on and those to validate on."""
     out.mkdir(exist_ok=True)
     paths = [out / f"{index}.npz" for index in range(len(episodes))]
     for path, each in zip(paths, episodes):
         each.save(path)
-    about = builder.About("test", tuple(episodes[0].images), SIZE, ("x", "y", "z", "gripper"), control_hz, {})
+    views, layout = tuple(episodes[0].images), episodes[0].layout
+    about = builder.About("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
     apart(builder.write, out, {"train": paths[:-2], "val": paths[-2:]}, about)
     return out
 

@@ -7,6 +7,7 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.config import ConfigError, validate
 from drifting_vla_jax.rollout import execution
 
+JOINTS = {"action.layout": "joints", "action.joints": ("a", "b")}
 MIXED = {"data.mixture.paths": ("data/a", "data/b")}
 
 
@@ -35,6 +36,19 @@ MIXED = {"data.mixture.paths": ("data/a", "data/b")}
         ),
         ({"data.mixture.paths": ("x/a", "y/a")}, "paths has two sets called 'a'; rename a folder"),
         ({**MIXED, "serve.dataset": "c"}, "config.serve.dataset is 'c'; expected a or b, or '' for the first"),
+        ({"action.layout": "legs"}, "config.action.layout is 'legs'; expected end_effector or bimanual or joints"),
+        ({"action.layout": "joints"}, "config.action.layout is joints, but config.action.joints names none"),
+        ({"action.joints": ("a",)}, "joints and grippers name a, but config.action.layout is end_effector; leave them"),
+        ({**JOINTS, "action.grippers": ("a",)}, "config.action.joints and grippers name a more than once"),
+        ({"action.layout": "bimanual"}, "state_dim is 4; with .* bimanual the state begins with the 6 values"),
+        (
+            {**JOINTS, "objective.name": "flow_matching"},
+            "noise_dim is 10; flow_matching .* layout joints .a, b. expected 2",
+        ),
+        (
+            {**JOINTS, "train.rollout_every": 200},
+            "rollout_every is 200, but simulators move one end effector; set it to 0",
+        ),
         ({**MIXED, "data.features": True}, "features reads what was stored of one data set; leave .*paths empty"),
     ],
 )
@@ -46,9 +60,10 @@ def test_what_cannot_be_meant_is_refused(changes, message):
         validate(config)
 
 
-def test_a_configuration_from_before_there_were_mixtures_is_of_one_data_set():
+def test_an_older_configuration_is_of_one_data_set_and_one_end_effector():
     written = config_lib.to_json(base.get_config())
     del written["data"]["mixture"], written["serve"]["dataset"]
+    del written["action"]["layout"], written["action"]["joints"], written["action"]["grippers"]
     config = config_lib.from_json(written)
     validate(config)
     assert config_lib.differences(config, base.get_config()) == []

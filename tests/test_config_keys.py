@@ -341,6 +341,9 @@ KEYS = {
     "data.brightness": (0.0, batch),
     "data.contrast": (0.0, batch),
     "data.state_noise": (0.0, batch),
+    "action.layout": ("bimanual", shapes),
+    "action.joints": (("shoulder", "elbow"), shapes),
+    "action.grippers": (("gripper",), shapes),
     "action.horizon": (2, shapes),
     "action.stride": (2, batch),
     "action.keyframes": (True, batch),
@@ -466,6 +469,8 @@ PRETRAINED += ("model.text.name", "model.text.lora", "mesh.split_frozen")
 WITH = {
     **{key: {"env.name": "rlbench"} for key in ("env.rlbench.control", "env.rlbench.headless", "eval.demos")},
     "data.mixture.weights": {"data.mixture.paths": BOTH},
+    "action.joints": {"action.layout": "joints", "action.joints": ("wrist",)},
+    "action.grippers": {"action.layout": "joints", "action.joints": ("wrist",)},
     "env.metaworld.change": {"env.name": "metaworld"},
     "eval.latency_ms": {"eval.execution": "async"},
     "model.history_stride": {"model.history": 1},

@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1] / "drifting_vla_jax"
 PEERS = ROOT.parent / "tests" / "benchmarks" / "peers"  # scripts that other Pythons run
 PACKAGE = "drifting_vla_jax"
-GROUND = {"types", "config", "cli", "hints"}  # importable from everywhere
+GROUND = {"layouts", "types", "config", "cli", "hints"}  # importable from everywhere
 MAY_IMPORT = {
     "": set(),
-    "types": set(),
-    "config": {"types"},
+    "layouts": set(),
+    "types": {"layouts"},
+    "config": {"layouts", "types"},
     "cli": set(),
     "hints": set(),
     "envs": {"hints"},

@@ -6,6 +6,7 @@
                        divided by its standard deviation over the training set, PER STEP of the chunk: the first step
                        moves millimetres, the last centimetres, and both must count
 
+That is one end effector; two side by side, or joints, are the other layouts (``layouts.py``), [h, k] and [h, a] below.
 Entries that never change in the data (a wrist that never turns) have a standard deviation of zero: they are masked out
 of the objective and come back as their mean, whatever the network says.
 """
@@ -19,10 +20,11 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.envs.rotations import rotation_6d
-from drifting_vla_jax.types import FRAMES, NETWORK_ACTION_DIM
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
+from drifting_vla_jax.types import FRAMES
 
-# Below these an entry counts as constant: metres, matrix entries, gripper opening.
-CONSTANT_BELOW = np.array([1e-4] * 3 + [1e-3] * 6 + [1e-3])
+CONSTANT_BELOW = {"position": 1e-4}  # an entry that varies less counts as constant: metres ...
+CONSTANT_ELSE = 1e-3  # ... matrix entries, gripper opening, radians
 
 
 def quaternion_from_6d(columns: Float[np.ndarray, "*n 6"]) -> Float[np.ndarray, "*n 4"]:
@@ -36,20 +38,44 @@ def quaternion_from_6d(columns: Float[np.ndarray, "*n 6"]) -> Float[np.ndarray, 
 
 
 def to_network(
-    actions: Float[np.ndarray, "*n h 8"], position: Float[np.ndarray, "*#n 3"], frame: str
-) -> Float[np.ndarray, "*n h 10"]:
-    """Boundary actions in network coordinates, not yet normalised; ``position`` is the present end effector."""
-    xyz = actions[..., :3] - (position[..., None, :] if frame == "relative" else 0.0)
-    return np.concatenate([xyz, rotation_6d(actions[..., 3:7]), actions[..., 7:]], axis=-1)
+    actions: Float[np.ndarray, "*n h k"],
+    position: Float[np.ndarray, "*#n p"],
+    frame: str,
+    layout: ActionLayout = END_EFFECTOR,
+) -> Float[np.ndarray, "*n h a"]:
+    """Boundary actions in network coordinates, not yet normalised.
+
+    ``position`` is where things are now: the end effector, both of them, or the joints.
+    """
+    parts = []
+    for part in layout.parts:
+        values = actions[..., part.boundary]
+        if part.kind == "rotation":
+            values = rotation_6d(values)
+        elif part.present:
+            values = values - (position[..., None, part.present] if frame == "relative" else 0.0)
+        parts.append(values)
+    return np.concatenate(parts, axis=-1)
 
 
 def from_network(
-    values: Float[np.ndarray, "*n h 10"], position: Float[np.ndarray, "*#n 3"], frame: str
-) -> Float[np.ndarray, "*n h 8"]:
-    """Inverse of ``to_network``: unit quaternions with w >= 0, gripper clipped to [0, 1], float32."""
-    xyz = values[..., :3] + (position[..., None, :] if frame == "relative" else 0.0)
-    gripper = np.clip(values[..., 9:], 0.0, 1.0)
-    return np.concatenate([xyz, quaternion_from_6d(values[..., 3:9]), gripper], axis=-1).astype(np.float32)
+    values: Float[np.ndarray, "*n h a"],
+    position: Float[np.ndarray, "*#n p"],
+    frame: str,
+    layout: ActionLayout = END_EFFECTOR,
+) -> Float[np.ndarray, "*n h k"]:
+    """Inverse of ``to_network``: unit quaternions with w >= 0, grippers clipped to [0, 1], float32."""
+    parts = []
+    for part in layout.parts:
+        found = values[..., part.network]
+        if part.kind == "rotation":
+            found = quaternion_from_6d(found)
+        elif part.kind == "gripper":
+            found = np.clip(found, 0.0, 1.0)
+        elif frame == "relative":
+            found = found + position[..., None, part.present]
+        parts.append(found)
+    return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
 def chunk_indices(
@@ -77,26 +103,30 @@ class ActionSpace:
 
     Attributes:
       frame: "relative" or "absolute" positions.
-      mean, std: [h, 10] of the training chunks; std is 0 where the data never change.
-      state_mean, state_std: [s] of proprioception; the first three entries are the end effector's position.
+      mean, std: [h, a] of the training chunks; std is 0 where the data never change.
+      state_mean, state_std: [s] of proprioception; the first p entries say where things are now, of an end effector its
+        position.
+      layout: what the numbers of an action are.
         All four have a leading axis n where n rows each have statistics of their own (``ActionSpaces``).
     """
 
     frame: str
-    mean: Float[np.ndarray, "*n h 10"]
-    std: Float[np.ndarray, "*n h 10"]
+    mean: Float[np.ndarray, "*n h a"]
+    std: Float[np.ndarray, "*n h a"]
     state_mean: Float[np.ndarray, "*n s"]
     state_std: Float[np.ndarray, "*n s"]
+    layout: ActionLayout = END_EFFECTOR
 
     @classmethod
     def fit(
         cls,
         state: Float[np.ndarray, "n s"],
-        actions: Float[np.ndarray, "n 8"],
+        actions: Float[np.ndarray, "n k"],
         ahead: np.ndarray,
         last: np.ndarray,
         horizon: int,
         frame: str,
+        layout: ActionLayout = END_EFFECTOR,
     ) -> ActionSpace:
         """Statistics of every chunk of a data set given as rows; ``ahead`` and ``last`` as in ``chunk_indices``.
 
@@ -111,15 +141,17 @@ class ActionSpace:
                 f"config.action.horizon is {horizon}, but no episode has more than {int(real.any(0).sum())} targets with "
                 "this config.action.stride and keyframes; make it smaller"
             )
-        mean, std = np.zeros((2, horizon, NETWORK_ACTION_DIM))
+        mean, std = np.zeros((2, horizon, layout.network_dim))
+        position = state[:, : layout.present_dim]
         for k in range(horizon):  # one step of the chunk at a time: memory stays that of the data set
             keep = real[:, k]
-            values = to_network(actions[rows[keep, k]][:, None], state[keep, :3], frame)[:, 0]
+            values = to_network(actions[rows[keep, k]][:, None], position[keep], frame, layout)[:, 0]
             mean[k], std[k] = values.mean(0), values.std(0)
-        std[:, np.all(std < CONSTANT_BELOW, axis=0)] = 0.0
-        std = np.where(std > 0, np.maximum(std, CONSTANT_BELOW), 0.0)
+        least = np.concatenate([[CONSTANT_BELOW.get(p.kind, CONSTANT_ELSE)] * p.width for p in layout.parts])
+        std[:, np.all(std < least, axis=0)] = 0.0
+        std = np.where(std > 0, np.maximum(std, least), 0.0)
         state = state.astype(np.float64)  # as JSON gives it back: a resumed run must compute with the same numbers
-        return cls(frame, mean, std, state.mean(0), np.maximum(state.std(0), 1e-3))
+        return cls(frame, mean, std, state.mean(0), np.maximum(state.std(0), 1e-3), layout)
 
     def of(self, source: Int[np.ndarray, " n"] | None) -> ActionSpace:
         """The map of n rows wherever they are from: one data set has one."""
@@ -130,33 +162,35 @@ class ActionSpace:
         return self.mean.shape[-2]
 
     @property
-    def active(self) -> Bool[np.ndarray, "*n h 10"]:
+    def active(self) -> Bool[np.ndarray, "*n h a"]:
         """Which entries vary in the data, so count in the objective."""
         return self.std > 0
 
-    def normalise(self, actions: Float[np.ndarray, "*n h 8"], position: Float[np.ndarray, "*#n 3"]):
-        """Boundary actions -> network units, float32 [*n, h, 10]."""
-        values = to_network(actions, position, self.frame) - self.mean
+    def normalise(self, actions: Float[np.ndarray, "*n h k"], position: Float[np.ndarray, "*#n p"]):
+        """Boundary actions -> network units, float32 [*n, h, a]."""
+        values = to_network(actions, position, self.frame, self.layout) - self.mean
         return np.where(self.active, values / np.where(self.active, self.std, 1.0), 0.0).astype(np.float32)
 
-    def denormalise(self, values: Float[np.ndarray, "*n h 10"], position: Float[np.ndarray, "*#n 3"]):
-        """Network units -> boundary actions, float32 [*n, h, 8]."""
-        return from_network(np.asarray(values, np.float64) * self.std + self.mean, position, self.frame)
+    def denormalise(self, values: Float[np.ndarray, "*n h a"], position: Float[np.ndarray, "*#n p"]):
+        """Network units -> boundary actions, float32 [*n, h, k]."""
+        return from_network(np.asarray(values, np.float64) * self.std + self.mean, position, self.frame, self.layout)
 
     def normalise_state(self, state: Float[np.ndarray, "*n s"]) -> Float[np.ndarray, "*n s"]:
         return ((state - self.state_mean) / self.state_std).astype(np.float32)
 
-    def position(self, normalised_state: Float[np.ndarray, "*n s"]) -> Float[np.ndarray, "*n 3"]:
-        """The end effector's position (m, world) back from a normalised state."""
-        return normalised_state[..., :3] * self.state_std[:3] + self.state_mean[:3]
+    def position(self, normalised_state: Float[np.ndarray, "*n s"]) -> Float[np.ndarray, "*n p"]:
+        """Where things are now, of an end effector its position (m, world), back from a normalised state."""
+        p = self.layout.present_dim
+        return normalised_state[..., :p] * self.state_std[:p] + self.state_mean[:p]
 
     def to_json(self) -> dict:
         arrays = {name: getattr(self, name).tolist() for name in ("mean", "std", "state_mean", "state_std")}
-        return {"frame": self.frame, **arrays}
+        return {"frame": self.frame, "layout": self.layout.to_json(), **arrays}
 
     @classmethod
     def from_json(cls, data: dict) -> ActionSpace:
-        return cls(data["frame"], *(np.array(data[name]) for name in ("mean", "std", "state_mean", "state_std")))
+        arrays = (np.array(data[name]) for name in ("mean", "std", "state_mean", "state_std"))
+        return cls(data["frame"], *arrays, ActionLayout.from_json(data.get("layout")))
 
 
 @dataclass(frozen=True)
@@ -165,11 +199,15 @@ class ActionSpaces:
 
     sets: tuple[ActionSpace, ...]
 
+    @property
+    def layout(self) -> ActionLayout:
+        return self.sets[0].layout
+
     def of(self, source: Int[np.ndarray, " n"]) -> ActionSpace:
         """The map of n rows that are from these sets."""
         names = ("mean", "std", "state_mean", "state_std")
         each = {name: np.stack([getattr(space, name) for space in self.sets])[source] for name in names}
-        return ActionSpace(self.sets[0].frame, **each)
+        return ActionSpace(self.sets[0].frame, **each, layout=self.sets[0].layout)
 
 
 def rotation_error_degrees(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "..."]:

@@ -27,6 +27,7 @@ from absl import flags
 from drifting_vla_jax import cli
 from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
 if TYPE_CHECKING:  # importing it takes seconds
     from drifting_vla_jax.data.builder import About
@@ -200,6 +201,7 @@ def _recorded(source: str, settings: Any, out: Path) -> tuple[dict[str, list[Pat
         state_names=converted.state_names,
         control_hz=converted.control_hz,
         details=convert.details(settings, converted),
+        layout=converted.layout,
     )
 
 
@@ -294,10 +296,16 @@ def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
 
 
 def summary(folder: Path) -> str:
-    """A few lines about a data set: its tasks, what was dropped, what the replay gate said."""
+    """A few lines about a data set: its tasks, what was dropped, what the replay gate said, how to train on other layouts."""
     metadata = json.loads((folder / "metadata.json").read_text())
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
-    return "\n".join([*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"])
+    lines = [*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"]
+    layout = ActionLayout.from_json(metadata.get("layout"))
+    if layout != END_EFFECTOR:
+        keys = {"action.layout": layout.name, "action.joints": layout.joints, "action.grippers": layout.grippers}
+        keys["env.state_dim"] = len(metadata["state_names"])
+        lines += [f"config.{key} = {value!r}" for key, value in keys.items() if value]
+    return "\n".join(lines)
 
 
 def main(_) -> None:

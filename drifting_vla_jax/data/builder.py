@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 
 from drifting_vla_jax import __version__
 from drifting_vla_jax.data.episodes import Episode
-from drifting_vla_jax.envs.env import ACTION_NAMES
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
 NAME, VERSION = "demonstrations", "1.0.0"
 
@@ -37,9 +37,11 @@ class About:
     Attributes:
       source: where the episodes come from ("metaworld", "peract", ...).
       cameras, image_size: views in order; pixels of a square side.
-      state_names: what each entry of the state is; the first three are the end effector's position (m, world).
+      state_names: what each entry of the state is; the first three are the end effector's position (m, world), or what
+        the layout says.
       control_hz: steps per second.
       details: anything the source wants remembered: settings, counts of failed episodes, the replay gate's figures.
+      layout: what the numbers of an action are.
     """
 
     source: str
@@ -48,6 +50,7 @@ class About:
     state_names: tuple[str, ...]
     control_hz: float
     details: Mapping
+    layout: ActionLayout = END_EFFECTOR
 
 
 class Demonstrations(tfds.core.GeneratorBasedBuilder):
@@ -66,7 +69,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         features = {
             "images": {camera: tfds.features.Image(shape=(size, size, 3)) for camera in about.cameras},
             "state": tfds.features.Tensor(shape=(len(about.state_names),), dtype=np.float32),
-            "action": tfds.features.Tensor(shape=(len(ACTION_NAMES),), dtype=np.float32),
+            "action": tfds.features.Tensor(shape=(about.layout.dim,), dtype=np.float32),
             "episode": np.int64,
             "step": np.int64,
             "is_first": np.bool_,
@@ -78,7 +81,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description="Robot demonstrations, one record per time step. `action` is the ABSOLUTE target one step "
-            f"ahead: {' '.join(ACTION_NAMES)}",
+            f"ahead: {' '.join(about.layout.names)}",
             features=tfds.features.FeaturesDict(features),
             metadata=tfds.core.MetadataDict(self._metadata()),
             disable_shuffling=True,
@@ -89,6 +92,8 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         for split, paths in self._splits.items():
             rows = []
             for episode in _without_images(paths):
+                if episode.layout != self._about.layout:
+                    raise ValueError(f"an episode of {episode.task} has actions of layout {episode.layout}")
                 ids = [instructions.setdefault(text, len(instructions)) for text in episode.instructions]
                 about = {"task": episode.task, "variation": episode.variation, "seed": episode.seed}
                 rows.append(about | {"length": len(episode), "instructions": ids})
@@ -102,7 +107,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         }
         return {
             **dataclasses.asdict(self._about),
-            "action_names": list(ACTION_NAMES),
+            "action_names": list(self._about.layout.names),
             "instructions": list(instructions),
             "episodes": episodes,
             "datasheet": datasheet,
@@ -147,7 +152,7 @@ def _without_images(paths: Sequence[Path]) -> Iterator[Episode]:
 
 
 def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
-    """The small arrays of every step: state [n, s], actions [n, 8], episode [n], step [n], last [n] (a row number).
+    """The small arrays of every step: state [n, s], actions [n, k], episode [n], step [n], last [n] (a row number).
 
     ``keyframe`` [n] is there if every episode has keyframes: the row whose action is the next keyframe seen from a row.
     """

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data.episodes import Episode, claim, decode_image
-from drifting_vla_jax.data.fields import Reading
+from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.data.recordings import (
     NAME_LENGTH,
     Format,
@@ -28,6 +28,7 @@ from drifting_vla_jax.data.recordings import (
     to_episode,
 )
 from drifting_vla_jax.hints import hint
+from drifting_vla_jax.layouts import ActionLayout
 
 CONVERTER = 1  # raised when the same files would give other episodes
 
@@ -43,13 +44,14 @@ def held_out(count: int, fraction: float) -> list[bool]:
 
 @dataclass(frozen=True)
 class Converted:
-    """Files of each split; pixels of a picture's side; views; names of the state; rows per second; a report per task; what
-    was wrong with the episodes that were left out."""
+    """Files of each split; pixels of a picture's side; views; names of the state; what the numbers of an action are; rows per
+    second; a report per task; what was wrong with the episodes that were left out."""
 
     splits: dict[str, list[Path]]
     image_size: int
     cameras: tuple[str, ...]
     state_names: tuple[str, ...]
+    layout: ActionLayout
     control_hz: float
     tasks: list[dict]
     damaged: list[str]
@@ -137,6 +139,7 @@ def _collected(
         image_size=next(iter(sizes)),
         cameras=cameras,
         state_names=reading.state_names,
+        layout=reading.layout,
         control_hz=settings.control_hz or hz,
         tasks=[{"task": t, "kept": len(n), "mean_length": sum(n) / len(n)} for t, n in lengths.items()],
         damaged=damaged,

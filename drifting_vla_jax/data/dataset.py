@@ -20,6 +20,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from drifting_vla_jax.data import builder
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.episodes import decode_image
+from drifting_vla_jax.layouts import ActionLayout, layout_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Split:
     """One split of a data set.
 
     Attributes:
-      state: float32 [n, s].  actions: float32 [n, 8], one step ahead.
+      state: float32 [n, s].  actions: float32 [n, k], one step ahead.
       last: int [n], the row on which row i's episode ends.
       keyframe: int [n], the row whose action is the next keyframe seen from row i; None where they are not known.
       task: int [n], index into ``DataSet.tasks``.
@@ -212,13 +213,15 @@ class DataSet:
         """Normalisation statistics of the training split, one pass over low-dimensional data."""
         train = self.split("train")
         ahead, action = train.ahead(config.action), config.action
-        return ActionSpace.fit(train.state, train.actions, ahead, train.last, action.horizon, action.frame)
+        how = (action.horizon, action.frame, layout_of(config))
+        return ActionSpace.fit(train.state, train.actions, ahead, train.last, *how)
 
     def check(self, config: ConfigDict) -> None:
         """Compares the data set with the configuration.
 
         Raises:
-          ValueError: another image size or state length, or a task without demonstrations; says what to change.
+          ValueError: another image size, action layout or state length, or a task without demonstrations; says what to
+            change.
         """
         self.check_form(config)
         check_tasks(config, self.tasks, f"data set {self.path}")
@@ -230,6 +233,12 @@ class DataSet:
             raise ValueError(
                 f"data set {self.path} has images of {found} px, config.env.image_size is {wanted}; "
                 f"change the config or build the data set with --image_size={wanted}"
+            )
+        layout, own = layout_of(config), ActionLayout.from_json(self.metadata.get("layout"))
+        if layout != own:
+            raise ValueError(
+                f"data set {self.path} has actions of layout {own}, the configuration's is {layout}; change "
+                "config.action.layout, joints and grippers"
             )
         names = self.metadata["state_names"]
         if len(names) != config.env.state_dim:

@@ -16,6 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -28,9 +30,10 @@ class Episode:
       instructions: every paraphrase of what was asked, the plainest first.
       images: {camera: T encoded PNG or JPEG files}.
       state: float32 [T, s] proprioception.
-      actions: float32 [T, 8] targets one step ahead: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1
-        open).
+      actions: float32 [T, k] targets one step ahead: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1
+        open), or what its layout says.
       keyframes: rows whose action is a keyframe, ascending, the last row among them; None where they are not known.
+      layout: what the numbers of an action are.
     """
 
     task: str
@@ -41,11 +44,13 @@ class Episode:
     state: np.ndarray
     actions: np.ndarray
     keyframes: tuple[int, ...] | None = None
+    layout: ActionLayout = END_EFFECTOR
 
     def __post_init__(self):
         steps = len(self.state)
-        if self.actions.shape != (steps, 8):
-            raise ValueError(f"actions of {self.task} have shape {self.actions.shape}; expected ({steps}, 8)")
+        if self.actions.shape != (steps, self.layout.dim):
+            expected = (steps, self.layout.dim)
+            raise ValueError(f"actions of {self.task} have shape {self.actions.shape}; expected {expected}")
         if not self.instructions:
             raise ValueError(f"an episode of {self.task} has no instruction")
         if self.keyframes is not None and (
@@ -67,6 +72,8 @@ class Episode:
         arrays["about"] = np.array([self.task, str(self.variation), str(self.seed)])
         if self.keyframes is not None:
             arrays["keyframes"] = np.array(self.keyframes, np.int64)
+        if self.layout != END_EFFECTOR:
+            arrays["layout"] = np.array(json.dumps(self.layout.to_json()))
         for camera, frames in self.images.items():
             arrays[f"bytes/{camera}"] = np.frombuffer(b"".join(frames), np.uint8)
             arrays[f"sizes/{camera}"] = np.array([len(f) for f in frames], np.int64)
@@ -97,6 +104,7 @@ class Episode:
                 state=arrays["state"],
                 actions=arrays["actions"],
                 keyframes=tuple(arrays["keyframes"].tolist()) if "keyframes" in arrays.files else None,
+                layout=ActionLayout.from_json(json.loads(str(arrays["layout"])) if "layout" in arrays.files else None),
             )
 
 

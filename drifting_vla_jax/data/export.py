@@ -8,7 +8,8 @@
 
 Training episodes come first, then those for validation (``splits`` of info.json). ``action`` is the absolute target one step
 ahead, as here. An episode keeps the plainest of its paraphrases: LeRobot has one task per row. Pictures lose what H.264 takes
-(``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back.
+(``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back; of two
+arms or joints a mapping does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from drifting_vla_jax.data import lerobot_meta as meta
 from drifting_vla_jax.data import lerobot_stats as stats
 from drifting_vla_jax.data import video
 from drifting_vla_jax.data.dataset import DataSet, Split
-from drifting_vla_jax.envs.env import ACTION_NAMES
 
 FLAGS = flags.FLAGS
 IMAGES = "observation.images."
@@ -95,7 +95,7 @@ def export(data: Path, out: Path, crf: int) -> dict:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     cameras = {camera: Videos(partial, camera, fps, side, crf) for camera in dataset.cameras}
-    writer = meta.Tables(partial, about["state_names"], ACTION_NAMES)
+    writer = meta.Tables(partial, about["state_names"], about["action_names"])
     ends, total = {}, sum(len(split) for split in about["episodes"].values())
     with tqdm(total=total, desc="episodes", unit="ep", dynamic_ncols=True) as bar:
         for name in about["episodes"]:

@@ -83,7 +83,7 @@ class Tables:
         """An episode of t rows.
 
         Args:
-          state, actions: float32 [t, s] and [t, 8].
+          state, actions: float32 [t, s] and [t, k].
           videos: where its pictures are, as meta/episodes has it.
           seen: its pictures' statistics.
         """

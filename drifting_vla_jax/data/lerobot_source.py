@@ -1,7 +1,7 @@
-"""LeRobot's data sets as a source of demonstrations: whose actions are poses of a hand, and whose are not.
+"""LeRobot's data sets as a source of demonstrations: what is read as a pose of a hand must not be joints.
 
-An action here is a pose of the hand. Arms that are recorded by their joints alone (SO-100, SO-101, Koch, ALOHA, ...) cannot
-be used until there is a layout for joints: nothing in such a data set says where the hand is.
+Arms that are recorded by their joints alone (SO-100, SO-101, Koch, ALOHA, ...) are read by mappings of the layout joints;
+by others they are refused: nothing in such a data set says where the hand is.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ JOINT = re.compile(r"joint|motor|shoulder|elbow|forearm|waist|wrist_(flex|roll|p
 
 
 class JointActionError(ValueError):
-    """A data set whose actions are joint positions."""
+    """Joint positions that would be read as a pose."""
 
 
 def _refusal(what: str) -> JointActionError:
     return JointActionError(
-        f"{what} are joint positions, and an action here is a pose of the hand (x y z, quaternion, gripper): there is no "
-        "layout for joints yet; add fields with the hand's pose to the data set (by forward kinematics) and name them in "
-        "--mapping"
+        f'{what} are joint positions, and this mapping reads a pose of the hand; use one with "layout": "joints", as the '
+        "preset aloha (docs/sources.md), or add fields with the hand's pose to the data set (by forward kinematics)"
     )
 
 
@@ -33,11 +32,12 @@ def read_mapping(name: str) -> dict:
     """A mapping for LeRobot's data.
 
     Raises:
-      JointActionError: an arm that is known by its joints.
+      JointActionError: an arm that is known by its joints, and has no preset.
       fields.MappingError: see ``mapping.load``; or it says what the data themselves say.
     """
-    if name.lower().removesuffix("_follower") in JOINT_ARMS:
-        raise _refusal(f"the actions of {name}")
+    if name not in presets.LEROBOT and name.lower() in JOINT_ARMS:
+        raise JointActionError(f'{name} is recorded by its joints and has no preset; write a mapping with "layout": '
+                               '"joints", see docs/sources.md')  # fmt: skip
     spec = mapping.load(name, presets.LEROBOT)
     said = [key for key in ("control_hz", "instruction") if key in spec]
     if said:
@@ -56,13 +56,16 @@ def open_files(settings: RecordedSettings) -> LeRobotFiles:
     files = LeRobotFiles(settings.input)
     robot = str(files.info.get("robot_type") or "").lower()
     for part in ("state", "action"):
-        entry = settings.mapping[part].get("position")
-        if entry is None:
-            continue
-        field = Field.parse(entry["field"])
-        names = files.names.get(field.name, [])[field.start : field.stop]
-        if any(JOINT.search(name) for name in names):
-            raise _refusal(f"{field.name} of {settings.input} ({', '.join(names)})")
-        if not names and robot.startswith(JOINT_ARMS) and field.name in ("action", "observation.state"):
-            raise _refusal(f"{field.name} of {settings.input}, recorded with {robot},")
+        entries = settings.mapping[part]
+        for hand in (entries, entries.get("left", {}), entries.get("right", {})):
+            if "position" in hand:
+                _check_pose(Field.parse(hand["position"]["field"]), files, robot, settings.input)
     return files
+
+
+def _check_pose(field: Field, files: LeRobotFiles, robot: str, source: str) -> None:
+    names = files.names.get(field.name, [])[field.start : field.stop]
+    if any(JOINT.search(name) for name in names):
+        raise _refusal(f"{field.name} of {source} ({', '.join(names)})")
+    if not names and robot.startswith(JOINT_ARMS) and field.name in ("action", "observation.state"):
+        raise _refusal(f"{field.name} of {source}, recorded with {robot},")

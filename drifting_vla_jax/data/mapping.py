@@ -12,6 +12,12 @@
                 "frame": "base",                                           of deltas; or hand
                 "gripper":  {"field": "action[6]", "open": -1, "closed": 1}}}
 
+    {"layout": "joints",                                                   or bimanual: "left" and "right" hold a hand each
+     "state":  {"joints": ["observation.state[0:6]", "observation.state[7:13]"],
+                "grippers": ["observation.state[6]", "observation.state[13]"]},
+     "action": {"kind": "absolute", "joints": ["action[0:6]", {"field": "action[7:13]", "scale": 0.01745}],
+                "grippers": [{"field": "action[6]", "open": 100}, {"field": "action[13]", "open": 100}]}}
+
 A field is named as its format names it, with the entries that are meant. ``docs/sources.md`` has every key.
 """
 
@@ -19,7 +25,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from drifting_vla_jax.data.fields import EULER, FORMS, Field, MappingError
@@ -28,14 +34,17 @@ from drifting_vla_jax.hints import hint
 KINDS = ("absolute", "delta", "achieved")
 FRAMES = ("base", "hand")
 FITS = ("crop", "pad")
-POSITION, ROTATION, GRIPPER = {"field", "scale"}, {"field", "form", "scale"}, {"field", "open", "closed", "relative"}
+ARMS = ("left", "right")
+HAND, LISTS = ("position", "rotation", "gripper"), ("joints", "grippers")
+ENTRIES = {"end_effector": HAND, "bimanual": ARMS, "joints": LISTS}  # of state and action in each layout
+TOP = {"preset", "layout", "cameras", "state", "action", "instruction", "control_hz", "skip_first", "fit"}
+OPENING = {"field", "open", "closed", "relative"}
 KEYS = {
-    "": {"preset", "cameras", "state", "action", "instruction", "control_hz", "skip_first", "fit"},
-    "state": {"position", "rotation", "gripper", "more"},
-    "action": {"kind", "frame", "position", "rotation", "gripper"},
-    "position": POSITION,
-    "rotation": ROTATION,
-    "gripper": GRIPPER,
+    "position": {"field", "scale"},
+    "rotation": {"field", "form", "scale"},
+    "gripper": OPENING,
+    "joints": {"field", "scale", "names"},
+    "grippers": OPENING | {"names"},
 }
 
 
@@ -65,25 +74,34 @@ def load(source: str, presets: Mapping[str, Mapping]) -> dict:
     if name is not None and name not in presets:
         raise MappingError(f"{source}: unknown preset {name!r}; expected one of {', '.join(presets)}")
     spec = _merged(_with_fields(copy.deepcopy(dict(presets[name]))) if name else {}, spec)
-    _check_keys(spec, "", source)
-    for part in ("state", "action"):
+    _check_keys(spec, "the mapping", TOP, source)
+    layout = spec.get("layout", "end_effector")
+    if layout not in tuple(ENTRIES):
+        raise MappingError(f"{source}: layout is {layout!r}; expected one of {', '.join(ENTRIES)}")
+    for part, more in (("state", {"more"}), ("action", {"kind"} if layout == "joints" else {"kind", "frame"})):
         spec.setdefault(part, {})
-        _check_keys(spec[part], part, source)
-        for entry in ("position", "rotation", "gripper"):
-            if entry in spec[part]:
-                _check_keys(spec[part][entry], entry, f"{source}: {part}")
+        _check_entries(spec[part], part, layout, more, source)
+        for arm in ARMS if layout == "bimanual" else ():
+            if arm in spec[part]:
+                _check_entries(spec[part][arm], f"{part}.{arm}", "end_effector", set(), source)
     _check_values(spec, source)
     return spec
 
 
 def _with_fields(spec: dict) -> dict:
-    """``"position": "a[0:3]"`` is short for ``"position": {"field": "a[0:3]"}``."""
+    """``"position": "a[0:3]"`` is short for ``"position": {"field": "a[0:3]"}``, and ``"joints": "a"`` for a list of it."""
     for part in ("state", "action"):
-        entries = spec.get(part)
-        if isinstance(entries, dict):
-            for entry in ("position", "rotation", "gripper"):
+        whole = spec.get(part)
+        whole = whole if isinstance(whole, dict) else {}
+        for entries in (whole, whole.get("left"), whole.get("right")):
+            for entry in HAND if isinstance(entries, dict) else ():
                 if isinstance(entries.get(entry), str):
                     entries[entry] = {"field": entries[entry]}
+        for entry in LISTS:
+            if isinstance(whole.get(entry), str | dict):
+                whole[entry] = [whole[entry]]
+            if isinstance(whole.get(entry), list):
+                whole[entry] = [{"field": each} if isinstance(each, str) else each for each in whole[entry]]
     return spec
 
 
@@ -94,38 +112,49 @@ def _merged(base: dict, changes: Mapping) -> dict:
     return {key: value for key, value in base.items() if value is not None}  # null takes a preset's entry away
 
 
-def _check_keys(part: object, name: str, source: str) -> None:
+def _check_keys(part: object, name: str, known: Iterable[str], source: str) -> None:
     if not isinstance(part, dict):
         raise MappingError(f"{source}: {name} is {part!r}; expected an object")
     for key in part:
-        if key not in KEYS[name]:
-            choice = hint(key, sorted(KEYS[name]), "expected some of")
-            raise MappingError(f"{source}: {name or 'the mapping'} has no key {key!r}; {choice}")
+        if key not in known:
+            raise MappingError(f"{source}: {name} has no key {key!r}; {hint(key, sorted(known), 'expected some of')}")
+
+
+def _check_entries(part: object, name: str, layout: str, more: set[str], source: str) -> None:
+    """Keys of a state or action, or of a hand's, and of the entries in it."""
+    for key in part if isinstance(part, dict) else ():
+        others = [other for other, entries in ENTRIES.items() if key in entries and key not in ENTRIES[layout]]
+        if others:
+            raise MappingError(f"{source}: {name}.{key} is for the layout {others[0]}; this is {layout}, with "
+                               f"{', '.join(ENTRIES[layout])}")  # fmt: skip
+    _check_keys(part, name, {*ENTRIES[layout], *more}, source)
+    for entry in HAND:
+        if entry in part:
+            _check_keys(part[entry], entry, KEYS[entry], f"{source}: {name}")
+    for entry in LISTS:
+        found = part.get(entry, [])
+        if not isinstance(found, list):
+            raise MappingError(f"{source}: {name}.{entry} is {found!r}; expected a list of fields")
+        for each in found:
+            _check_keys(each, entry, KEYS[entry], f"{source}: {name}")
 
 
 def _check_values(spec: dict, source: str) -> None:
-    state, action = spec["state"], spec["action"]
-    if "position" not in state:
-        raise MappingError(f"{source}: state has no position; a data set needs where the hand is (metres)")
+    state, action, layout = spec["state"], spec["action"], spec.get("layout", "end_effector")
     kind = action.get("kind")
     if kind not in KINDS:
         raise MappingError(f"{source}: action.kind is {kind!r}; expected one of {', '.join(KINDS)}")
-    needed = {"absolute": (action,), "delta": (action, state), "achieved": (state,)}[kind]
-    for part in needed:
-        for entry in ("position", "rotation"):
-            if entry not in part:
-                where = "action" if part is action else "state"
-                raise MappingError(f"{source}: {kind} targets need {where}.{entry}, and it is not there")
-    if "gripper" not in action and "gripper" not in state:
-        raise MappingError(f"{source}: neither action.gripper nor state.gripper says how far the hand is open")
+    if layout == "joints":
+        _check_joints(state, action, source)
+    for arm in {"end_effector": ("",), "bimanual": ARMS}.get(layout, ()):
+        if arm and (arm not in state or (arm not in action and kind != "achieved")):
+            raise MappingError(f"{source}: the layout bimanual needs state.{arm} and action.{arm}")
+        hands = (part.setdefault(arm, {}) if arm else part for part in (state, action))
+        _check_hand(*hands, kind, f".{arm}" if arm else "", source)
     if action.get("frame", "base") not in FRAMES:
         raise MappingError(f"{source}: action.frame is {action['frame']!r}; expected one of {', '.join(FRAMES)}")
     if spec.get("fit", "crop") not in FITS:
         raise MappingError(f"{source}: fit is {spec['fit']!r}; expected one of {', '.join(FITS)}")
-    for part, entries in (("state", state), ("action", action)):
-        for entry in ("position", "rotation", "gripper"):
-            if entry in entries:
-                _check_entry(entries[entry], entry, f"{source}: {part}.{entry}")
     for name in ("instruction", "more"):
         found = (spec if name == "instruction" else state).get(name, [])
         if not (isinstance(found, list) and all(isinstance(text, str) for text in found)):
@@ -137,6 +166,37 @@ def _check_values(spec: dict, source: str) -> None:
         raise MappingError(f"{source}: skip_first is {spec['skip_first']!r}; expected a number of rows")
     if "control_hz" in spec and not (_is_number(spec["control_hz"]) and spec["control_hz"] > 0):
         raise MappingError(f"{source}: control_hz is {spec['control_hz']!r}; expected steps per second")
+
+
+def _check_hand(state: dict, action: dict, kind: str, arm: str, source: str) -> None:
+    """Whether there is all that a hand needs; ``arm`` is ".left", ".right" or nothing."""
+    if "position" not in state:
+        raise MappingError(f"{source}: state{arm} has no position; a data set needs where the hand is (metres)")
+    needed = {"absolute": ("action",), "delta": ("action", "state"), "achieved": ("state",)}[kind]
+    parts = {"state": state, "action": action}
+    for part in needed:
+        for entry in ("position", "rotation"):
+            if entry not in parts[part]:
+                raise MappingError(f"{source}: {kind} targets need {part}{arm}.{entry}, and it is not there")
+    if "gripper" not in action and "gripper" not in state:
+        raise MappingError(
+            f"{source}: neither action{arm}.gripper nor state{arm}.gripper says how far the hand is open"
+        )
+    for part, entries in parts.items():
+        for entry in HAND:
+            if entry in entries:
+                _check_entry(entries[entry], entry, f"{source}: {part}{arm}.{entry}")
+
+
+def _check_joints(state: dict, action: dict, source: str) -> None:
+    if not state.get("joints"):
+        raise MappingError(f"{source}: state has no joints; a data set needs where they are")
+    if not action.get("joints") and action["kind"] != "achieved":
+        raise MappingError(f"{source}: {action['kind']} targets need action.joints, and they are not there")
+    for part, entries in (("state", state), ("action", action)):
+        for entry in LISTS:
+            for each in entries.get(entry, []):
+                _check_entry(each, entry, f"{source}: {part}.{entry}")
 
 
 def _check_entry(entry: Mapping, name: str, where: str) -> None:
@@ -152,7 +212,10 @@ def _check_entry(entry: Mapping, name: str, where: str) -> None:
         raise MappingError(f"{where}.{numbers[0]} is {entry[numbers[0]]!r}; expected a number")
     if name == "rotation" and "scale" in entry and form in FORMS and form != "axis_angle":
         raise MappingError(f"{where}.scale is for angles; a {form} has none")
-    if name == "gripper" and entry.get("open", 1) == entry.get("closed", 0):
+    called = entry.get("names", [])
+    if not (isinstance(called, list) and all(isinstance(text, str) for text in called)):
+        raise MappingError(f"{where}.names is {called!r}; expected a list of names")
+    if name in ("gripper", "grippers") and entry.get("open", 1) == entry.get("closed", 0):
         raise MappingError(f"{where}: open and closed are both {entry.get('open', 1)}")
 
 

@@ -27,7 +27,7 @@ def open_data(config: ConfigDict) -> DataSet | Mixture:
 
     Raises:
       FileNotFoundError: a data set is missing.
-      ValueError: one is of other cameras, image size, state or tasks than the configuration.
+      ValueError: one is of other cameras, image size, actions, state or tasks than the configuration.
     """
     dataset = Mixture(config) if is_mixture(config) else DataSet(config.data.path, config.env.cameras)
     dataset.check(config)
@@ -114,8 +114,8 @@ class Mixture:
         """Compares the sets with the configuration.
 
         Raises:
-          ValueError: one has another image size or state length, or none of the tasks; a view or a task that none has; a
-            task that several have where a bank would mix their chunks.
+          ValueError: one has another image size, action layout or state length, or none of the tasks; a view or a task that
+            none has; a task that several have where a bank would mix their chunks.
         """
         for each in self.sets:
             each.check_form(config)

@@ -68,6 +68,7 @@ class _Collate:
         tasks: np.ndarray,
     ):
         self._split, self._actions, self._ahead = split, actions, ahead
+        self._present = actions.layout.present_dim
         self._token_table, self._slots, self._tasks = token_table, slots, tasks
 
     def __call__(self, samples: dict[str, np.ndarray]) -> Batch:
@@ -89,7 +90,7 @@ class _Collate:
                 jitter=samples.get("jitter"),
                 seen=samples.get("seen"),
             ),
-            target=actions.normalise(split.actions[rows], state[:, :3]),
+            target=actions.normalise(split.actions[rows], state[:, : self._present]),
             mask=(real[..., None] & actions.active).astype(np.float32),
             task=self._tasks[split.task[samples["row"]]],
         )

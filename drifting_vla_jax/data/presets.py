@@ -6,6 +6,8 @@ LeRobot: an arm with its hand's pose in ``observation.state`` and ``action``, by
     ee_delta_*   added to the state's      the same, of the hand in the base's frame
     libero       as HuggingFaceVLA/libero names its fields; otherwise as below
     drifting_vla what ``data.export`` writes
+    aloha        absolute joints in radians of two arms, 6 and a gripper (1 open) each, the left one first
+    so100, so101 absolute joints of one arm in LeRobot's unit, 5 and a gripper (100 open)
 
 RLDS, from what the sets' makers and their readers say (openvla's and octo's transforms, SimplerEnv's replays):
 
@@ -30,6 +32,23 @@ def _arm(form: str, width: int, kind: str) -> dict:
         }
 
     return {"state": vector("observation.state"), "action": {"kind": kind, **vector("action")}}
+
+
+def _joints(arms: int, joints: int, opened: float) -> dict:
+    """``arms`` times so many joints and a gripper."""
+
+    def vector(field: str) -> dict:
+        firsts = [arm * (joints + 1) for arm in range(arms)]
+        return {
+            "joints": [f"{field}[{first}:{first + joints}]" for first in firsts],
+            "grippers": [{"field": f"{field}[{first + joints}]", "open": opened, "closed": 0} for first in firsts],
+        }
+
+    return {
+        "layout": "joints",
+        "state": vector("observation.state"),
+        "action": {"kind": "absolute", **vector("action")},
+    }
 
 
 def _libero(state: str, action: str) -> dict:
@@ -63,6 +82,9 @@ LEROBOT = {
         "state": {"position": "observation.state[0:3]", "more": ["observation.state[3:]"]},
         "action": _arm("quaternion_xyzw", 4, "absolute")["action"],
     },
+    "aloha": _joints(2, 6, 1),
+    "so100": _joints(1, 5, 100),
+    "so101": _joints(1, 5, 100),
 }
 
 _BRIDGE = {

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from drifting_vla_jax.data.episodes import Episode, check_fraction, decode_image, encode_png
-from drifting_vla_jax.data.fields import Reading
+from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.hints import hint
 
 NAME_LENGTH = 60
@@ -226,4 +226,5 @@ def to_episode(
         images=images,
         state=state[rows],
         actions=targets[ahead],
+        layout=reading.layout,
     )

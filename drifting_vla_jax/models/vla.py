@@ -20,6 +20,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.layouts import ActionLayout, layout_of
 from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.byte_text import ByteText
 from drifting_vla_jax.models.clip_text import ClipText
@@ -28,7 +29,7 @@ from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.fusion import Fusion
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid, split_batch
 from drifting_vla_jax.models.vit import ViT
-from drifting_vla_jax.types import ACTION_PARTS, Observation, Text, is_pretrained, views
+from drifting_vla_jax.types import Observation, Text, is_pretrained, views
 
 
 @struct.dataclass
@@ -47,14 +48,15 @@ class Context:
 
 
 class ActionDecoder(nn.Module):
-    """One hidden layer, then a head per part of the pose: position 3, rotation 6 (continuous), gripper 1."""
+    """One hidden layer, then a head per part of the action: of a pose position 3, rotation 6 (continuous), gripper 1."""
 
+    layout: ActionLayout
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n d"]) -> Float[Array, "*n a"]:
         x = nn.silu(Dense(x.shape[-1], self.dtype, name="hidden")(x))
-        parts = [Dense(p.stop - p.start, jnp.float32, name=name)(x) for name, p in ACTION_PARTS.items()]
+        parts = [Dense(part.width, jnp.float32, name=part.name)(x) for part in self.layout.parts]
         return jnp.concatenate(parts, axis=-1)
 
 
@@ -80,7 +82,7 @@ class DriftingVLA(nn.Module):
         self.noise_projection = Dense(m.width, dtype)
         self.fusion = Fusion(m.fusion.depth, m.fusion.heads, m.mlp_ratio, m.scan_layers, m.remat, dtype)
         self.dit = DiT(m.dit.depth, m.dit.heads, m.mlp_ratio, m.scan_layers, m.remat, dtype)
-        self.decoder = ActionDecoder(dtype)
+        self.decoder = ActionDecoder(layout_of(self.config), dtype)
 
     def encode_images(self, images: UInt8[Array, "b v size size 3"]) -> Float[Array, "b v n e"]:
         """What the image encoder makes of every view."""

@@ -21,6 +21,7 @@ DISTANCE_SQ_FLOOR = 1e-8
 DRIFT_SQ_FLOOR = 1e-8  # of a field's mean square, when it is scaled to size one
 SCALE_FLOOR = 1e-3  # of the mean distance
 REACH_FLOOR = 1e-2  # of the distance from a positive to its nearest sample, in mean distances: ours, not the paper's
+WEIGHT_FLOOR = 1e-6  # of a sum of weights: 0 where no coordinate of any observation counts; ours, not the paper's
 SELF_DISTANCE = 100.0  # added to the distance of a point to itself, in mean distances: nothing repels itself
 
 PRECISION = jax.lax.Precision.HIGHEST  # d^2 = x^2 + y^2 - 2xy cancels: bf16 or TF32 products would drown close pairs
@@ -35,8 +36,8 @@ class Points(NamedTuple):
       weight: importance of each as a target, samples first.
       negatives: how many of the targets repel, the samples among them.
       reach: temperatures are in units of each observation's own reach (``reach``), not of the mean distance.
-      size: how many coordinates all samples of the batch have together.
-      width: how many one has, on average.
+      size: how many coordinates all samples of the batch have together, at least 1.
+      width: how many one has, on average, at least 1.
     """
 
     x: Float[Array, "b g d"]
@@ -67,7 +68,7 @@ def reach(nearest: Float[Array, "b p"], weight: Float[Array, "b p"]) -> Float[Ar
     As a unit of temperature it keeps the kernel as wide as it must be and no wider: samples that have gathered in the
     wrong place all still feel the expert, and where every way of doing things has its samples the kernel tells them apart.
     """
-    mean = jnp.sum(nearest * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), 1e-6)
+    mean = jnp.sum(nearest * weight, axis=1) / jnp.maximum(jnp.sum(weight, axis=1), WEIGHT_FLOOR)
     return jnp.maximum(mean, REACH_FLOOR)
 
 

@@ -34,6 +34,7 @@ from drifting_vla_jax.objectives.coupling import (
     PRECISION,
     SCALE_FLOOR,
     SELF_DISTANCE,
+    WEIGHT_FLOOR,
     Drift,
     Points,
     affinities,
@@ -90,7 +91,8 @@ def drifting_loss(
       pos: p expert chunks per observation.
       neg: q extra negatives per observation (the samples themselves always repel each other).
       weight_gen, weight_pos, weight_neg: importance of each point as a target; 1 if absent.
-      mask: 1 where a coordinate counts; the others neither measure nor move, and an observation without any is left out.
+      mask: 1 where a coordinate counts; the others neither measure nor move, and an observation without any is left out;
+        where all are, nothing moves.
       temperatures: tau in units of the mean distance; one field each, normalised each, then summed.
       in_reach: False is the paper. True: tau in units of each observation's own distance from its positives to the
         nearest sample (``coupling.reach``).
@@ -153,8 +155,8 @@ def _points(gen, pos, neg, weights, mask, in_reach: bool) -> tuple[Points, Float
         weight=jax.lax.stop_gradient(weight * counted),
         negatives=g + neg.shape[1],
         reach=in_reach,
-        size=g * jnp.sum(mask),
-        width=jnp.sum(mask) / jnp.maximum(jnp.sum(counted), 1),
+        size=g * jnp.maximum(jnp.sum(mask), 1.0),
+        width=jnp.maximum(jnp.sum(mask) / jnp.maximum(jnp.sum(counted), 1), 1.0),
     )
     return points, mask
 
@@ -185,7 +187,7 @@ def drift_by_products(points: Points, temperatures: Float[Array, " t"]) -> Drift
 
     # Summed per observation first: over many devices the last, global sum is then the only one that changes order.
     scale = jnp.sum(jnp.einsum("bgm,bm->b", distance, points.weight, precision=PRECISION)) / (
-        g * jnp.sum(points.weight)
+        g * jnp.maximum(jnp.sum(points.weight), WEIGHT_FLOOR)
     )
     unit = ruler(scale, points.width)
     distance = distance / jnp.maximum(scale, SCALE_FLOOR)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout, layout_of
 from drifting_vla_jax.objectives.drifting import drifting_loss, raw_drift
 from drifting_vla_jax.objectives.grouping import group, spread, ungroup
 from drifting_vla_jax.objectives.guidance import Guidance
@@ -42,6 +43,7 @@ class Drifting:
       samples: g, chunks drawn per observation; at least 2, or nothing repels.
       temperatures: tau of each field, in mean distances.
       grouping: which entries of a chunk are one point of the field (``grouping.py``).
+      layout: what the entries of an action are.
       guidance: how strongly the instruction is followed (``guidance.py``).
       in_reach: temperatures in units of each observation's own reach (``coupling.reach``), not of the mean distance.
       anneal_from, anneal_until: the temperatures start that many times as large, and come down in equal ratios until that
@@ -56,6 +58,7 @@ class Drifting:
     anneal_from: float = 1.0
     anneal_until: float = 1.0
     in_reach: bool = False
+    layout: ActionLayout = END_EFFECTOR
     evaluations_per_chunk: int = 1
 
     def __post_init__(self):
@@ -80,8 +83,9 @@ class Drifting:
         x = generate(jax.random.normal(key_noise, (b, self.samples, noise.horizon, noise.noise_dim)), told)
         hotter = self.anneal_from ** jnp.maximum(0.0, 1 - progress / self.anneal_until)
         temperatures = hotter * jnp.array(self.temperatures)
-        points = [group(part, self.grouping) for part in (x, positives, negatives, expert.mask[:, None])]
-        weights = [spread(w, self.grouping, h, a) for w in (weight, repulsion)]
+        parts = (x, positives, negatives, expert.mask[:, None])
+        points = [group(part, self.grouping, self.layout) for part in parts]
+        weights = [spread(w, self.grouping, h, a, self.layout) for w in (weight, repulsion)]
         loss, raw_sq, info = 0.0, 0.0, {}
         for name, gen in points[0].items():
             pos, neg, mask = (part[name] for part in points[1:])
@@ -110,7 +114,7 @@ class Drifting:
     ) -> tuple[Float[Array, "b g h a"], Float[Array, " t"]]:
         """Where the raw fields carry these samples, on average over temperatures, and the rms of each; network units."""
         _, h, a = chunk.shape
-        points = [group(part, self.grouping) for part in (samples, chunk[:, None], mask[:, None])]
+        points = [group(part, self.grouping, self.layout) for part in (samples, chunk[:, None], mask[:, None])]
         moved, sum_sq = {}, 0.0
         for name, gen in points[0].items():
             pos, entries = points[1][name], points[2][name][:, 0]
@@ -136,4 +140,5 @@ def make_drifting(config: ConfigDict) -> Drifting:
         anneal_from=o.anneal_from,
         anneal_until=o.anneal_until,
         in_reach=o.in_reach,
+        layout=layout_of(config),
     )

@@ -3,7 +3,7 @@
     chunk   the whole chunk [h a]: modes of behaviour stay whole (the default)
     step    each time step [a] alone: less to match, but steps may choose different modes
     dim     each action dimension [h] alone
-    block   position, rotation and gripper apart, each with a ruler of its own
+    block   the parts of the action's layout apart (position, rotation, gripper), each with a ruler of its own
 
 Each set has its own kernel; sets of the same width share the ruler and the rms of the field.
 """
@@ -13,10 +13,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drifting_vla_jax.types import ACTION_PARTS, GROUPINGS
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
+from drifting_vla_jax.types import GROUPINGS
 
 
-def group(x: Float[Array, "b n h a"], grouping: str) -> dict[str, Float[Array, "sets n k"]]:
+def group(
+    x: Float[Array, "b n h a"], grouping: str, layout: ActionLayout = END_EFFECTOR
+) -> dict[str, Float[Array, "sets n k"]]:
     """Chunks -> points, by name of the part of the action ("" where there is but one); observations stay outermost."""
     b, n, h, a = x.shape
     if grouping == "chunk":
@@ -26,15 +29,14 @@ def group(x: Float[Array, "b n h a"], grouping: str) -> dict[str, Float[Array, "
     if grouping == "dim":
         return {"": jnp.moveaxis(x, 3, 1).reshape(b * a, n, h)}
     if grouping == "block":
-        return {name: x[..., p].reshape(b, n, h * (p.stop - p.start)) for name, p in ACTION_PARTS.items()}
+        return {part.name: x[..., part.network].reshape(b, n, h * part.width) for part in layout.parts}
     raise ValueError(f"config.objective.grouping is {grouping!r}; expected one of {', '.join(GROUPINGS)}")
 
 
 def ungroup(points: dict[str, Float[Array, "sets n k"]], grouping: str, h: int, a: int) -> Float[Array, "b n {h} {a}"]:
     """The chunks that ``group`` made these points of."""
     if grouping == "block":
-        parts = [points[name].reshape(*points[name].shape[:2], h, -1) for name in ACTION_PARTS]
-        return jnp.concatenate(parts, axis=3)
+        return jnp.concatenate([part.reshape(*part.shape[:2], h, -1) for part in points.values()], axis=3)
     x = points[""]
     n = x.shape[1]
     if grouping == "step":
@@ -44,8 +46,10 @@ def ungroup(points: dict[str, Float[Array, "sets n k"]], grouping: str, h: int, 
     return x.reshape(-1, n, h, a)
 
 
-def spread(values: Float[Array, "b n"], grouping: str, h: int, a: int) -> dict[str, Float[Array, "sets n"]]:
+def spread(
+    values: Float[Array, "b n"], grouping: str, h: int, a: int, layout: ActionLayout = END_EFFECTOR
+) -> dict[str, Float[Array, "sets n"]]:
     """Numbers of an observation, handed to each of its sets."""
     sets = {"chunk": 1, "step": h, "dim": a, "block": 1}[grouping]
     repeated = jnp.repeat(values, sets, axis=0)
-    return {name: repeated for name in (ACTION_PARTS if grouping == "block" else ("",))}
+    return {name: repeated for name in ([part.name for part in layout.parts] if grouping == "block" else ("",))}

@@ -23,6 +23,7 @@ from drifting_vla_jax.objectives.coupling import (
     PRECISION,
     SCALE_FLOOR,
     SELF_DISTANCE,
+    WEIGHT_FLOOR,
     Drift,
     Points,
     affinities,
@@ -59,7 +60,7 @@ def drift_by_strips(points: Points, temperatures: Float[Array, " t"], strip: int
         return (total, jnp.minimum(nearest, jnp.min(others, axis=1))), None
 
     (total, nearest), _ = jax.lax.scan(add_distances, (jnp.zeros(()), jnp.full((b, m), jnp.inf)), (x, index, real))
-    scale = total / (g * jnp.sum(points.weight))
+    scale = total / (g * jnp.maximum(jnp.sum(points.weight), WEIGHT_FLOOR))
     unit = ruler(scale, points.width)
     length = jnp.maximum(scale, SCALE_FLOOR)
     tau = temperatures[:, None, None]

@@ -29,7 +29,7 @@ class Network:
     Attributes:
       encode_text: tokens int32 [1 l] -> a pytree of arrays with a leading axis of 1: the instruction, encoded.
       act: images uint8 [b v size size 3], state [b s], text (that pytree, of b instructions), seeds uint32 [b]
-        -> chunks [b h 10] in network units.
+        -> chunks [b h a] in network units.
     """
 
     encode_text: Callable[[Int[np.ndarray, "1 l"]], Any]
@@ -37,7 +37,7 @@ class Network:
 
 
 class Policy:
-    """Answers observations with chunks of absolute end-effector targets.
+    """Answers observations with chunks of absolute targets, of an end effector or of what ``ActionSpace.layout`` says.
 
     Attributes:
       metadata: the wire's first message (DESIGN: "Wire").
@@ -74,7 +74,7 @@ class Policy:
         protocol.check_observation(observation, self.metadata)
         self._tokens(observation["prompt"])
 
-    def infer(self, observations: Sequence[dict]) -> Float[np.ndarray, "n h 8"]:
+    def infer(self, observations: Sequence[dict]) -> Float[np.ndarray, "n h k"]:
         """Answers n observations (wire format); blocks until the result is ready.
 
         Args:
@@ -82,7 +82,8 @@ class Policy:
             every request draws anew.
 
         Returns:
-          Absolute targets, one control step apart: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1).
+          Absolute targets, one control step apart: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1);
+          of another layout what "action_names" of the metadata says.
         """
         n = len(observations)
         size = next(s for s in self.batch_sizes if s >= n)

@@ -16,6 +16,7 @@ import jax
 
 from drifting_vla_jax.config import config_hash
 from drifting_vla_jax.data.text import make_tokenizer
+from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
 from drifting_vla_jax.models.vla import make_text
 from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.policy.policy import Network, Policy
@@ -24,7 +25,7 @@ from drifting_vla_jax.train.acting import answer
 from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.checkpoint import CheckpointError, Checkpoints
 from drifting_vla_jax.train.partition import merge
-from drifting_vla_jax.types import ACTION_DIM, Text
+from drifting_vla_jax.types import Text
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Trained:
         """The wire's first message."""
         config, assets = self.assets.config, self.assets
         several = {"dataset": assets.acting, "tasks": list(assets.tasks)} if assets.sets else {}
+        layout = layout_of(config)
+        named = {"action_names": list(layout.names)} if layout != END_EFFECTOR else {}
         return {
             "cameras": list(assets.cameras),
             "image_size": config.env.image_size,
@@ -52,7 +55,7 @@ class Trained:
             "history_stride": config.model.history_stride,
             "state_dim": config.env.state_dim,
             "horizon": config.action.horizon,
-            "action_dim": ACTION_DIM,
+            "action_dim": layout.dim,
             "prompts": list(assets.prompts),
             "checkpoint_step": self.step,
             "config_hash": config_hash(config),
@@ -64,6 +67,7 @@ class Trained:
             "environment": config.env.name,
             "frame_skip": config.env.frame_skip,
             **several,
+            **named,
         }
 
     def encode_text(self, params: dict, tokens) -> Text:

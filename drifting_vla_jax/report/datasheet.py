@@ -14,7 +14,7 @@ from drifting_vla_jax.report.demonstrations import Demonstration, by_task
 
 BINS = 48
 UNITS = {"x": "m", "y": "m", "z": "m", "gripper": "0 closed .. 1 open"}
-CONSTANT = float(CONSTANT_BELOW.min())
+CONSTANT = CONSTANT_BELOW["position"]
 
 
 def facts(data: DataSet, episodes: Sequence[Demonstration]) -> list[tuple[str, str]]:

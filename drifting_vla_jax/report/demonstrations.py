@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from drifting_vla_jax.data import builder
-from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.dataset import DataSet, read_metadata
+from drifting_vla_jax.envs.env import ACTION_NAMES
 
 Key = tuple[str, int]  # (split, episode): what names an episode on the page
 
@@ -56,10 +55,15 @@ def open_data(path: Path) -> DataSet:
 
     Raises:
       FileNotFoundError: there is none.
+      ValueError: its actions are not those of one end effector, of which checks and pages speak.
     """
-    metadata = builder.folder(path) / "metadata.json"
-    cameras = json.loads(metadata.read_text())["cameras"] if metadata.is_file() else ()
-    return DataSet(path, cameras)
+    metadata = read_metadata(path)
+    if metadata["action_names"] != list(ACTION_NAMES):
+        raise ValueError(
+            f"data set {path} has actions {', '.join(metadata['action_names'])}; this page is about one end effector's: "
+            f"{', '.join(ACTION_NAMES)}"
+        )
+    return DataSet(path, metadata["cameras"])
 
 
 def read_demonstrations(

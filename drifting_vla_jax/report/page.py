@@ -96,6 +96,8 @@ def _tiles(run: Run, last: dict[str, float]) -> list[tuple[str, str, str]]:
         tiles.append(("held success", template.percent(overall["success_rate"]), interval))
     if "val/position_error_cm" in last:
         tiles.append(("position error", f"{last['val/position_error_cm']:.2f} cm", "single samples, held-out episodes"))
+    elif "val/joint_error" in last:
+        tiles.append(("joint error", f"{last['val/joint_error']:.3g}", "the joints' own unit, held-out episodes"))
     if run.newest and run.newest.results["latency_ms"]["p50"] is not None:
         latency = run.newest.results["latency_ms"]
         calls = run.newest.results["evaluations_per_chunk"]

@@ -17,15 +17,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ROTATION = slice(3, 7)  # of an action: qx qy qz qw
+WIDTH = 8  # of an action: one end effector's
+ROTATION = slice(3, 7)  # of it: qx qy qz qw
 
 
 def average_actions(actions: np.ndarray, weights: Sequence[float] | np.ndarray) -> np.ndarray:
     """Actions [n 8] of one step and their weights [n], the leading one last, -> one action [8], float32, w >= 0.
 
     Weights need not add up to 1; the last must be above 0.
+
+    Raises:
+      ValueError: actions of another layout.
     """
     actions, weights = np.asarray(actions, np.float64), np.asarray(weights, np.float64)
+    if actions.shape[-1] != WIDTH:
+        raise ValueError(
+            f"actions of {actions.shape[-1]} numbers are not averaged, only an end effector's {WIDTH}; execute chunks receding"
+        )
     mean = weights @ actions / weights.sum()
     quaternions = actions[:, ROTATION]
     signs = np.where(quaternions @ quaternions[-1] >= 0, 1.0, -1.0)

@@ -79,8 +79,12 @@ class EpisodeSettings:
         """Shown what the policy behind a server's metadata asks for.
 
         Raises:
-          ValueError: a number that cannot be, or chunks of this policy cannot be executed like this.
+          ValueError: a number that cannot be, chunks of this policy cannot be executed like this, or it moves something
+            else than one end effector.
         """
+        names = metadata.get("action_names")
+        if names is not None:
+            raise ValueError(f"simulators move one end effector; the policy's actions are {', '.join(names)}")
         settings = cls(
             execute, max_steps, hold_steps, metadata.get("history", 0), metadata.get("history_stride", 1), execution
         )

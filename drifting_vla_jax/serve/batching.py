@@ -34,7 +34,7 @@ class BusyError(RuntimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """One request's share of a batch: actions float32 [h, 8], and its wall-clock milliseconds waiting and computing."""
+    """One request's share of a batch: actions float32 [h, k], and its wall-clock milliseconds waiting and computing."""
 
     actions: np.ndarray
     queue_ms: float
@@ -67,7 +67,7 @@ class Batcher:
         on_batch: Callable[[int], None] = lambda size: None,
     ):
         """Args:
-        infer: observations (at most ``max_batch``) -> actions [n, h, 8]; blocks until the result is ready.
+        infer: observations (at most ``max_batch``) -> actions [n, h, k]; blocks until the result is ready.
         max_batch: the largest batch.
         deadline_s: seconds a request waits at most for others while the inference thread is free.
         max_waiting: requests that may wait; one more is turned away at once.
@@ -157,7 +157,7 @@ class Batcher:
             self._consider()
 
     def _timed(self, batch: list[_Request]) -> tuple[float, np.ndarray, float]:
-        """In the inference thread: (when it started, actions [n, h, 8], milliseconds it took)."""
+        """In the inference thread: (when it started, actions [n, h, k], milliseconds it took)."""
         started = time.monotonic()  # the event loop's own clock
         actions = np.asarray(self._infer([request.observation for request in batch]), np.float32)
         infer_ms = 1000 * (time.monotonic() - started)

@@ -61,7 +61,7 @@ class Policy(Protocol):
         ...
 
     def infer(self, observations: Sequence[dict]) -> np.ndarray:
-        """n <= max(batch_sizes) observations -> actions float32 [n, h, 8]; blocks until the result is ready."""
+        """n <= max(batch_sizes) observations -> actions float32 [n, h, k]; blocks until the result is ready."""
         ...
 
 
@@ -186,7 +186,8 @@ class PolicyServer:
             for number, size in enumerate(self._policy.batch_sizes, 1):
                 began = time.monotonic()
                 actions = executor.submit(self._policy.infer, [example] * size).result()
-                expected = (size, self._policy.metadata["horizon"], protocol.ACTION_DIM)
+                metadata = self._policy.metadata
+                expected = (size, metadata["horizon"], metadata["action_dim"])
                 if np.shape(actions) != expected:
                     raise ValueError(
                         f"the policy answers {np.shape(actions)} to {size} observations; expected {expected}"

@@ -17,6 +17,7 @@ from drifting_vla_jax.config import config_hash, from_json, to_json
 from drifting_vla_jax.data.actions import ActionSpace, ActionSpaces
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.mixture import Mixture
+from drifting_vla_jax.layouts import layout_of
 from drifting_vla_jax.types import is_mixture, set_names
 
 
@@ -109,8 +110,13 @@ class Assets:
         """The statistics to go on training with.
 
         Raises:
-          ValueError: the configuration is of other sets.
+          ValueError: the configuration is of other sets, or of actions of another layout.
         """
+        if layout_of(config) != self.actions.layout:
+            raise ValueError(
+                f"the checkpoint has learned actions of layout {self.actions.layout}, the configuration's is "
+                f"{layout_of(config)}; change config.action.layout, joints and grippers or start in another --workdir"
+            )
         wanted, known = set_names(config), {each.name: each.actions for each in self.sets}
         if set(wanted) - set(known) or is_mixture(config) != bool(known):
             raise ValueError(

@@ -29,6 +29,7 @@ from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.state import TrainState, abstract_state
 
 BEST_METRIC = "val/position_error_cm"
+BEST_OF_JOINTS = "val/joint_error"  # where actions have no position
 
 
 class CheckpointError(RuntimeError):
@@ -189,4 +190,4 @@ def _optimiser(state: TrainState) -> dict[str, Any]:
 
 
 def _error(metrics: dict[str, float]) -> float:
-    return metrics[BEST_METRIC]
+    return metrics[BEST_METRIC if BEST_METRIC in metrics else BEST_OF_JOINTS]

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.layouts import ActionLayout, Part, layout_of
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.objective import make_objective
 from drifting_vla_jax.train import sharding
@@ -26,7 +27,7 @@ from drifting_vla_jax.train.flops import flops, residual_bytes
 from drifting_vla_jax.train.partition import is_learned, merge, split_learned
 from drifting_vla_jax.train.state import TrainState, abstract_state, init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks, train_step, with_text
-from drifting_vla_jax.types import ACTION_DIM, NETWORK_ACTION_DIM, Batch, Observation, abstract, fake_batch, is_mixture
+from drifting_vla_jax.types import Batch, Observation, abstract, fake_batch, is_mixture
 
 PARAPHRASES = 4  # instructions per task; the data would tell, but there is none
 
@@ -177,7 +178,7 @@ def _layout(plan: Plan) -> list[str]:
         views += f", each if the data set has it; of {len(c.data.mixture.paths)} sets"
     encode = _encoder(c, "encode")
     context = jax.eval_shape(lambda *args: encode(*args).tokens, plan.params, plan.asked).shape
-    xyz = "from the present end effector" if c.action.frame == "relative" else "in the world"
+    layout = layout_of(c)
     state = f"state of {c.env.state_dim}, " if m.proprioception else ""
     rows = [
         ("observation", views),
@@ -185,11 +186,32 @@ def _layout(plan: Plan) -> list[str]:
         ("", f"{plan.instructions} different instructions assumed, {PARAPHRASES} per task: only the data would tell"),
         ("context", f"{context[1]} tokens of width {context[2]}"),
         ("noise", f"{h} x {m.noise_dim}"),
-        ("chunk, network", f"{h} x {NETWORK_ACTION_DIM}: x y z ({xyz}), 6 of the rotation matrix, gripper"),
-        ("chunk, boundary", f"{h} x {ACTION_DIM}: x y z (m, world), qx qy qz qw, gripper (0 closed .. 1 open)"),
+        ("chunk, network", f"{h} x {layout.network_dim}: {_inside(layout, c.action.frame)}"),
+        ("chunk, boundary", f"{h} x {layout.dim}: {_outside(layout)}"),
         ("mesh", f"{' x '.join(f'{a} {n}' for a, n in mesh.shape.items())}, {mesh.devices.flat[0].platform}"),
     ]
     return table(rows, "<<")
+
+
+def _inside(layout: ActionLayout, frame: str) -> str:
+    """What the network's numbers of an action are."""
+    now = {"position": "from the present end effector", "joints": "from the present joints"}
+    said = []
+    for part in layout.parts:
+        names = f"6 of the {part.name.replace('_', ' ')} matrix" if part.kind == "rotation" else _names(layout, part)
+        where = now[part.kind] if frame == "relative" and part.present else {"position": "in the world"}.get(part.kind)
+        said.append(f"{names} ({where})" if where else names)
+    return ", ".join(said)
+
+
+def _outside(layout: ActionLayout) -> str:
+    """What the numbers of an action are that a client is given."""
+    unit = {"position": " (m, world)", "gripper": " (0 closed .. 1 open)"}
+    return ", ".join(_names(layout, part) + unit.get(part.kind, "") for part in layout.parts)
+
+
+def _names(layout: ActionLayout, part: Part) -> str:
+    return " ".join(layout.names[part.boundary])
 
 
 def _parameters(plan: Plan) -> list[str]:

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.figures.snapshot import Snapshot
+from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
 from drifting_vla_jax.train import beside
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ class Figures:
 
     def __init__(self, config: ConfigDict, workdir: Path):
         self._periods = {name: config.figures[name] for name in PLOTS if config.figures[name]}
+        if self._periods and layout_of(config) != END_EFFECTOR:
+            log.warning("figures show one end effector; of actions of layout %s none are drawn", layout_of(config))
+            self._periods = {}
         self._last, self._theme, self._workdir = config.train.steps, config.figures.theme, workdir
         self._drawing: FigureDrawing | None = None
 

@@ -46,7 +46,8 @@ def action_errors(
 
     Returns:
       position_error_cm and rotation_error_deg of single samples (what the robot would do), gripper_accuracy (opening
-      on the right side of one half), energy_score (E|x - y| - E|x - x'| / 2 over samples x and the expert y, per root of
+      on the right side of one half), for joints joint_error (mean absolute, in their own unit), of each what the layout
+      has, means over arms; energy_score (E|x - y| - E|x - x'| / 2 over samples x and the expert y, per root of
       the entries that count: a proper score, lowest for the right distribution); in network units, as
       ``objectives.objective.sample_statistics`` explains them,
       centroid_error, sample_spread, collapsed_share; and spread_ratio: the spread over how far apart the experts of the
@@ -58,9 +59,10 @@ def action_errors(
     wanted = actions.denormalise(target, position)[:, None]
     drawn = actions.denormalise(samples, position[:, None])
     steps = np.broadcast_to(real[:, None], drawn.shape[:3])
-    distance = np.linalg.norm(drawn[..., :3] - wanted[..., :3], axis=-1)
-    angle = rotation_error_degrees(drawn[..., 3:7], wanted[..., 3:7])
-    gripper = (drawn[..., 7] > 0.5) == (wanted[..., 7] > 0.5)
+    errors: dict[str, list[float]] = {}
+    for part in actions.layout.parts:
+        name, unit, found = _error(part.kind, drawn[..., part.boundary], wanted[..., part.boundary])
+        errors.setdefault(name, []).append(unit * float(found[steps].mean()))
     centroid = samples.mean(1)
     count = max(mask.sum(), 1.0)
     deviation = np.square(samples - centroid[:, None]).mean(1) * mask
@@ -68,15 +70,24 @@ def action_errors(
     experts = expert_spread(target, mask)
     each = np.sqrt(deviation.sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1.0))
     return {
-        "position_error_cm": 100 * float(distance[steps].mean()),
-        "rotation_error_deg": float(angle[steps].mean()),
-        "gripper_accuracy": float(gripper[steps].mean()),
+        **{name: float(np.mean(of_parts)) for name, of_parts in errors.items()},
         "centroid_error": float(np.sqrt((np.square(centroid - target) * mask).sum() / count)),
         "sample_spread": spread,
         "energy_score": _energy_score(samples, target, mask),
         "spread_ratio": spread / max(1.0 if experts is None else experts, 1e-6),
         "collapsed_share": float((each < COLLAPSED).mean()),
     }
+
+
+def _error(kind: str, drawn: np.ndarray, wanted: np.ndarray) -> tuple[str, float, np.ndarray]:
+    """What errors of this kind of part are called, how many of the unit in the name are one, and how large each action's is."""
+    if kind == "position":
+        return "position_error_cm", 100.0, np.linalg.norm(drawn - wanted, axis=-1)
+    if kind == "rotation":
+        return "rotation_error_deg", 1.0, rotation_error_degrees(drawn, wanted)
+    if kind == "gripper":
+        return "gripper_accuracy", 1.0, ((drawn > 0.5) == (wanted > 0.5)).mean(-1)
+    return "joint_error", 1.0, np.abs(drawn - wanted).mean(-1)
 
 
 def _energy_score(samples: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:

@@ -14,13 +14,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.layouts import layout_of
 from drifting_vla_jax.models.pretrained import Encoder
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.bank import Bank, empty
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.partition import is_borrowed, split, split_learned
-from drifting_vla_jax.types import NETWORK_ACTION_DIM, fake_batch
+from drifting_vla_jax.types import fake_batch
 
 
 @struct.dataclass
@@ -56,7 +57,7 @@ def init_state(config: ConfigDict) -> TrainState:
     key_params, key_steps = jax.random.split(jax.random.key(config.seed))
     params, _ = split(init_params(config, key_params), lambda path: not is_borrowed(path, config))
     size = config.objective.bank.size
-    shape = (len(config.env.tasks), size, config.model.width, config.action.horizon, NETWORK_ACTION_DIM)
+    shape = (len(config.env.tasks), size, config.model.width, config.action.horizon, layout_of(config).network_dim)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.key_data(key_steps),

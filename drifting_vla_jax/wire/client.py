@@ -2,7 +2,7 @@
 
     with PolicyClient("ws://127.0.0.1:8000") as client:
         answer = client.infer({"images": {...}, "state": state, "prompt": "open the drawer"})
-        answer["actions"]          float32 [h, 8], see ``protocol``
+        answer["actions"]          float32 [h, 8], or as wide as metadata["action_dim"], see ``protocol``
         answer["server_timing"]    {"queue_ms", "infer_ms", "total_ms"}
 
 Three things can go wrong, and each has a type: the server cannot be reached or was lost (``ServerUnreachableError``,
@@ -122,7 +122,7 @@ class PolicyClient:
           observation: see ``protocol``; cameras, image size and state as in ``self.metadata``.
 
         Returns:
-          {"actions": float32 [h, 8], "server_timing": {...}}.
+          {"actions": float32 [h, action_dim], "server_timing": {...}}.
 
         Raises:
           PolicyServerError: the server refuses this observation; ask again with a better one.
@@ -136,7 +136,7 @@ class PolicyClient:
             raise self._lost(error) from error
         answer = protocol.unpack(self._receive())
         actions = answer.get("actions") if isinstance(answer, dict) else None
-        expected = (self.metadata["horizon"], protocol.ACTION_DIM)
+        expected = (self.metadata["horizon"], self.metadata["action_dim"])
         if not isinstance(actions, np.ndarray) or actions.shape != expected:
             raise protocol.ProtocolError(
                 f"the answer of {self.uri} has actions {getattr(actions, 'shape', None)}; expected {expected}"

@@ -5,7 +5,7 @@
 
     server -> client, once    metadata map (``METADATA_KEYS``)
     client -> server          {"images": {camera: uint8 [H, W, 3]}, "state": float32 [s], "prompt": str, "seed": int}
-    server -> client          {"actions": float32 [h, 8], "server_timing": {"queue_ms", "infer_ms", "total_ms"}}
+    server -> client          {"actions": float32 [h, action_dim], "server_timing": {"queue_ms", "infer_ms", "total_ms"}}
     server -> client          a text frame instead: an error message; the connection stays usable
 
 What comes from a socket is not trusted: dtypes are a closed list (booleans, integers, floats up to 64 bits), declared
@@ -23,7 +23,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-ACTION_DIM = 8  # x y z | qx qy qz qw | gripper
+ACTION_DIM = 8  # of one end effector: x y z | qx qy qz qw | gripper
 MAX_MESSAGE_BYTES = 32 * 2**20  # larger messages close the connection (websocket close code 1009)
 SEED_LIMIT = 2**32  # seeds are 0 <= seed < SEED_LIMIT
 
@@ -32,7 +32,7 @@ METADATA_KEYS = (
     "image_size",  # int, height and width of every view
     "state_dim",  # int, s
     "horizon",  # int, h
-    "action_dim",  # int, always ACTION_DIM
+    "action_dim",  # int, ACTION_DIM unless "action_names" say otherwise
     "prompts",  # [str] the training instructions
     "checkpoint_step",  # int, optimiser steps behind these weights
     "config_hash",  # str, identity of the training configuration
@@ -42,7 +42,8 @@ METADATA_KEYS = (
     "environment",  # str, simulator of the demonstrations
     "frame_skip",  # int, simulator steps per action
 )  # and, from a policy that looks back: "history" (earlier time steps shown), "history_stride" (actions between them);
-# from one that learned from several data sets: "dataset" (the one it acts for), "tasks" (which it learned there)
+# from one that learned from several data sets: "dataset" (the one it acts for), "tasks" (which it learned there);
+# from one that moves something else than one end effector: "action_names" (of the action_dim numbers)
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _MAX_NDIM = 32
@@ -156,8 +157,10 @@ def check_metadata(metadata: Any) -> None:
     missing = [key for key in METADATA_KEYS if key not in metadata]
     if missing:
         raise ProtocolError(f"the server's metadata lacks {', '.join(missing)}; is it a drifting_vla_jax server?")
-    if metadata["action_dim"] != ACTION_DIM:
-        raise ProtocolError(f"the server's actions have {metadata['action_dim']} dimensions; expected {ACTION_DIM}")
+    names = metadata.get("action_names")
+    expected = ACTION_DIM if names is None else len(names)
+    if metadata["action_dim"] != expected:
+        raise ProtocolError(f"the server's actions have {metadata['action_dim']} dimensions; expected {expected}")
 
 
 def check_observation(observation: Any, metadata: Mapping[str, Any]) -> None:

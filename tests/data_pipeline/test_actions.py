@@ -14,9 +14,11 @@ from drifting_vla_jax.data.actions import (
     to_network,
 )
 from drifting_vla_jax.envs.rotations import rotation_6d
+from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 from tests.small import episode
 
 HALF = 0.5**0.5
+BIMANUAL, JOINTS = ActionLayout("bimanual"), ActionLayout("joints", ("shoulder", "elbow"), ("gripper",))
 
 
 def quaternions(n=200, seed=0):
@@ -155,9 +157,50 @@ def test_state_is_centred_and_the_position_comes_back():
     np.testing.assert_allclose(space.position(normalised), state[:, :3], atol=1e-6)
 
 
+@pytest.mark.parametrize("frame", ["relative", "absolute"])
+@pytest.mark.parametrize("layout", [BIMANUAL, JOINTS, ActionLayout("joints", ("lift",))], ids=str)
+def test_every_layout_comes_back(layout, frame):
+    """Normalised to unit size, whatever its numbers are; what it is relative to is what the state begins with."""
+    actions, state = of_layout(layout)
+    rows, last = np.arange(len(state)), np.full(len(state), len(state) - 1)
+    space = ActionSpace.fit(state, actions, rows, last, 3, frame, layout)
+    chunks, now = actions[chunk_indices(rows, rows, last, 3)[0]], state[:, : layout.present_dim]
+    values = space.normalise(chunks, now)
+    assert values.shape == (len(state), 3, layout.network_dim) and space.active.all()
+    np.testing.assert_allclose(values.std((0, 1)), 1.0, atol=0.15)
+    np.testing.assert_allclose(space.position(space.normalise_state(state)), now, atol=1e-5)
+    np.testing.assert_allclose(space.denormalise(values, now), chunks, atol=1e-5)
+    back = ActionSpace.from_json(json.loads(json.dumps(space.to_json())))
+    assert back.layout == layout and np.array_equal(back.mean, space.mean)
+
+
+def test_each_arm_is_relative_to_itself_and_each_joint_too():
+    """Targets 1 cm ahead of the left arm, 2 cm ahead of the right, 3 rad ahead of the joint; grippers are where they are."""
+    now = np.array([[1.0, 2, 3, 40, 50, 60]])
+    arm = [0, 0, 0, 1, 0.5]
+    both = np.array([[[1.01, 2.01, 3.01, *arm, 40.02, 50.02, 60.02, *arm]]])
+    network = to_network(both, now, "relative", BIMANUAL)[0, 0]
+    np.testing.assert_allclose(network[[0, 1, 2, 10, 11, 12]], [0.01] * 3 + [0.02] * 3)
+    assert network[9] == network[19] == 0.5
+    network = to_network(np.array([[[4.0, 5, 0.25]]]), np.array([[1.0, 2]]), "relative", JOINTS)
+    np.testing.assert_allclose(network[0, 0], [3, 3, 0.25])
+    assert from_network(network + [0, 0, 9], np.array([[1.0, 2]]), "relative", JOINTS)[0, 0].tolist() == [4, 5, 1]
+
+
+def of_layout(layout, n=60):
+    """n rows of random actions and of states that begin with where things are."""
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(0, 1, (n, layout.dim))
+    for i, part in enumerate(part for part in layout.parts if part.kind == "rotation"):
+        actions[:, part.boundary] = quaternions(n, seed=i)
+    return actions.astype(np.float32), rng.uniform(-1, 1, (n, layout.present_dim + 1)).astype(np.float32)
+
+
 def test_statistics_survive_json():
     space = ActionSpace.fit(*walks(), horizon=3, frame="absolute")
     back = ActionSpace.from_json(json.loads(json.dumps(space.to_json())))
+    old = ActionSpace.from_json({key: value for key, value in space.to_json().items() if key != "layout"})
+    assert back.layout == old.layout == END_EFFECTOR
     assert back.frame == "absolute" and back.horizon == 3
     for name in ("mean", "std", "state_mean", "state_std"):
         np.testing.assert_array_equal(getattr(back, name), getattr(space, name))

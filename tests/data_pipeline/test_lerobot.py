@@ -218,16 +218,14 @@ def test_an_unknown_view_is_refused(sets, tmp_path):
 
 
 def test_joint_positions_are_refused(sets, tmp_path):
-    with pytest.raises(
-        ValueError, match="the actions of so100 are joint positions, .* there is no layout for joints yet"
-    ):
-        lerobot_source.read_mapping("so100")
+    with pytest.raises(ValueError, match="koch is recorded by its joints and has no preset; write a mapping with"):
+        lerobot_source.read_mapping("koch")
     root = shutil.copytree(sets["2.1"], tmp_path / "set")
     info = json.loads((root / "meta" / "info.json").read_text())
     info["features"]["action"]["names"] = ["shoulder_pan.pos", "shoulder_lift.pos", *NAMES_LEFT]
     edit(root / "meta" / "info.json", features=info["features"])
     with pytest.raises(
-        ValueError, match=r"^action of .* \(shoulder_pan.pos, shoulder_lift.pos, .*\) are joint positions"
+        ValueError, match=r"^action of .* \(shoulder_pan.pos, shoulder_lift.pos, .*\) are joint positions, and this"
     ):
         converted(root, tmp_path / "w")
     for name in ("action", "observation.state"):
@@ -235,6 +233,25 @@ def test_joint_positions_are_refused(sets, tmp_path):
     edit(root / "meta" / "info.json", features=info["features"], robot_type="so101_follower")
     with pytest.raises(ValueError, match="recorded with so101_follower, are joint positions"):
         converted(root, tmp_path / "w")
+
+
+def test_joints_are_read_by_a_mapping_of_joints(sets, tmp_path):
+    """A folder of SO-101: five joints as they are, a gripper of 0 .. 100."""
+    root = shutil.copytree(sets["2.1 images"], tmp_path / "set")
+    info = json.loads((root / "meta" / "info.json").read_text())
+    for name in ("action", "observation.state"):
+        info["features"][name]["names"] = ["shoulder_pan.pos", "shoulder_lift.pos", *NAMES_LEFT]
+    edit(root / "meta" / "info.json", features=info["features"], robot_type="so101_follower")
+    done = converted(root, tmp_path / "w", "so101")
+    assert done.layout.joints == ("shoulder_pan.pos", "shoulder_lift.pos", *NAMES_LEFT[:3])
+    assert done.layout.grippers == ("gripper.pos",) and done.state_names == done.layout.names
+    episode, (state, action) = Episode.load(done.splits["train"][2]), fixture.numbers(2)
+    assert episode.layout == done.layout
+    np.testing.assert_array_equal(episode.state[:, :5], state[:, :5])
+    np.testing.assert_array_equal(episode.actions[:, :5], action[:, :5])
+    np.testing.assert_allclose(episode.actions[:, 5], np.clip(action[:, 5] / 100, 0, 1), atol=1e-7)
+    with pytest.raises(ValueError, match="observation.state has 7 numbers; entries 7 to 13 are asked for"):
+        converted(root, tmp_path / "x", "aloha")
 
 
 NAMES_LEFT = ["elbow_flex.pos", "wrist_flex.pos", "wrist_roll.pos", "gripper.pos", "x"]

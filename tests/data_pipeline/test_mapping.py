@@ -8,8 +8,10 @@ from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.data import mapping, presets
 from drifting_vla_jax.data.convert import held_out
-from drifting_vla_jax.data.fields import Field, MappingError, Reading
+from drifting_vla_jax.data.fields import Field, MappingError
+from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.data.recordings import rows_at, square
+from drifting_vla_jax.layouts import ActionLayout
 
 QUARTER = np.array([0, 0, np.pi / 2])  # about z
 STATE = {"position": "s[0:3]", "rotation": {"field": "s[3:6]", "form": "axis_angle"}, "gripper": "s[6]"}
@@ -33,6 +35,7 @@ def arrays(rotation=QUARTER, delta=(1, 0, 0), turn=QUARTER):
 
 DELTA = {"kind": "delta", "position": {"field": "a[0:3]", "scale": 0.05}, "gripper": {"field": "a[6]", "open": -1, "closed": 1},
          "rotation": {"field": "a[3:6]", "form": "axis_angle", "scale": 0.5}}  # fmt: skip
+DELTA_HAND = {key: value for key, value in DELTA.items() if key != "kind"}
 
 
 def test_deltas_are_added_in_the_base_s_frame():
@@ -129,6 +132,125 @@ def test_a_quaternion_that_is_not_unit_is_refused():
     )
     with pytest.raises(ValueError, match=r"q of row 1 has length 2\.0000; expected a unit quaternion"):
         made.targets(arrays() | {"q": np.array([[1.0, 0, 0, 0], [2, 0, 0, 0], [1, 0, 0, 0]])})
+
+
+ARMS = {
+    "j": np.array([[1.0, 2, 0, 3, 4, 80], [5, 6, 100, 7, 8, 90]]),
+    "d": np.ones((2, 6)),
+}  # twice 2 joints, a gripper
+OPEN = [{"field": "j[2]", "open": 100}, {"field": "j[5]", "open": 100}]
+
+
+def joints(action: dict, names=None, **state) -> Reading:
+    spec = {"layout": "joints", "state": {"joints": ["j[0:2]", "j[3:5]"]} | state, "action": action}
+    return Reading(written(spec), {"j": 6, "d": 6}, {"j": names} if names else {})
+
+
+def test_joints_are_put_before_grippers():
+    scaled = {"field": "d[3:5]", "scale": 0.5}
+    made = joints({"kind": "absolute", "joints": ["d[0:2]", scaled], "grippers": OPEN}, grippers=OPEN, more=["d[5]"])
+    assert made.layout == ActionLayout("joints", ("d[0]", "d[1]", "d[3]", "d[4]"), ("j[2]", "j[5]"))
+    assert made.state_names == (*made.layout.names, "d[5]") and set(made.fields) == {"j", "d"}
+    np.testing.assert_allclose(made.state(ARMS), [[1, 2, 3, 4, 0, 0.8, 1], [5, 6, 7, 8, 1, 0.9, 1]], atol=1e-6)
+    np.testing.assert_allclose(made.targets(ARMS), [[1, 1, 0.5, 0.5, 0, 0.8], [1, 1, 0.5, 0.5, 1, 0.9]], atol=1e-6)
+    assert made.targets(ARMS).dtype == made.state(ARMS).dtype == np.float32
+
+
+def test_joints_as_deltas_and_as_achieved():
+    delta = joints({"kind": "delta", "joints": ["d[0:4]"]}, grippers=OPEN)
+    np.testing.assert_allclose(
+        delta.targets(ARMS), [[2, 3, 4, 5, 1, 0.9], [6, 7, 8, 9, 1, 0.9]], atol=1e-6
+    )  # the next row's
+    achieved = joints({"kind": "achieved"}, names=["a", "b", "grip", "c", "d", "other grip"])
+    assert achieved.layout == ActionLayout("joints", ("a", "b", "c", "d")) and achieved.state_names == tuple("abcd")
+    np.testing.assert_allclose(achieved.targets(ARMS), [[5, 6, 7, 8]])
+    commanded = joints({"kind": "achieved", "grippers": ["d[5]"]})
+    np.testing.assert_allclose(commanded.targets(ARMS), [[5, 6, 7, 8, 1]])
+
+
+def test_names_may_be_given():
+    action = {"kind": "absolute", "joints": [{"field": "j[0:2]", "names": ["lift", "tilt"]}, "j[3:5]"]}
+    assert joints(action).layout.joints == ("lift", "tilt", "j[3]", "j[4]")
+
+
+@pytest.mark.parametrize(
+    ("action", "names", "message"),
+    [
+        (["j[0:2]"], None, "state.joints are 4 numbers, action.joints are 2; expected the same in both"),
+        (
+            ["j[3:5]", "j[0:2]"],
+            "abxcdy",
+            "state.joints are a, b, c, d, action.joints are c, d, a, b; expected one order",
+        ),
+        (["j[0:2]", "j[0:2]"], None, "name j.0., j.1. more than once; the data set calls them so: give them .names"),
+        ([{"field": "j[0:4]", "names": ["a"]}], None, r"action.joints gives 1 names to j\[0:4\]: 4 numbers"),
+        (["j[3:8]"], None, "j has 6 numbers; entries 3 to 8 are asked for"),
+    ],
+)
+def test_joints_that_do_not_fit_are_refused(action, names, message):
+    with pytest.raises(MappingError, match=message):
+        joints({"kind": "absolute", "joints": action}, names=list(names or []))
+
+
+def test_what_is_no_gripper_is_refused():
+    action = {"kind": "absolute", "joints": ["j[0:4]"], "grippers": ["j[4]"]}
+    with pytest.raises(
+        MappingError, match=r"action.grippers has j\[4\], which the data set calls d; its grippers are grip"
+    ):
+        joints(action, names=["a", "b", "grip", "c", "d", "e"])
+    with pytest.raises(MappingError, match=r"action.grippers has j\[4:\]: 2 numbers; expected 1 of each"):
+        joints(action | {"grippers": ["j[4:]"]})
+
+
+def test_two_hands_are_each_read_as_one():
+    right = STATE | {"position": "q[0:3]"}
+    spec = {"layout": "bimanual", "state": {"left": STATE, "right": right, "more": ["joints"]},
+            "action": {"kind": "delta", "left": DELTA_HAND, "right": DELTA_HAND}}  # fmt: skip
+    both, left = Reading(written(spec), WIDTHS, {}), reading(DELTA)
+    values = arrays()
+    targets, state = both.targets(values), both.state(values)
+    assert both.layout == ActionLayout("bimanual") and targets.shape == (3, 16) and state.shape == (3, 22)
+    np.testing.assert_array_equal(targets[:, :8], left.targets(values))
+    np.testing.assert_allclose(targets[:, 8:11], [[1.05, 0, 0]] * 3, atol=1e-6)
+    assert both.state_names[:7] == ("left x", "left y", "left z", "right x", "right y", "right z", "left x_axis_x")
+    assert both.state_names[12:14] == ("left gripper", "right x_axis_x") and both.state_names[19] == "right gripper"
+    np.testing.assert_allclose(state[0, :6], [1, 2, 3, 1, 0, 0])
+    np.testing.assert_array_equal(state[:, 6:13], left.state(values)[:, 3:])
+    achieved = Reading(written(spec | {"action": {"kind": "achieved"}}), WIDTHS, {})
+    np.testing.assert_allclose(achieved.targets(values)[:, [0, 8]], [[1.1, 1], [1.2, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"layout": "legs"}, "layout is 'legs'; expected one of end_effector, bimanual, joints"),
+        ({"action": {"kind": "velocity"}}, "action.kind is 'velocity'"),
+        ({"state": {"joints": None}}, "state has no joints; a data set needs where they are"),
+        ({"action": {"joints": None}}, "absolute targets need action.joints, and they are not there"),
+        ({"action": {"frame": "hand"}}, "action has no key 'frame'"),
+        (
+            {"state": {"position": "observation.state[0:3]"}},
+            "state.position is for the layout end_effector; this is joints",
+        ),
+        ({"state": {"joints": 3}}, "state.joints is 3; expected a list of fields"),
+        ({"action": {"joints": [{"fields": "action"}]}}, "joints has no key 'fields'; did you mean 'field'?"),
+        (
+            {"action": {"joints": [{"field": "action", "scale": "big"}]}},
+            "action.joints.scale is 'big'; expected a number",
+        ),
+        ({"action": {"joints": [{"field": "action", "names": "a"}]}}, "action.joints.names is 'a'; expected a list"),
+        ({"action": {"grippers": [{"field": "action[6]", "open": 0}]}}, "action.grippers: open and closed are both 0"),
+        (
+            {"layout": "bimanual", "state": None, "action": {"joints": None, "grippers": None}},
+            "needs state.left and action",
+        ),
+    ],
+)
+def test_a_mapping_of_joints_that_means_nothing_is_refused(spec, message, tmp_path):
+    file = tmp_path / "arm.json"
+    file.write_text(json.dumps({"preset": "aloha"} | spec))
+    with pytest.raises(MappingError, match=message):
+        mapping.load(str(file), presets.LEROBOT)
 
 
 @pytest.mark.parametrize(

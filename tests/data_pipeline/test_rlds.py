@@ -1,5 +1,6 @@
 """RLDS, written by tensorflow_datasets' own tools, read without tensorflow through the mappings that have a name."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -42,8 +43,8 @@ STEP = {
     "bridge": {"observation": {"image_0": image(), "state": vector(7)}, "action": vector(7), "language_instruction": TEXT},
     "droid": {
         "observation": {"exterior_image_1_left": image(), "wrist_image_left": image(), "cartesian_position": vector(6),
-                        "gripper_position": vector(1)},
-        "action_dict": {"cartesian_position": vector(6), "gripper_position": vector(1)},
+                        "gripper_position": vector(1), "joint_position": vector(7)},
+        "action_dict": {"cartesian_position": vector(6), "gripper_position": vector(1), "joint_position": vector(7)},
         "language_instruction": TEXT, "language_instruction_2": TEXT, "language_instruction_3": TEXT,
     },
 }  # fmt: skip
@@ -208,6 +209,25 @@ def test_droid_has_absolute_poses_and_three_paraphrases(sets, tmp_path):
         np.testing.assert_array_equal(episode.actions[:, :3], aimed[1::2, :3])
         np.testing.assert_allclose(episode.actions[:, 7], 1 - np.clip(gripper[1::2, 0], 0, 1), atol=1e-6)
         assert episode.instructions == ("Put it there", "Put it there_2")  # the third is empty
+
+
+def test_joints_of_droid_instead_of_poses(sets, tmp_path):
+    """Only what is read changes; the data set gives its numbers no names, so the mapping does."""
+    gripper, names = {"open": 0, "closed": 1, "names": ["gripper"]}, [f"joint_{i}" for i in range(1, 8)]
+    no_pose = dict.fromkeys(("position", "rotation", "gripper"))
+    mapping = {"preset": "droid", "layout": "joints",
+               "state": no_pose | {"joints": "observation/joint_position",
+                                   "grippers": gripper | {"field": "observation/gripper_position"}},
+               "action": no_pose | {"joints": {"field": "action_dict/joint_position", "names": names},
+                                    "grippers": gripper | {"field": "action_dict/gripper_position"}}}  # fmt: skip
+    (tmp_path / "joints.json").write_text(json.dumps(mapping))
+    done = converted(sets("droid", "array_record"), tmp_path / "w", str(tmp_path / "joints.json"))
+    assert done.layout.joints == tuple(names) and done.state_names == (*names, "gripper")
+    for episode, steps in by_first_state(done, list(episodes("droid")), "observation", "joint_position"):
+        np.testing.assert_array_equal(episode.state[:, :7], columns(steps, "observation", "joint_position"))
+        np.testing.assert_array_equal(episode.actions[:, :7], columns(steps, "action_dict", "joint_position"))
+        told = columns(steps, "action_dict", "gripper_position")
+        np.testing.assert_allclose(episode.actions[:, 7], 1 - np.clip(told[:, 0], 0, 1), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -6,15 +6,16 @@ import numpy as np
 import optax
 import pytest
 
+from drifting_vla_jax.layouts import END_EFFECTOR
 from drifting_vla_jax.objectives import bank as bank_lib
 from drifting_vla_jax.objectives.drifting import drifting_loss, raw_drift
 from drifting_vla_jax.objectives.drifting_objective import Drifting
 from drifting_vla_jax.objectives.grouping import group, ungroup
 from drifting_vla_jax.objectives.guidance import Guidance
 from drifting_vla_jax.objectives.objective import Expert, NoiseShape, sample_statistics
-from drifting_vla_jax.types import GROUPINGS, NETWORK_ACTION_DIM
+from drifting_vla_jax.types import GROUPINGS
 
-H, A = 3, NETWORK_ACTION_DIM
+H, A = 3, END_EFFECTOR.network_dim
 TEMPERATURES = (0.2, 1.0)
 
 
@@ -100,6 +101,23 @@ def test_padded_steps_are_not_there_whatever_drifts_together(grouping):
     np.testing.assert_allclose(loss, short_loss, rtol=1e-5)
     np.testing.assert_allclose(grad[:, :, :-1], short_grad, rtol=1e-4, atol=1e-5)
     assert not grad[:, :, -1].any()
+
+
+@pytest.mark.parametrize("samples", [4, 70])
+def test_a_block_that_never_changes_in_the_data_is_left_out(samples):
+    """A wrist that never turns: the other blocks drift as if it were turning, and it stays; few samples or many."""
+    x, batch = normal(0, 2, samples, H, A), expert()
+    still = expert(mask=jnp.ones((2, H, A)).at[..., 3:9].set(0.0))
+    objective = Drifting(samples, TEMPERATURES, "block")
+    loss, info, grad = run(objective, still, x)
+    assert np.isfinite(loss).all() and all(np.isfinite(value).all() for value in info.values())
+    _, _, moving = run(objective, batch, x)
+    assert not grad[..., 3:9].any() and np.any(grad[..., :3])
+    ratio = batch.mask.sum() / still.mask.sum()  # a loss is per entry that counts
+    for part in (slice(0, 3), slice(9, 10)):
+        np.testing.assert_allclose(grad[..., part], moving[..., part] * ratio, rtol=1e-4, atol=1e-6)
+    moved, rms = jax.jit(objective.field)(x, still.chunk, still.mask)
+    assert np.isfinite(moved).all() and np.isfinite(rms).all() and not moved[..., 3:9].any()
 
 
 def test_blocks_do_not_see_each_other():

@@ -1,5 +1,8 @@
 """A policy needs its checkpoint and nothing else, and answers a request the same whatever else is in the batch."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -44,6 +47,20 @@ def test_an_answer_is_a_chunk_of_poses(policy):
     assert chunk.shape == (1, 4, 8) and chunk.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(chunk[..., 3:7], axis=-1), 1.0, atol=1e-6)
     assert (chunk[..., 6] >= 0).all() and (chunk[..., 7] >= 0).all() and (chunk[..., 7] <= 1).all()
+
+
+def test_a_checkpoint_of_before_there_were_layouts_is_of_one_end_effector(run, policy, tmp_path):
+    """Neither its configuration nor its statistics say so."""
+    old = shutil.copytree(run, tmp_path / "old")
+    (file,) = (old / "checkpoints" / "2" / "assets").rglob("metadata")
+    assets = json.loads(file.read_text())
+    for key in ("layout", "joints", "grippers"):
+        del assets["config"]["action"][key]
+    del assets["actions"]["layout"]
+    file.write_text(json.dumps(assets))
+    restored = restore(old)
+    assert restored.metadata["action_dim"] == 8 and "action_names" not in restored.metadata
+    np.testing.assert_array_equal(restored.infer([observation(0)]), policy.infer([observation(0)]))
 
 
 def test_an_answer_depends_on_its_own_observation_and_seed_alone(policy):

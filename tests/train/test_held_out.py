@@ -7,11 +7,12 @@ import pytest
 
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.figures.snapshot import Snapshot
+from drifting_vla_jax.layouts import END_EFFECTOR
 from drifting_vla_jax.models.layers import Attention
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.held_out import Drawn, HeldOut, compile_eval_step, eval_step
-from drifting_vla_jax.types import NETWORK_ACTION_DIM, fake_batch
+from drifting_vla_jax.types import fake_batch
 from tests.small import CAMERAS, SIZE, random_params, small_config
 
 
@@ -47,7 +48,7 @@ def test_attention_shares_are_softmax_weights_by_hand():
 
 def test_the_field_is_that_of_the_samples(drawn, small):
     found = drawn[0]
-    assert found.samples.shape == found.drift.shape == (8, 4, 4, NETWORK_ACTION_DIM)
+    assert found.samples.shape == found.drift.shape == (8, 4, 4, END_EFFECTOR.network_dim)
     assert found.drift_rms.shape == (len(small.objective.temperatures),)
     assert {"loss", "lambda_V", "drift_norm"} == set(found.figures)
     np.testing.assert_allclose(found.figures["lambda_V"], np.sqrt(np.mean(np.square(found.drift_rms))), rtol=1e-4)
@@ -62,7 +63,11 @@ def test_policies_that_learn_otherwise_have_a_field_too(name):
     out = jax.eval_shape(
         lambda p, b: eval_step(p, b, jax.random.key_data(jax.random.key(0)), config=config), params, batch
     )
-    assert out.drift.shape == (8, 4, 4, NETWORK_ACTION_DIM) and set(out.figures) == {"loss", "lambda_V", "drift_norm"}
+    assert out.drift.shape == (8, 4, 4, END_EFFECTOR.network_dim) and set(out.figures) == {
+        "loss",
+        "lambda_V",
+        "drift_norm",
+    }
 
 
 @pytest.mark.slow

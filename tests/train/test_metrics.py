@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.layouts import END_EFFECTOR
 from drifting_vla_jax.train import metrics
-from drifting_vla_jax.types import NETWORK_ACTION_DIM
 
 
 def test_errors_by_hand():
     """One step, position only: experts at 0 and 3 cm; samples 1 cm to either side of the first, at 4 and 4 cm beside the
     second."""
-    scale = np.ones((1, NETWORK_ACTION_DIM))
+    scale = np.ones((1, END_EFFECTOR.network_dim))
     scale[0, :3] = 0.01  # network units are centimetres
     actions = ActionSpace("absolute", np.zeros_like(scale), scale, np.zeros(4), np.ones(4))
     identity = [1, 0, 0, 0, 1, 0]
