@@ -15,6 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+ROLLOUTS = "rollouts"  # the folder with episodes that a policy left behind
+ABOUT = "about.json"  # in it: what they have in common
+
 
 @dataclass(frozen=True)
 class Episode:

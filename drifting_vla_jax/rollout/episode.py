@@ -28,6 +28,7 @@ from drifting_vla_jax.rollout.execution import RECEDING, Execution, make_chunks
 from drifting_vla_jax.rollout.memory import ImageMemory
 
 if TYPE_CHECKING:
+    from drifting_vla_jax.rollout.recording import Recording
     from drifting_vla_jax.rollout.video import Film
 
 UNSCORED = ("env_crash", "server_lost")
@@ -166,12 +167,18 @@ def policy_seed(episode_seed: int, step: int) -> int:
 
 
 def run_episode(
-    env: Env, client: Asker, spec: EpisodeSpec, settings: EpisodeSettings, film: Film | None = None
+    env: Env,
+    client: Asker,
+    spec: EpisodeSpec,
+    settings: EpisodeSettings,
+    film: Film | None = None,
+    recording: Recording | None = None,
 ) -> EpisodeResult:
-    """Runs one episode to its end; observations are rendered only where the policy is asked.
+    """Runs one episode to its end; observations are rendered only where the policy is asked, or all are recorded.
 
     Args:
       film: takes a picture now and then; finished and closed here, or discarded if this raises.
+      recording: gets every row of this episode.
 
     Raises:
       EnvError: the simulator crashed (outcome "env_crash"); every other EnvError is an outcome, not an exception.
@@ -182,7 +189,7 @@ def run_episode(
     result = EpisodeResult()
     with film or contextlib.nullcontext():
         try:
-            _act(env, client, spec, settings, result, film)
+            _act(env, client, spec, settings, result, film, recording)
         except EnvError as error:
             if error.outcome in UNSCORED:
                 raise
@@ -194,7 +201,13 @@ def run_episode(
 
 
 def _act(
-    env: Env, client: Asker, spec: EpisodeSpec, settings: EpisodeSettings, result: EpisodeResult, film: Film | None
+    env: Env,
+    client: Asker,
+    spec: EpisodeSpec,
+    settings: EpisodeSettings,
+    result: EpisodeResult,
+    film: Film | None,
+    recording: Recording | None,
 ) -> None:
     """The control loop. Writes into ``result`` as it goes: an episode cut short by an error keeps its numbers."""
     observation, result.instruction = env.reset(spec.task, spec.variation, spec.seed)
@@ -216,7 +229,9 @@ def _act(
             state, mood = (f"held {held} of {settings.hold_steps}", "good") if held else ("acting", "open")
             film.shoot(result.instruction, _detail(spec, result), state, mood)
         action = chunks.next()
-        render = chunks.needs_chunk or memory.needs_every_step
+        if recording is not None:
+            recording.add(observation, action)
+        render = chunks.needs_chunk or memory.needs_every_step or recording is not None
         step = env.step(action, render=render)
         observation = step.observation
         if render:
