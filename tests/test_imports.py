@@ -34,6 +34,7 @@ MAY_IMPORT = {
 }
 COMMANDS = {
     "data/cache_features.py": {"models"},
+    "rollout/robot_command.py": {"cli"},
     "evaluate/__main__.py": {"cli"},
     "evaluate/compare.py": {"cli"},
     "evaluate/checkpoint.py": {"cli", "config", "policy"},

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from drifting_vla_jax.data.episodes import Episode, claim, decode_image
 from drifting_vla_jax.data.fields import Reading
 from drifting_vla_jax.data.recordings import (
-    NAME_LENGTH,
     Format,
     RecordedSettings,
     RecordingError,
@@ -27,6 +26,7 @@ from drifting_vla_jax.data.recordings import (
     task_name,
     to_episode,
 )
+from drifting_vla_jax.envs.episodes import NAME_LENGTH
 from drifting_vla_jax.hints import hint
 
 CONVERTER = 1  # raised when the same files would give other episodes

@@ -1,7 +1,8 @@
-"""Command line: one of our data sets, or what a policy did -> LeRobot's format, version 3.0. Extra: [lerobot].
+"""Command line: one of our data sets, or what a policy did -> LeRobot's format, version 3.0 (extra: [lerobot]); or files.
 
     python -m drifting_vla_jax.data.export --format=lerobot --data=data/mine --out=data/mine-lerobot
     python -m drifting_vla_jax.data.export --format=lerobot --data=runs/mine/eval/ID --out=data/rollouts-lerobot
+    python -m drifting_vla_jax.data.export --format=episodes --data=data/mine --out=data/mine-episodes
 
     OUT/meta/info.json, stats.json, tasks.parquet, episodes/chunk-000/file-000.parquet
     OUT/data/chunk-000/file-000.parquet                              observation.state, action, timestamp, indices
@@ -11,10 +12,14 @@ Training episodes come first, then those for validation (``splits`` of info.json
 ahead, as here. An episode keeps the plainest of its paraphrases: LeRobot has one task per row. Pictures lose what H.264 takes
 (``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back. A folder
 of an evaluation or an arm, run with --record, has episodes of its own (``rollouts.py``): all of them are training episodes.
+
+``episodes`` takes a data set apart into OUT/rollouts/SPLIT-NUMBER.npz, a file per episode with its pictures as they are
+(``envs/episodes.py``): what ``rollout.robot --driver=replay`` plays.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,13 +36,14 @@ from drifting_vla_jax.data import rollouts, video
 from drifting_vla_jax.data.dataset import DataSet, Split
 from drifting_vla_jax.data.episodes import Episode, decode_image
 from drifting_vla_jax.envs.env import ACTION_NAMES
+from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
 
 FLAGS = flags.FLAGS
 IMAGES = "observation.images."
 
 
 def define_flags() -> None:
-    flags.DEFINE_enum("format", None, ["lerobot"], "what to write", required=True)
+    flags.DEFINE_enum("format", None, ["lerobot", "episodes"], "what to write", required=True)
     flags.DEFINE_string("data", None, "directory of a data set of ours, or of recorded episodes", required=True)
     flags.DEFINE_string("out", None, "directory to write, which is not there yet", required=True)
     flags.DEFINE_bool("only_success", False, "of recorded episodes: leave out those that failed or nobody judged")
@@ -185,7 +191,47 @@ def _film(episode: Shown, cameras: dict[str, Videos]) -> tuple[dict[str, object]
     return where, {IMAGES + camera: stats.of_pictures(np.stack(images)) for camera, images in looked.items()}
 
 
+def export_episodes(data: Path, out: Path) -> int:
+    """Writes a data set's episodes as files; how many there are.
+
+    Raises:
+      ValueError: something is there already.
+      FileNotFoundError: there is no data set.
+    """
+    if out.exists():
+        raise ValueError(f"{out} is there already; choose another --out")
+    dataset = DataSet(data, DataSet(data, ()).metadata["cameras"])
+    about = dataset.metadata
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    folder, count = partial / ROLLOUTS, 0
+    folder.mkdir(parents=True)
+    shared = {name: about[name] for name in ("cameras", "image_size", "state_names", "control_hz")}
+    (folder / ABOUT).write_text(json.dumps(shared | {"environment": about["source"]}, indent=1))
+    for name, told in about["episodes"].items():
+        split = dataset.split(name)
+        for number, (rows, each) in enumerate(zip(episodes(split), told, strict=True)):
+            pictures = [split.pictures[row] for row in rows.tolist()]
+            Episode(
+                task=each["task"],
+                variation=each["variation"],
+                seed=each["seed"],
+                instructions=tuple(dataset.instructions[i] for i in each["instructions"]),
+                images={camera: [seen[camera] for seen in pictures] for camera in dataset.cameras},
+                state=split.state[rows],
+                actions=split.actions[rows],
+            ).save(folder / f"{name}-{number:06d}.npz")
+            count += 1
+    partial.rename(out)
+    return count
+
+
 def main(_) -> None:
+    if FLAGS.format == "episodes":
+        if FLAGS.only_success or FLAGS["crf"].present:
+            raise ValueError("--only_success and --crf are for --format=lerobot")
+        print(f"{export_episodes(Path(FLAGS.data), Path(FLAGS.out))} episodes in {FLAGS.out}/{ROLLOUTS}")
+        return
     info = export(Path(FLAGS.data), Path(FLAGS.out), FLAGS.crf, FLAGS.only_success)
     print(f"{info['total_episodes']} episodes, {info['total_frames']} rows in {FLAGS.out}; LeRobotDataset('NAME', "
           f"root='{FLAGS.out}') opens it")  # fmt: skip

@@ -18,10 +18,8 @@ import numpy as np
 
 from drifting_vla_jax.data.episodes import Episode, check_fraction, decode_image, encode_png
 from drifting_vla_jax.data.fields import Reading
-from drifting_vla_jax.envs.episodes import square
+from drifting_vla_jax.envs.episodes import square, task_name
 from drifting_vla_jax.hints import hint
-
-NAME_LENGTH = 60
 
 
 class RecordingError(ValueError):
@@ -106,11 +104,6 @@ class RecordedSettings:
 
     def __post_init__(self):
         check_fraction(self.val_fraction)
-
-
-def task_name(instruction: str) -> str:
-    """An instruction as a task's name: small letters and digits, words joined by "-"."""
-    return re.sub(r"[^\w]+", "-", instruction.lower()).strip("-")[:NAME_LENGTH].strip("-") or "unnamed"
 
 
 def choose_cameras(mapping: Mapping, found: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:

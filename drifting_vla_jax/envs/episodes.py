@@ -8,6 +8,7 @@ With a stride or with keyframes it is some of the later rows (``actions.chunk_in
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 ROLLOUTS = "rollouts"  # the folder with episodes that a policy left behind
 ABOUT = "about.json"  # in it: what they have in common
+NAME_LENGTH = 60  # characters of a task's name, at most
 
 
 @dataclass(frozen=True)
@@ -138,3 +140,8 @@ def square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
         how = cv2.INTER_AREA if size < len(image) else cv2.INTER_LINEAR
         image = cv2.resize(image, (size, size), interpolation=how)
     return np.ascontiguousarray(image)
+
+
+def task_name(instruction: str) -> str:
+    """An instruction as a task's name: small letters and digits, words joined by "-"."""
+    return re.sub(r"[^\w]+", "-", instruction.lower()).strip("-")[:NAME_LENGTH].strip("-") or "unnamed"

@@ -51,6 +51,7 @@ class Trained:
             "history": config.model.history,
             "history_stride": config.model.history_stride,
             "state_dim": config.env.state_dim,
+            "state_names": list(assets.state_names),
             "horizon": config.action.horizon,
             "action_dim": ACTION_DIM,
             "prompts": list(assets.prompts),

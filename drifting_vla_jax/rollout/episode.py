@@ -9,6 +9,13 @@ Success is HELD: the task's condition was true for ``hold_steps`` control steps 
     invalid_action, ik, path         the simulator refused the action: counts against the policy
     timeout                          the simulator did not answer in time: counts against the policy
     env_crash, server_lost           says nothing about the policy: success is null, run again, counted apart
+
+An arm's (``robot.py``) may also end in
+
+    failed                           the operator says so
+    emergency_stop                   somebody, or the arm itself, stopped it: counts against the policy
+    unjudged                         nobody said whether it succeeded: success is null
+    driver, interrupted              the arm or a camera failed, the session was broken off: success is null
 """
 
 from __future__ import annotations
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from drifting_vla_jax.rollout.recording import Recording
     from drifting_vla_jax.rollout.video import Film
 
-UNSCORED = ("env_crash", "server_lost")
+UNSCORED = ("env_crash", "server_lost", "driver", "interrupted", "unjudged")
 
 
 @dataclass(frozen=True)
@@ -239,12 +246,14 @@ def _act(
         result.steps += 1
         result.events.update(step.info.get("events", ()))
         result.latched |= bool(step.success)
+        if not step.info.get("judged", True):
+            result.outcome = "unjudged"  # at the end too: not to have seen success is no failure
         held = held + 1 if step.success else 0
         if held == settings.hold_steps:
             result.outcome = "success"
             return
         if step.done:
-            result.outcome = "ended"
+            result.outcome = "ended" if step.info.get("judged", True) else "unjudged"
             return
 
 

@@ -1,10 +1,10 @@
-"""What a policy did, kept as episodes that become data: a file each, in the form of demonstrations (``envs/episodes.py``).
+"""What a policy did, kept as episodes that become data: a file each, as demonstrations have it (``envs/episodes.py``).
 
     OUT/rollouts/about.json                what they have in common: cameras, picture size, names of the state, rate
     OUT/rollouts/TASK-vV-sSEED.npz         row t: what the policy was shown at t, and the target that was then commanded
 
-``data.export --data=OUT`` writes them as a LeRobot data set, ``data.build --source=rollouts --input=OUT`` makes a data set
-of them. Pictures are kept as they are while an episode runs and encoded after it: nothing waits for a PNG.
+``data.export --data=OUT`` writes them as a LeRobot data set, ``data.build --source=rollouts --input=OUT`` makes a data
+set of them. Pictures are kept as they are while an episode runs and encoded after it: nothing waits for a PNG.
 """
 
 from __future__ import annotations
