@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.01
 _STOP_WAIT = 0.05  # that a stop waits for a command under way, so that none comes after it
+_ENDED = "the session has ended"
 _LATE = 0.25  # of a period, by which a command may miss its time before that is counted
 
 
@@ -123,7 +124,7 @@ class Robot:
         if task:
             self.check_task(task)
         self._check_running()
-        with self._stopping_on_errors():
+        with _StoppingOnErrors(self):
             with self._busy:
                 self._fed = None
                 self._driver.reset()
@@ -151,7 +152,7 @@ class Robot:
         self._check_running()
         if self._reading is None:
             raise ValueError("no episode is running; call reset() first")
-        with self._stopping_on_errors():
+        with _StoppingOnErrors(self):
             target = check_action(action)
             measured = np.asarray(self._reading.pose, np.float64)
             last = measured if self._last is None else self._last
@@ -168,7 +169,7 @@ class Robot:
         """Ends all motion, from any thread; nothing is commanded afterwards. ``outcome`` is that of the episode."""
         if not self._stopped.is_set():
             self.stop_reason, self._stop_outcome = reason, outcome
-            logger.warning("the arm is stopped: %s", reason)
+            logger.log(logging.INFO if reason == _ENDED else logging.WARNING, "the arm is stopped: %s", reason)
         self._stopped.set()
         locked = self._commanding.acquire(timeout=_STOP_WAIT)
         try:
@@ -196,7 +197,7 @@ class Robot:
         if self._closing.is_set():
             return
         try:
-            self.stop(self.stop_reason or "the session has ended")
+            self.stop(self.stop_reason or _ENDED)
         finally:
             self._closing.set()
             for thread in self._threads:
@@ -221,7 +222,7 @@ class Robot:
             now = time.monotonic()
             self._last, self._fed = target, now
             happened, self._happened = self._happened, []
-        if self.stopped:  # it was, while the command hung: this one must not have the last word
+        if self.stopped:  # while the command hung: it must not have the last word
             self._driver.stop()
             self._check_running()
         late = self._due is not None and now - self._due > _LATE * period
@@ -321,9 +322,6 @@ class Robot:
             error = RobotStoppedError(f"the arm is stopped: {self.stop_reason}")
             error.outcome = self._stop_outcome
             raise error
-
-    def _stopping_on_errors(self) -> _StoppingOnErrors:
-        return _StoppingOnErrors(self)
 
 
 class _StoppingOnErrors:

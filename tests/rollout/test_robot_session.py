@@ -33,7 +33,7 @@ from tests.rollout.dummy_policy import LookingPolicy
 from tests.rollout.fake_arm import DummyArm, FakeArm
 
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(tuple(LOW), tuple(HIGH), 0.03, 20.0, 0.1, timeout_s=0.5, stale_s=0.3)
+LIMITS = Limits(tuple(LOW), tuple(HIGH), 0.03, 20.0, 0.1, timeout_s=2.0, stale_s=0.5)
 SAID = {"low": LOW.tolist(), "high": HIGH.tolist(), "step_m": 0.03, "step_deg": 20, "lead_m": 0.1}
 SAID |= {"timeout_s": 5.0, "stale_s": 1.0}
 
@@ -44,7 +44,7 @@ def server():
         yield f"ws://127.0.0.1:{server.port}"
 
 
-def session(server, out, arm, operator, episodes=2, execution=RECEDING, max_steps=25, instruction="reach the red ball"):
+def session(server, out, arm, operator, episodes=2, execution=RECEDING, max_steps=50, instruction="reach the red ball"):
     with PolicyClient(server) as client:
         metadata = client.metadata
     settings = EpisodeSettings.for_policy(metadata, 2, max_steps, 1, execution)
@@ -61,12 +61,12 @@ def test_a_policy_reaches_the_ball_and_is_judged(server, tmp_path, execution):
     results = session(server, tmp_path, arm, Nobody(lambda instruction: arm.solved()), execution=execution)
     assert [r.outcome for r in results] == ["success", "success"]
     lines = read_episodes(tmp_path / "episodes.jsonl")
-    assert [(e["success"], e["steps"], e["task"]) for e in lines] == [(True, 25, "reach-the-red-ball")] * 2
+    assert [(e["success"], e["steps"], e["task"]) for e in lines] == [(True, 50, "reach-the-red-ball")] * 2
     assert ("delay_steps" in lines[0]) == (execution.execution == "async") and len(lines[0]["round_trip_ms"]) >= 5
     found = rollouts.find(tmp_path)
     assert len(found.paths) == 2 and found.about["control_hz"] == 40 and found.about["environment"] == "dummy arm"
     episode = Episode.load(found.paths[0])
-    assert len(episode) == 25 and episode.success and set(episode.images) == {"front", "above"}
+    assert len(episode) == 50 and episode.success and set(episode.images) == {"front", "above"}
     steps = np.linalg.norm(np.diff(episode.actions[:, :3], axis=0), axis=1)
     assert 0.015 < steps.max() < 0.031  # what was commanded, in metres
     assert session(server, tmp_path, arm, Nobody(), execution=execution) == []  # all there
@@ -102,7 +102,13 @@ def test_a_lost_server_leaves_no_score_and_is_run_again(tmp_path):
     with PolicyServer(LookingPolicy(), port=0, batch_deadline_ms=1) as server:
         address = f"ws://127.0.0.1:{server.port}"
         arm = DummyArm()
-        arm.command = lambda pose, gripper: server.close() if arm.count == 3 else DummyArm.command(arm, pose, gripper)
+
+        def command(pose, gripper):
+            DummyArm.command(arm, pose, gripper)
+            if arm.count == 4:  # asked again after every second
+                server.stop()
+
+        arm.command = command
         with pytest.raises(ConnectionError):
             session(address, tmp_path, arm, Nobody(lambda _: True), episodes=1)
     (line,) = read_episodes(tmp_path / "episodes.jsonl")
@@ -163,10 +169,10 @@ def test_a_signal_stops_the_arm_at_once(server, tmp_path, number, hangs):
     assert process.returncode == 130 and errors.splitlines()[-1] == "error: interrupted", errors
     names = [name for name, _ in calls(log)]
     stop = names.index("stop")
-    assert calls(log)[stop][1] - sent < 0.3  # a hanging command takes seconds
+    assert calls(log)[stop][1] - sent < 1.0  # a hanging command takes three seconds
     assert "command" not in names[stop:] and "hold" not in names[stop:] and names[-1] == "close"
     if hangs:
-        assert names[:stop].count("command") == 5 and time.monotonic() - sent > 0.5  # it was deaf indeed
+        assert names[:stop].count("command") == 5 and time.monotonic() - sent > 2.0  # it was deaf indeed
     (line,) = read_episodes(tmp_path / "out" / "episodes.jsonl")
     assert (line["outcome"], line["success"]) == ("interrupted", None)
 
@@ -286,7 +292,7 @@ def _changed(**changes):
     [
         ({"time": lambda r: 7.0}, "no new reading in all this time"),
         ({"time": lambda r: time.time()}, r"s old: expected seconds of time.monotonic\(\), not of time.time\(\)"),
-        ({"time": lambda r: r.time - 0.4}, "a reading is 0.4.* s old, stale_s is 0.3"),
+        ({"time": lambda r: r.time - 0.6}, "a reading is 0.6.* s old, stale_s is 0.5"),
         ({"pose": lambda r: r.pose * [1000, 1000, 1000, 1, 1, 1, 1]}, "expected metres, not millimetres"),
         (
             {"pose": lambda r: r.pose + [*np.random.uniform(0, 0.1, 3), 0, 0, 0, 0]},
