@@ -64,9 +64,9 @@ def test_commands_cannot_come_faster_than_the_rate():
         robot.reset()
         robot.step(action(*START))
         robot._due += 0.1  # as if the grid were ahead
-        began = time.monotonic()
+        due = robot._due
         robot.step(action(*START))
-        assert [w for w, n, _ in arm.calls if n == "command"][1] - began > 0.08
+        assert [when for when, name, _ in arm.calls if name == "command"][1] >= due
 
 
 def test_a_late_command_is_counted():

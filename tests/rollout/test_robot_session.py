@@ -55,7 +55,7 @@ def session(server, out, arm, operator, episodes=2, execution=RECEDING, max_step
         return run_session(robot, lambda: PolicyClient(server), settings, operator, **how)
 
 
-@pytest.mark.parametrize("execution", [RECEDING, Execution("ensemble", 0.1), Execution("async", lead_steps=1)])
+@pytest.mark.parametrize("execution", [RECEDING, Execution("ensemble", 3.0), Execution("async", lead_steps=1)])
 def test_a_policy_reaches_the_ball_and_is_judged(server, tmp_path, execution):
     arm = DummyArm()
     results = session(server, tmp_path, arm, Nobody(lambda instruction: arm.solved()), execution=execution)
