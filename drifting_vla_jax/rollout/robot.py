@@ -130,8 +130,8 @@ class Robot:
                 self._driver.reset()
             self._last, self._due, self._happened = None, None, []
             observation = self._observe(self._read())
-            position = np.asarray(self._reading.pose[:3])
-            if not self._limits.inside(position):
+            if not self._limits.inside(position := np.asarray(self._reading.pose[:3])):
+                self._reading = None
                 raise OutsideWorkspaceError(
                     f"the hand is at {np.round(position, 3).tolist()}, outside the box {list(self._limits.low)} to "
                     f"{list(self._limits.high)}; bring it in, or correct the limits"
@@ -154,7 +154,8 @@ class Robot:
             raise ValueError("no episode is running; call reset() first")
         with _StoppingOnErrors(self):
             target = check_action(action)
-            measured = np.asarray(self._reading.pose, np.float64)
+            measured = np.array(self._reading.pose, np.float64)
+            measured[3:] /= np.linalg.norm(measured[3:])
             last = measured if self._last is None else self._last
             allowed, events = self._limits.apply(target, last[:7], measured[:3])
             self._sleep_until(self._due)
@@ -167,9 +168,8 @@ class Robot:
 
     def stop(self, reason: str, outcome: str = RobotStoppedError.outcome) -> None:
         """Ends all motion, from any thread; nothing is commanded afterwards. ``outcome`` is that of the episode."""
-        if not self._stopped.is_set():
+        if first := not self.stopped:
             self.stop_reason, self._stop_outcome = reason, outcome
-            logger.log(logging.INFO if reason == _ENDED else logging.WARNING, "the arm is stopped: %s", reason)
         self._stopped.set()
         locked = self._commanding.acquire(timeout=_STOP_WAIT)
         try:
@@ -177,6 +177,8 @@ class Robot:
         finally:
             if locked:
                 self._commanding.release()
+            if first:
+                logger.log(logging.INFO if reason == _ENDED else logging.WARNING, "the arm is stopped: %s", reason)
 
     @property
     def stopped(self) -> bool:
@@ -244,6 +246,7 @@ class Robot:
         age = time.monotonic() - reading.time
         if age > self._limits.stale_s:
             self.hold()
+            self._reading = None  # only a reset goes on from here
             raise StaleObservationError(
                 f"what the driver read is {age:.2f} s old; stale_s is {self._limits.stale_s:g}: the arm holds"
             )
@@ -307,8 +310,7 @@ class Robot:
             elif self._emergency is not None and self._emergency():
                 self.stop("emergency stop")
             elif fed is not None and time.monotonic() - fed > 2 * self._limits.timeout_s:
-                limit = 2 * self._limits.timeout_s
-                self.stop(f"no target for {limit:g} s, and the driver does not let it hold", DriverError.outcome)
+                self.stop("no target in time, and the driver does not let it hold", DriverError.outcome)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A thread's boundary: a guard that fails must not fail silently."""

@@ -149,6 +149,9 @@ def test_what_is_stale_is_not_acted_on():
             robot.step(action(0.55, 0, 0.3))
         assert arm.names()[-1] == "hold" and not robot.stopped
         np.testing.assert_allclose(arm.calls[-1][2][:3], [0.55, 0, 0.3])  # its last target, not where it was long ago
+        arm.age = 0
+        with pytest.raises(ValueError, match="no episode is running; call reset"):
+            robot.step(action(0.55, 0, 0.3))
     assert arm.names()[-2:] == ["stop", "close"]
 
 
@@ -264,6 +267,9 @@ def test_an_episode_does_not_start_outside_the_box():
     with make(arm) as robot:
         with pytest.raises(OutsideWorkspaceError, match=r"\[0.5, 0.0, 0.05\], outside the box"):
             robot.reset()
+        with pytest.raises(ValueError, match="no episode is running"):
+            robot.step(action(*START))
+        assert len(arm.commands()) == 0
         arm.pose = np.concatenate([START, DOWN])
         robot.reset()  # brought in
 
