@@ -220,4 +220,6 @@ def summary(out: Path) -> str:
 def start() -> None:
     """Parses the command line and runs it."""
     define_flags()
+    for flag in FLAGS.flags_by_module_dict()[__name__]:
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows those of the program
     cli.run(main)

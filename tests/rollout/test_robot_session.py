@@ -406,6 +406,13 @@ def test_the_documentation_runs_word_for_word(server, tmp_path):
     assert ran.stdout.count("halted") >= 1 and "[" in ran.stdout
 
 
+def test_help_explains_every_flag(tmp_path):
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0 and "A real arm as an environment" in done.stdout
+    for flag in ("driver", "limits", "server", "judge", "emergency", "record", "episode", "execution", "[no]check"):
+        assert f"--{flag}:" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
