@@ -58,18 +58,20 @@ def session(server, out, arm, operator, episodes=2, execution=RECEDING, max_step
 @pytest.mark.parametrize("execution", [RECEDING, Execution("ensemble", 3.0), Execution("async", lead_steps=1)])
 def test_a_policy_reaches_the_ball_and_is_judged(server, tmp_path, execution):
     arm = DummyArm()
-    results = session(server, tmp_path, arm, Nobody(lambda instruction: arm.solved()), execution=execution)
+    somebody = Nobody(lambda instruction: arm.solved())
+    somebody.ended = arm.solved  # a busy machine answers late, and takes more steps
+    results = session(server, tmp_path, arm, somebody, execution=execution, max_steps=800)
     assert [r.outcome for r in results] == ["success", "success"]
     lines = read_episodes(tmp_path / "episodes.jsonl")
-    assert [(e["success"], e["steps"], e["task"]) for e in lines] == [(True, 50, "reach-the-red-ball")] * 2
-    assert ("delay_steps" in lines[0]) == (execution.execution == "async") and len(lines[0]["round_trip_ms"]) >= 5
+    assert [(e["success"], e["task"]) for e in lines] == [(True, "reach-the-red-ball")] * 2
+    assert ("delay_steps" in lines[0]) == (execution.execution == "async") and len(lines[0]["round_trip_ms"]) >= 2
     found = rollouts.find(tmp_path)
     assert len(found.paths) == 2 and found.about["control_hz"] == 40 and found.about["environment"] == "dummy arm"
     episode = Episode.load(found.paths[0])
-    assert len(episode) == 50 and episode.success and set(episode.images) == {"front", "above"}
+    assert len(episode) == lines[0]["steps"] and episode.success and set(episode.images) == {"front", "above"}
     steps = np.linalg.norm(np.diff(episode.actions[:, :3], axis=0), axis=1)
     assert 0.015 < steps.max() < 0.031  # what was commanded, in metres
-    assert session(server, tmp_path, arm, Nobody(), execution=execution) == []  # all there
+    assert session(server, tmp_path, arm, Nobody(), execution=execution, max_steps=800) == []  # all there
 
 
 def test_what_nobody_judged_is_in_no_rate(server, tmp_path):
