@@ -193,6 +193,7 @@ def get_config() -> ConfigDict:
     config.eval.episode_seconds = 600.0  # wall clock; a simulator that takes longer hangs and is replaced
     config.eval.videos = 1  # episodes per task recorded as mp4
     config.eval.video_camera = "zoom"  # the view of the videos, any camera of the simulator; "" = the policy's first
+    config.eval.record = "none"  # none | success | all: episodes kept whole, for data.export and data.build
 
     config.serve = ConfigDict()
     config.serve.host = "127.0.0.1"  # loopback; 0.0.0.0 to answer other machines

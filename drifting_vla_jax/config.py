@@ -30,7 +30,10 @@ THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/theme
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 LEAST_SHARE = 1e-4  # of a set in a mixture
+RECORDS = ("none", "success", "all")  # of an evaluation's episodes: rollout/recording.py
 LATER = {  # keys that older checkpoints lack
+    "eval": {"record": "none"},
+    "train": {"optimizer": "adamw"},
     "data": {"mixture": {"paths": [], "weights": []}},
     "action": {"layout": "end_effector", "joints": [], "grippers": []},
     "serve": {"dataset": ""},
@@ -266,6 +269,8 @@ def _acting_problems(config: ConfigDict) -> Iterator[str]:
             f"config.serve.choose is nearest_mean of {s.num_samples} samples; of fewer than 3 all are equally near, set "
             "config.serve.num_samples"
         )
+    if e.record not in RECORDS:
+        yield f"config.eval.record is {e.record!r}; expected {_either(RECORDS)}"
     if e.execution not in EXECUTIONS:
         yield f"config.eval.execution is {e.execution!r}; expected {_either(EXECUTIONS)}"
     for key in ("ensemble_decay", "lead_steps", "delay_steps", "blend_steps"):

@@ -16,8 +16,10 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from ml_collections import ConfigDict
+if TYPE_CHECKING:  # not needed where an arm is driven
+    from ml_collections import ConfigDict
 
 LAYOUTS = ("end_effector", "bimanual", "joints")
 NETWORK_WIDTH = {"rotation": 6}  # of a kind of part whose width in the network is another than at the boundary

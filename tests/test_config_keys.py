@@ -440,6 +440,7 @@ KEYS = {
     "eval.episode_seconds": (9.0, evaluation),
     "eval.videos": (2, evaluation),
     "eval.video_camera": ("top", evaluation),
+    "eval.record": ("success", evaluation),
     "serve.host": ("0.0.0.0", serving),
     "serve.port": (1, serving),
     "serve.batch_sizes": ((1, 8), serving),

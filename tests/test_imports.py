@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "config": {"layouts", "types"},
     "cli": set(),
     "hints": set(),
-    "envs": {"hints"},
+    "envs": {"hints", "layouts"},
     "wire": set(),
     "objectives": GROUND,
     "figures": set(),
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "train": GROUND | {"data", "figures", "models", "objectives"},
     "policy": GROUND | {"data", "models", "objectives", "train", "wire"},
     "serve": {"wire"},
-    "rollout": {"envs", "wire"},
+    "rollout": {"envs", "hints", "wire"},
     "evaluate": {"envs", "rollout", "serve", "wire"},
     "report": {"cli", "data", "envs", "evaluate", "figures", "rollout"},
     "benchmarks": GROUND | {"data", "models", "objectives", "train", "policy", "serve", "wire"},
@@ -35,6 +35,7 @@ MAY_IMPORT = {
 }
 COMMANDS = {
     "data/cache_features.py": {"models"},
+    "rollout/robot_command.py": {"cli"},
     "evaluate/__main__.py": {"cli"},
     "evaluate/compare.py": {"cli"},
     "evaluate/checkpoint.py": {"cli", "config", "policy"},
@@ -131,6 +132,7 @@ def test_a_worker_and_a_client_load_nothing_heavy():
     """Transitively too: what the light modules import must not pull the learner in."""
     code = (
         "import sys, drifting_vla_jax.rollout.worker, drifting_vla_jax.wire.client, drifting_vla_jax.envs.dummy\n"
+        "import drifting_vla_jax.rollout.robot_command\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent, check=True)

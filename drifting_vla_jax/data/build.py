@@ -4,10 +4,12 @@
     python -m drifting_vla_jax.data.build --source=peract --input=data/rlbench --tasks=open_drawer --out=data/rlbench-set
     python -m drifting_vla_jax.data.build --source=lerobot --input=OWNER/NAME --mapping=ee_euler --out=data/arm
     python -m drifting_vla_jax.data.build --source=rlds --input=DIR --mapping=libero --out=data/libero
+    python -m drifting_vla_jax.data.build --source=rollouts --input=runs/mine/eval/ID --only_success --out=data/own
 
 metaworld collects with the simulator's scripted experts and replays every episode's targets open loop (the gate). peract
 converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. lerobot and rlds read what
-others recorded; a mapping says whose numbers are what (docs/sources.md). Each writes a TFDS data set. Stopped and started
+others recorded; a mapping says whose numbers are what (docs/sources.md). rollouts are episodes that a policy left behind:
+an evaluation's or an arm's that were run with --record. Each writes a TFDS data set. Stopped and started
 again it goes on with what is missing; a finished data set is left alone.
 """
 
@@ -75,7 +77,7 @@ def define_flags() -> None:
         "input",
         None,
         "peract: folder of the demonstrations, with train/ and val/ or with tasks; lerobot: folder or OWNER/NAME of the "
-        "Hugging Face hub; rlds: folder with dataset_info.json",
+        "Hugging Face hub; rlds: folder with dataset_info.json; rollouts: folder of an evaluation, or of an arm's episodes",
     )
     flags.DEFINE_enum(
         "on_error",
@@ -87,6 +89,8 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "control_hz", 0.0, "lerobot, rlds: steps per second, rows nearest in time are taken; 0: as recorded", 0.0
     )
+
+    flags.DEFINE_bool("only_success", False, "rollouts: leave out those that failed, and those that nobody judged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +225,34 @@ def _recorded_source(name: str) -> Source:
     )
 
 
+def _rollouts_settings(values: dict) -> Any:
+    from drifting_vla_jax.data.rollouts import RolloutSettings
+
+    if values["input"] is None:
+        raise ValueError("--source=rollouts needs --input=DIR, a folder of episodes that were recorded")
+    if values.pop("cameras") or values.pop("image_size"):
+        raise ValueError("--cameras and --image_size: rollouts are taken as the policy saw them")
+    values.pop("workers")
+    return RolloutSettings(**values | {"input": str(Path(values["input"]).resolve())})
+
+
+def _rollouts(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
+    from drifting_vla_jax.data import rollouts
+
+    splits, shared, tasks = rollouts.collect(settings, out)
+    from drifting_vla_jax.data import builder
+
+    shape = {name: shared.pop(name) for name in ("cameras", "image_size", "state_names", "control_hz")}
+    details = {"settings": dataclasses.asdict(settings), "tasks": tasks, **shared}
+    return splits, builder.About(source="rollouts", details=details, **shape)
+
+
+def _rollouts_lines(about: dict) -> list[str]:
+    from drifting_vla_jax.data.rollouts import report_lines
+
+    return report_lines(about)
+
+
 SOURCES = {
     "metaworld": Source(
         defaults={"episodes": 40, "cameras": ("top", "zoom"), "image_size": 64},
@@ -242,6 +274,13 @@ SOURCES = {
     ),
     "lerobot": _recorded_source("lerobot"),
     "rlds": _recorded_source("rlds"),
+    "rollouts": Source(
+        defaults={"tasks": (), "episodes": 0, "cameras": (), "image_size": 0},
+        own=("input", "only_success"),
+        settings=_rollouts_settings,
+        collect=_rollouts,
+        lines=_rollouts_lines,
+    ),
 }
 
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from drifting_vla_jax.data.episodes import Episode, claim, decode_image
 from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.data.recordings import (
-    NAME_LENGTH,
     Format,
     RecordedSettings,
     RecordingError,
@@ -27,6 +26,7 @@ from drifting_vla_jax.data.recordings import (
     task_name,
     to_episode,
 )
+from drifting_vla_jax.envs.episodes import NAME_LENGTH
 from drifting_vla_jax.hints import hint
 from drifting_vla_jax.layouts import ActionLayout
 

@@ -1,6 +1,8 @@
-"""Command line: one of our data sets -> LeRobot's format, version 3.0. Extra: [lerobot].
+"""Command line: one of our data sets, or what a policy did -> LeRobot's format, version 3.0 (extra: [lerobot]); or files.
 
     python -m drifting_vla_jax.data.export --format=lerobot --data=data/mine --out=data/mine-lerobot
+    python -m drifting_vla_jax.data.export --format=lerobot --data=runs/mine/eval/ID --out=data/rollouts-lerobot
+    python -m drifting_vla_jax.data.export --format=episodes --data=data/mine --out=data/mine-episodes
 
     OUT/meta/info.json, stats.json, tasks.parquet, episodes/chunk-000/file-000.parquet
     OUT/data/chunk-000/file-000.parquet                              observation.state, action, timestamp, indices
@@ -9,13 +11,19 @@
 Training episodes come first, then those for validation (``splits`` of info.json). ``action`` is the absolute target one step
 ahead, as here. An episode keeps the plainest of its paraphrases: LeRobot has one task per row. Pictures lose what H.264 takes
 (``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back; of two
-arms or joints a mapping does.
+arms or joints a mapping does. A folder of an evaluation or an arm, run with --record, has episodes of its own
+(``rollouts.py``): all of them are training episodes.
+
+``episodes`` takes a data set apart into OUT/rollouts/SPLIT-NUMBER.npz, a file per episode with its pictures as they are
+(``envs/episodes.py``): what ``rollout.robot --driver=replay`` plays.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +33,21 @@ from tqdm import tqdm
 from drifting_vla_jax import cli
 from drifting_vla_jax.data import lerobot_meta as meta
 from drifting_vla_jax.data import lerobot_stats as stats
-from drifting_vla_jax.data import video
+from drifting_vla_jax.data import rollouts, video
 from drifting_vla_jax.data.dataset import DataSet, Split
+from drifting_vla_jax.data.episodes import Episode, decode_image
+from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
+from drifting_vla_jax.layouts import END_EFFECTOR
 
 FLAGS = flags.FLAGS
 IMAGES = "observation.images."
 
 
 def define_flags() -> None:
-    flags.DEFINE_enum("format", None, ["lerobot"], "what to write", required=True)
-    flags.DEFINE_string("data", None, "directory of a data set of ours", required=True)
+    flags.DEFINE_enum("format", None, ["lerobot", "episodes"], "what to write", required=True)
+    flags.DEFINE_string("data", None, "directory of a data set of ours, or of recorded episodes", required=True)
     flags.DEFINE_string("out", None, "directory to write, which is not there yet", required=True)
+    flags.DEFINE_bool("only_success", False, "of recorded episodes: leave out those that failed or nobody judged")
     flags.DEFINE_integer("crf", 18, "lerobot: quality of the videos, 0 best .. 51 worst", 0, 51)
 
 
@@ -68,6 +80,47 @@ class Videos:
             self._writer = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """One episode to write: its task's words, state [t, s], actions [t, k], and each row's views uint8 [v, size, size, 3]."""
+
+    task: str
+    state: np.ndarray
+    actions: np.ndarray
+    images: Iterator[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What there is to write: ``about`` has cameras, image_size, control_hz, state_names, action_names; episodes of each split."""
+
+    about: Mapping
+    splits: Mapping[str, list[Callable[[], Shown]]]
+
+
+def contents(data: Path, only_success: bool) -> Contents:
+    """A data set of ours, or a folder of recorded episodes.
+
+    Raises:
+      FileNotFoundError: it is neither.
+      ValueError: ``only_success`` of demonstrations, or of recorded episodes none of which is one.
+    """
+    recorded = rollouts.find(data)
+    if recorded is not None:
+        chosen = recorded.of(only_success=only_success)
+        cameras = tuple(recorded.about["cameras"])
+        about = recorded.about | {"action_names": END_EFFECTOR.names}
+        return Contents(about, {"train": [lambda p=path: _rollout(p, cameras) for path, _ in chosen]})
+    if only_success:
+        raise ValueError(f"{data} has no recorded episodes, and --only_success is about nothing else")
+    dataset = DataSet(data, DataSet(data, ()).metadata["cameras"])
+    splits = {name: dataset.split(name) for name in dataset.metadata["episodes"]}
+    return Contents(dataset.metadata, {
+        name: [lambda s=split, r=rows: _demonstration(dataset, s, r) for rows in episodes(split)]
+        for name, split in splits.items()
+    })  # fmt: skip
+
+
 def episodes(split: Split) -> Iterator[np.ndarray]:
     """The rows of each episode."""
     first = 0
@@ -76,16 +129,28 @@ def episodes(split: Split) -> Iterator[np.ndarray]:
         first = last + 1
 
 
-def export(data: Path, out: Path, crf: int) -> dict:
+def _demonstration(dataset: DataSet, split: Split, rows: np.ndarray) -> Shown:
+    task = dataset.instructions[split.prompt_ids[split.prompts[rows[0], 0]]]
+    return Shown(task, split.state[rows], split.actions[rows], (split.images(row) for row in rows.tolist()))
+
+
+def _rollout(path: Path, cameras: tuple[str, ...]) -> Shown:
+    episode = Episode.load(path)
+    views = zip(*(episode.images[camera] for camera in cameras))
+    images = (np.stack([decode_image(encoded) for encoded in view]) for view in views)
+    return Shown(episode.instructions[0], episode.state, episode.actions, images)
+
+
+def export(data: Path, out: Path, crf: int, only_success: bool = False) -> dict:
     """Writes the data set and returns its info.json.
 
     Raises:
-      ValueError: something is there already; a rate that is no whole number, or pictures of an odd size.
+      ValueError: something is there already; a rate that is no whole number, or pictures of an odd size; see ``contents``.
     """
     if out.exists():
         raise ValueError(f"{out} is there already; choose another --out")
-    about = DataSet(data, ()).metadata
-    dataset = DataSet(data, about["cameras"])
+    found = contents(data, only_success)
+    about = found.about
     fps, side = round(about["control_hz"]), about["image_size"]
     if fps != about["control_hz"]:
         raise ValueError(f"{data} has {about['control_hz']:g} steps per second; LeRobot counts them in whole numbers")
@@ -94,16 +159,15 @@ def export(data: Path, out: Path, crf: int) -> dict:
     video.library("av"), video.library("pyarrow")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    cameras = {camera: Videos(partial, camera, fps, side, crf) for camera in dataset.cameras}
+    cameras = {camera: Videos(partial, camera, fps, side, crf) for camera in about["cameras"]}
     writer = meta.Tables(partial, about["state_names"], about["action_names"])
-    ends, total = {}, sum(len(split) for split in about["episodes"].values())
+    ends, total = {}, sum(len(split) for split in found.splits.values())
     with tqdm(total=total, desc="episodes", unit="ep", dynamic_ncols=True) as bar:
-        for name in about["episodes"]:
-            split = dataset.split(name)
-            for rows in episodes(split):
-                task = dataset.instructions[split.prompt_ids[split.prompts[rows[0], 0]]]
-                where, seen = _film(split, rows, cameras)
-                writer.add(split.state[rows], split.actions[rows], fps, task, where, seen)
+        for name, split in found.splits.items():
+            for opened in split:
+                episode = opened()
+                where, seen = _film(episode, cameras)
+                writer.add(episode.state, episode.actions, fps, episode.task, where, seen)
                 bar.update()
             ends[name] = writer.episodes
     for videos in cameras.values():
@@ -115,12 +179,12 @@ def export(data: Path, out: Path, crf: int) -> dict:
     return info
 
 
-def _film(split: Split, rows: np.ndarray, cameras: dict[str, Videos]) -> tuple[dict[str, object], dict[str, dict]]:
+def _film(episode: Shown, cameras: dict[str, Videos]) -> tuple[dict[str, object], dict[str, dict]]:
     """Adds an episode's pictures to the videos; where they are, and their statistics."""
     where = {key: value for videos in cameras.values() for key, value in videos.begin().items()}
-    sampled, looked = set(stats.sample(len(rows)).tolist()), {camera: [] for camera in cameras}
-    for step, row in enumerate(rows.tolist()):
-        for (camera, videos), image in zip(cameras.items(), split.images(row)):
+    sampled, looked = set(stats.sample(len(episode.state)).tolist()), {camera: [] for camera in cameras}
+    for step, views in enumerate(episode.images):
+        for (camera, videos), image in zip(cameras.items(), views):
             videos.add(image)
             if step in sampled:
                 looked[camera].append(image)
@@ -129,8 +193,48 @@ def _film(split: Split, rows: np.ndarray, cameras: dict[str, Videos]) -> tuple[d
     return where, {IMAGES + camera: stats.of_pictures(np.stack(images)) for camera, images in looked.items()}
 
 
+def export_episodes(data: Path, out: Path) -> int:
+    """Writes a data set's episodes as files; how many there are.
+
+    Raises:
+      ValueError: something is there already.
+      FileNotFoundError: there is no data set.
+    """
+    if out.exists():
+        raise ValueError(f"{out} is there already; choose another --out")
+    dataset = DataSet(data, DataSet(data, ()).metadata["cameras"])
+    about = dataset.metadata
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    folder, count = partial / ROLLOUTS, 0
+    folder.mkdir(parents=True)
+    shared = {name: about[name] for name in ("cameras", "image_size", "state_names", "control_hz")}
+    (folder / ABOUT).write_text(json.dumps(shared | {"environment": about["source"]}, indent=1))
+    for name, told in about["episodes"].items():
+        split = dataset.split(name)
+        for number, (rows, each) in enumerate(zip(episodes(split), told, strict=True)):
+            pictures = [split.pictures[row] for row in rows.tolist()]
+            Episode(
+                task=each["task"],
+                variation=each["variation"],
+                seed=each["seed"],
+                instructions=tuple(dataset.instructions[i] for i in each["instructions"]),
+                images={camera: [seen[camera] for seen in pictures] for camera in dataset.cameras},
+                state=split.state[rows],
+                actions=split.actions[rows],
+            ).save(folder / f"{name}-{number:06d}.npz")
+            count += 1
+    partial.rename(out)
+    return count
+
+
 def main(_) -> None:
-    info = export(Path(FLAGS.data), Path(FLAGS.out), FLAGS.crf)
+    if FLAGS.format == "episodes":
+        if FLAGS.only_success or FLAGS["crf"].present:
+            raise ValueError("--only_success and --crf are for --format=lerobot")
+        print(f"{export_episodes(Path(FLAGS.data), Path(FLAGS.out))} episodes in {FLAGS.out}/{ROLLOUTS}")
+        return
+    info = export(Path(FLAGS.data), Path(FLAGS.out), FLAGS.crf, FLAGS.only_success)
     print(f"{info['total_episodes']} episodes, {info['total_frames']} rows in {FLAGS.out}; LeRobotDataset('NAME', "
           f"root='{FLAGS.out}') opens it")  # fmt: skip
 

@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from drifting_vla_jax.data.episodes import Episode, check_fraction, decode_image, encode_png
 from drifting_vla_jax.data.reading import Reading
+from drifting_vla_jax.envs.episodes import square, task_name
 from drifting_vla_jax.hints import hint
-
-NAME_LENGTH = 60
 
 
 class RecordingError(ValueError):
@@ -108,11 +106,6 @@ class RecordedSettings:
         check_fraction(self.val_fraction)
 
 
-def task_name(instruction: str) -> str:
-    """An instruction as a task's name: small letters and digits, words joined by "-"."""
-    return re.sub(r"[^\w]+", "-", instruction.lower()).strip("-")[:NAME_LENGTH].strip("-") or "unnamed"
-
-
 def choose_cameras(mapping: Mapping, found: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
     """{our name: its field} of the views that are wanted, in order.
 
@@ -151,26 +144,6 @@ def rows_at(count: int, recorded_hz: float, hz: float) -> tuple[np.ndarray, np.n
     rows = np.floor(np.arange(count + 1) * recorded_hz / hz + 0.5).astype(int)
     rows = rows[: np.searchsorted(rows, count) + 1]
     return rows[:-1], np.minimum(rows[1:], count) - 1
-
-
-def square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
-    """uint8 [size, size, 3] of uint8 [height, width, 3]: the middle square ("crop"), or all of it amid black ("pad").
-
-    ``size`` 0 keeps the pixels as they are. Averaged if made smaller, interpolated if larger.
-    """
-    height, width = image.shape[:2]
-    if height != width and fit == "crop":
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        image = image[top : top + side, left : left + side]
-    elif height != width:
-        side = max(height, width)
-        top, left = (side - height) // 2, (side - width) // 2
-        image = np.pad(image, ((top, side - height - top), (left, side - width - left), (0, 0)))
-    if size and size != len(image):
-        how = cv2.INTER_AREA if size < len(image) else cv2.INTER_LINEAR
-        image = cv2.resize(image, (size, size), interpolation=how)
-    return np.ascontiguousarray(image)
 
 
 def _picture(picture: np.ndarray | bytes, size: int, fit: str) -> tuple[bytes, int]:

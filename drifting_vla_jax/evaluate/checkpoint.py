@@ -54,6 +54,7 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
         episode_seconds=e.episode_seconds,
         videos=e.videos,
         video_camera=e.video_camera,
+        record=e.record,
         batch_deadline_ms=config.serve.batch_deadline_ms,
     )
 
@@ -119,6 +120,8 @@ def folder(policy: Policy, config: ConfigDict, workdir: Path) -> Path:
         name += f"-{e.execution}" + (f"-{e.latency_ms:g}ms" if e.execution == "async" and e.latency_ms else "")
     if config.env.name == "metaworld" and config.env.metaworld.change != "none":
         name += f"-{config.env.metaworld.change}"
+    if e.record != "none":
+        name += f"-{e.record}-recorded"
     if "dataset" in policy.metadata:
         name += f"-{policy.metadata['dataset']}"
     return workdir / "eval" / name

@@ -2,6 +2,7 @@
 
     OUT/settings.json                   which policy, asked how
     OUT/episodes.jsonl, results.json    every episode once, in the list's order; rates with intervals
+    OUT/rollouts/                       what was seen and commanded in the episodes that are to be kept
     OUT/videos/, OUT/logs/              mp4 per filmed episode; what each worker said
 
 The policy answers through the same socket that a robot would use, so what is measured is what is served. Stopped at any
@@ -23,6 +24,7 @@ from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeSettings
 from drifting_vla_jax.rollout.execution import RECEDING, Execution
+from drifting_vla_jax.rollout.recording import check_record
 from drifting_vla_jax.rollout.runner import episode_list, evaluation_identity
 from drifting_vla_jax.serve.server import Policy, PolicyServer
 
@@ -47,6 +49,7 @@ def evaluate(
     frame_skip: int = 0,
     videos: int = 0,
     video_camera: str = "",
+    record: str = "none",
     variations: Sequence[int] = (0,),
     episode_seconds: float = 600.0,
     env_options: Mapping[str, Any] | None = None,
@@ -67,6 +70,7 @@ def evaluate(
       execution: how chunks are executed.
       frame_skip: simulator steps per action; 0 as the policy was trained.
       videos: how many episodes of every task are filmed.
+      record: none, success or all: which episodes are kept in OUT/rollouts, as ``rollout.recording`` writes them.
       episode_seconds: after which a worker that is still at the same episode is replaced; the episode is begun again.
       env_options: what only this simulator takes, see its class; with ``demos`` episodes start as stored ones.
       worker_command: what starts a worker, for a simulator with a Python of its own.
@@ -87,7 +91,9 @@ def evaluate(
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
     keys = [spec.key for spec in specs]
     settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps, execution)
-    identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip, env_options)
+    identity = evaluation_identity(
+        policy.metadata, environment, seed, settings, frame_skip, env_options, check_record(record)
+    )
     recorder.claim_folder(out, identity)
     options = {
         "env": environment,
@@ -104,6 +110,7 @@ def evaluate(
         **env_options,
         "videos": videos,
         "video_camera": video_camera,
+        "record": record,
         "server_wait": 2,  # it listens before they start; once gone, it has gone with this process
     }
     if len(_scored(out, keys)) < len(keys):

@@ -54,6 +54,7 @@ class Trained:
             "history": config.model.history,
             "history_stride": config.model.history_stride,
             "state_dim": config.env.state_dim,
+            "state_names": list(assets.state_names),
             "horizon": config.action.horizon,
             "action_dim": layout.dim,
             "prompts": list(assets.prompts),

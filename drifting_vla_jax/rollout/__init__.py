@@ -5,6 +5,8 @@
     execution   Execution, make_chunks                               which action of which chunk is executed now
     realtime    RealTimePolicy                                       a robot's control loop: asks while it acts
     recorder    EpisodeLog, read_episodes, VideoWriter               episodes.jsonl and mp4
+    recording   Recording                                            episodes kept as data
+    robot       python -m drifting_vla_jax.rollout.robot --help      a real arm: driver.py, limits.py, robot_session.py
 
 Needs numpy, absl, tqdm, pillow, imageio-ffmpeg and one simulator; never jax, flax, tensorflow or torch.
 """

@@ -9,6 +9,13 @@ Success is HELD: the task's condition was true for ``hold_steps`` control steps 
     invalid_action, ik, path         the simulator refused the action: counts against the policy
     timeout                          the simulator did not answer in time: counts against the policy
     env_crash, server_lost           says nothing about the policy: success is null, run again, counted apart
+
+An arm's (``robot.py``) may also end in
+
+    failed                           the operator says so
+    emergency_stop                   somebody, or the arm itself, stopped it: counts against the policy
+    unjudged                         nobody said whether it succeeded: success is null
+    driver, interrupted              the arm or a camera failed, the session was broken off: success is null
 """
 
 from __future__ import annotations
@@ -28,9 +35,10 @@ from drifting_vla_jax.rollout.execution import RECEDING, Execution, make_chunks
 from drifting_vla_jax.rollout.memory import ImageMemory
 
 if TYPE_CHECKING:
+    from drifting_vla_jax.rollout.recording import Recording
     from drifting_vla_jax.rollout.video import Film
 
-UNSCORED = ("env_crash", "server_lost")
+UNSCORED = ("env_crash", "server_lost", "driver", "interrupted", "unjudged")
 
 
 @dataclass(frozen=True)
@@ -170,12 +178,18 @@ def policy_seed(episode_seed: int, step: int) -> int:
 
 
 def run_episode(
-    env: Env, client: Asker, spec: EpisodeSpec, settings: EpisodeSettings, film: Film | None = None
+    env: Env,
+    client: Asker,
+    spec: EpisodeSpec,
+    settings: EpisodeSettings,
+    film: Film | None = None,
+    recording: Recording | None = None,
 ) -> EpisodeResult:
-    """Runs one episode to its end; observations are rendered only where the policy is asked.
+    """Runs one episode to its end; observations are rendered only where the policy is asked, or all are recorded.
 
     Args:
       film: takes a picture now and then; finished and closed here, or discarded if this raises.
+      recording: gets every row of this episode.
 
     Raises:
       EnvError: the simulator crashed (outcome "env_crash"); every other EnvError is an outcome, not an exception.
@@ -186,7 +200,7 @@ def run_episode(
     result = EpisodeResult()
     with film or contextlib.nullcontext():
         try:
-            _act(env, client, spec, settings, result, film)
+            _act(env, client, spec, settings, result, film, recording)
         except EnvError as error:
             if error.outcome in UNSCORED:
                 raise
@@ -198,7 +212,13 @@ def run_episode(
 
 
 def _act(
-    env: Env, client: Asker, spec: EpisodeSpec, settings: EpisodeSettings, result: EpisodeResult, film: Film | None
+    env: Env,
+    client: Asker,
+    spec: EpisodeSpec,
+    settings: EpisodeSettings,
+    result: EpisodeResult,
+    film: Film | None,
+    recording: Recording | None,
 ) -> None:
     """The control loop. Writes into ``result`` as it goes: an episode cut short by an error keeps its numbers."""
     observation, result.instruction = env.reset(spec.task, spec.variation, spec.seed)
@@ -220,7 +240,9 @@ def _act(
             state, mood = (f"held {held} of {settings.hold_steps}", "good") if held else ("acting", "open")
             film.shoot(result.instruction, _detail(spec, result), state, mood)
         action = chunks.next()
-        render = chunks.needs_chunk or memory.needs_every_step
+        if recording is not None:
+            recording.add(observation, action)
+        render = chunks.needs_chunk or memory.needs_every_step or recording is not None
         step = env.step(action, render=render)
         observation = step.observation
         if render:
@@ -228,12 +250,14 @@ def _act(
         result.steps += 1
         result.events.update(step.info.get("events", ()))
         result.latched |= bool(step.success)
+        if not step.info.get("judged", True):
+            result.outcome = "unjudged"  # at the end too: not to have seen success is no failure
         held = held + 1 if step.success else 0
         if held == settings.hold_steps:
             result.outcome = "success"
             return
         if step.done:
-            result.outcome = "ended"
+            result.outcome = "ended" if step.info.get("judged", True) else "unjudged"
             return
 
 

@@ -17,6 +17,7 @@ from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.envs.rlbench_state import HZ
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSpec, run_episode
+from drifting_vla_jax.rollout.recording import Recording
 from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, episode_list
 
 SETTLE_STEPS = 10  # that the last pose is held; RLBench's own demonstrations get as many
@@ -66,12 +67,12 @@ class Replayer(Worker):
     def _connect(self) -> _NoServer:
         return _NoServer()
 
-    def _run_once(self, spec: EpisodeSpec) -> EpisodeResult:
+    def _run_once(self, spec: EpisodeSpec, recording: Recording | None) -> EpisodeResult:
         stored = rlbench_demos.load(Path(self._settings.env_options["demos"]), spec.task, spec.seed)
         actions = stored.actions()
         actions = np.concatenate([actions, np.repeat(actions[-1:], SETTLE_STEPS, axis=0)])
         settings = replace(self._episode_settings, execute=len(actions), max_steps=len(actions))
-        return run_episode(self._env, _Recording(actions), spec, settings, self._film(spec))
+        return run_episode(self._env, _Recording(actions), spec, settings, self._film(spec), recording)
 
 
 def summary(settings: WorkerSettings) -> str:

@@ -23,6 +23,7 @@ from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.rollout.queue import Claim, EpisodeQueue
+from drifting_vla_jax.rollout.recording import Recording, RolloutsAbout, check_record, wanted
 from drifting_vla_jax.wire.client import PolicyClient
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class WorkerSettings:
     video_size: int = 384
     worker: int = 0
     execution: Execution = RECEDING
+    record: str = "none"
     server_wait: float = 10.0
     api_key: str | None = None
     env_options: Mapping[str, Any] = field(default_factory=dict)  # what only this simulator takes
@@ -85,6 +87,7 @@ def evaluation_identity(
     settings: EpisodeSettings,
     frame_skip: int,
     env_options: Mapping[str, Any],
+    record: str = "none",
 ) -> dict[str, Any]:
     """What the episodes of one folder have in common: the policy and how it was asked; the content of settings.json."""
     names = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")
@@ -97,6 +100,7 @@ def evaluation_identity(
         **{name: metadata[name] for name in names},
         "num_samples": metadata.get("num_samples", 1),
         "choose": metadata.get("choose", "first"),
+        **({"record": record} if record != "none" else {}),  # what was run without it has left nothing behind
     }
 
 
@@ -115,6 +119,7 @@ class Worker:
             known = ", ".join(sorted(envs.ENVIRONMENTS))
             raise ValueError(f"unknown environment {settings.env!r}; expected one of {known}")
         how = settings.execute, settings.max_steps, settings.hold_steps
+        check_record(settings.record)
         EpisodeSettings(*how)  # nonsense is refused before anybody is called
         self._client = self._connect()
         self.metadata = self._client.metadata
@@ -131,7 +136,7 @@ class Worker:
         """See ``evaluation_identity``."""
         settings = self._settings
         about = settings.env, settings.seed, self._episode_settings, self._frame_skip, settings.env_options
-        return evaluation_identity(self.metadata, *about)
+        return evaluation_identity(self.metadata, *about, settings.record)
 
     def run(self, spec: EpisodeSpec) -> dict:
         """Runs an episode, again if the simulator or the connection broke it off; returns its line."""
@@ -140,8 +145,9 @@ class Worker:
         result = EpisodeResult()
         while attempts <= RERUNS:
             attempts += 1
+            recording = Recording() if self._settings.record != "none" else None
             try:
-                result = self._run_once(spec)
+                result = self._run_once(spec, recording)
                 break
             except envs.EnvError as error:
                 result = EpisodeResult(outcome="env_crash", message=f"{type(error).__name__}: {error}")
@@ -160,10 +166,21 @@ class Worker:
             "worker": self._settings.worker,
             "video": str(self._video_path(spec).relative_to(self._settings.out)) if filmed else None,
             "seconds": round(time.monotonic() - began, 3),
+            **self._keep(recording, spec, result),
         }
 
-    def _run_once(self, spec: EpisodeSpec) -> EpisodeResult:
-        return run_episode(self._env, self._client, spec, self._episode_settings, self._film(spec))
+    def _run_once(self, spec: EpisodeSpec, recording: Recording | None) -> EpisodeResult:
+        return run_episode(self._env, self._client, spec, self._episode_settings, self._film(spec), recording)
+
+    def _keep(self, recording: Recording | None, spec: EpisodeSpec, result: EpisodeResult) -> dict[str, str]:
+        """Writes the episode, if it is one of those wanted; what its line says of that."""
+        out, record = self._settings.out, self._settings.record
+        if not recording or result.success is None or not wanted(record, result.success):
+            return {}
+        env = self._env
+        about = RolloutsAbout.of(self.metadata, self._settings.env, env.state_names, env.control_hz)
+        path = recording.save(out, about, spec, result.instruction, result.success)
+        return {"recording": str(path.relative_to(out))}
 
     def _film(self, spec: EpisodeSpec) -> Film | None:
         if not self._films(spec):

@@ -32,6 +32,7 @@ from drifting_vla_jax.envs.env import EnvError
 from drifting_vla_jax.envs.metaworld_changes import CHANGES
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
 from drifting_vla_jax.rollout.execution import EXECUTIONS, Execution
+from drifting_vla_jax.rollout.recording import RECORDS
 from drifting_vla_jax.rollout.replay import Replayer, summary
 from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, run
 from drifting_vla_jax.wire.client import PolicyServerError
@@ -60,6 +61,7 @@ _VIDEO_CAMERA = flags.DEFINE_string("video_camera", "", "The view of the videos;
 _VIDEO_SIZE = flags.DEFINE_integer(
     "video_size", 384, "Height and width of the videos' picture, pixels.", lower_bound=32
 )
+_RECORD = flags.DEFINE_enum("record", "none", RECORDS, "Episodes kept in OUT/rollouts, for data.export and data.build.")
 _WORKER = flags.DEFINE_integer("worker", 0, "This process's number among those that share OUT.", lower_bound=0)
 _SERVER_WAIT = flags.DEFINE_float("server_wait", 10.0, "Seconds to wait for a server that is starting.", lower_bound=0)
 _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment variable that holds the API key.")
@@ -109,6 +111,7 @@ def settings_from_flags() -> WorkerSettings:
         videos=_VIDEOS.value,
         video_camera=_VIDEO_CAMERA.value,
         video_size=_VIDEO_SIZE.value,
+        record=_RECORD.value,
         worker=_WORKER.value,
         execution=Execution(
             execution=_EXECUTION.value,

@@ -41,9 +41,10 @@ METADATA_KEYS = (
     "control_hz",  # float, actions per second
     "environment",  # str, simulator of the demonstrations
     "frame_skip",  # int, simulator steps per action
-)  # and, from a policy that looks back: "history" (earlier time steps shown), "history_stride" (actions between them);
-# from one that learned from several data sets: "dataset" (the one it acts for), "tasks" (which it learned there);
-# from one that moves something else than one end effector: "action_names" (of the action_dim numbers)
+)  # and "state_names" ([str], what the state's numbers are); from a policy that looks back: "history" (earlier time steps
+# shown), "history_stride" (actions between them); from one that learned from several data sets: "dataset" (the one it acts
+# for), "tasks" (which it learned there); from one that moves something else than one end effector: "action_names" (of the
+# action_dim numbers)
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _MAX_NDIM = 32

@@ -117,9 +117,9 @@ def test_a_crash_is_run_again_and_not_scored(stored, tmp_path, fake):
     class Unlucky(replay.Replayer):
         failures = 1
 
-        def _run_once(self, spec):
+        def _run_once(self, spec, recording):
             fake.crashes, self.failures = self.failures > 0, self.failures - 1
-            return super()._run_once(spec)
+            return super()._run_once(spec, recording)
 
     settings = runner.WorkerSettings(
         server="", env="rlbench", tasks=(TASK,), episodes=1, seed=0, out=tmp_path / "out", execute=8, max_steps=200,

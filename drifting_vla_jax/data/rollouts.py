@@ -1,0 +1,108 @@
+"""Episodes that a policy left behind (``rollout/recording.py``), read: to build a data set of, or to export.
+
+DIR or DIR/rollouts: about.json, TASK-vV-sSEED.npz
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from drifting_vla_jax.data.convert import held_out
+from drifting_vla_jax.data.episodes import Episode, check_fraction, claim
+from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
+from drifting_vla_jax.hints import hint
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A folder of episodes.
+
+    Attributes:
+      about: content of about.json: cameras, image_size, state_names, control_hz, environment, checkpoint_step, ...
+      paths: the episodes' files, by name.
+    """
+
+    about: dict
+    paths: list[Path]
+
+    def of(self, tasks: tuple[str, ...] = (), only_success: bool = False) -> list[tuple[Path, Episode]]:
+        """Those wanted, without their images.
+
+        Raises:
+          ValueError: there is no such task, or nothing is left.
+        """
+        found = [(path, Episode.load(path, images=False)) for path in self.paths]
+        known = dict.fromkeys(episode.task for _, episode in found)
+        for task in tasks:
+            if task not in known:
+                raise ValueError(f"no episode of {task!r} was recorded; {hint(task, known)}")
+        chosen = [
+            (path, episode)
+            for path, episode in found
+            if (not tasks or episode.task in tasks) and (episode.success is True or not only_success)
+        ]
+        if not chosen:
+            why = "none is a success; without --only_success all are taken" if found else "no episode has ended yet"
+            raise ValueError(f"of {len(found)} recorded episodes there is nothing to take: {why}")
+        return chosen
+
+
+def find(path: Path) -> Rollouts | None:
+    """The episodes in this folder, or in its folder ``rollouts``; None if there are none."""
+    for folder in (path, path / ROLLOUTS):
+        if (folder / ABOUT).is_file():
+            return Rollouts(json.loads((folder / ABOUT).read_text()), sorted(folder.glob("*.npz")))
+    return None
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """What to make a data set of; the fields are flags of ``data.build``."""
+
+    input: str
+    tasks: tuple[str, ...]
+    episodes: int
+    only_success: bool
+    val_fraction: float
+
+    def __post_init__(self):
+        check_fraction(self.val_fraction)
+
+
+def collect(settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]], dict, list[dict]]:
+    """The files of each split, what the episodes have in common, and a report per task.
+
+    Raises:
+      ValueError: nothing was recorded there, or nothing of what is asked for.
+    """
+    rollouts = find(Path(settings.input))
+    if rollouts is None:
+        raise ValueError(
+            f"no recorded episodes in {settings.input}; evaluate with --config.eval.record=all, or run a worker or an arm "
+            "with --record=all, and give their folder"
+        )
+    of_task: dict[str, list[tuple[Path, Episode]]] = {}
+    for path, episode in tqdm(rollouts.of(settings.tasks, settings.only_success), desc="episodes", unit="ep"):
+        of_task.setdefault(episode.task, []).append((path, episode))
+    claim(out / ".episodes", {"input": settings.input})
+    splits: dict[str, list[Path]] = {"train": [], "val": []}
+    report = []
+    for task, episodes in of_task.items():
+        episodes = episodes[: settings.episodes or len(episodes)]
+        for (path, _), held in zip(episodes, held_out(len(episodes), settings.val_fraction)):
+            splits["val" if held else "train"].append(path)
+        lengths, won = [len(episode) for _, episode in episodes], sum(e.success is True for _, e in episodes)
+        report.append(
+            {"task": task, "kept": len(lengths), "successes": won, "mean_length": sum(lengths) / len(lengths)}
+        )
+    return splits, rollouts.about, report
+
+
+def report_lines(about: dict) -> list[str]:
+    """The datasheet's details as lines: a task each."""
+    return [f"{t['task']:28s} {t['kept']:4d} kept, {t['successes']:4d} of them successes, {t['mean_length']:6.1f} steps"
+            for t in about["tasks"]]  # fmt: skip

@@ -1,0 +1,225 @@
+"""The command line of ``rollout.robot``, whose first lines explain it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from absl import flags
+
+from drifting_vla_jax import cli
+from drifting_vla_jax.rollout import dry_run, recorder
+from drifting_vla_jax.rollout.driver import Driver, make_driver
+from drifting_vla_jax.rollout.driver_check import check_driver
+from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings
+from drifting_vla_jax.rollout.execution import EXECUTIONS, Execution
+from drifting_vla_jax.rollout.limits import Limits
+from drifting_vla_jax.rollout.recording import RECORDS, RolloutsAbout
+from drifting_vla_jax.rollout.robot import Robot
+from drifting_vla_jax.rollout.robot_session import Nobody, Operator, Terminal, run_session
+from drifting_vla_jax.rollout.runner import evaluation_identity
+from drifting_vla_jax.wire.client import PolicyClient
+
+FLAGS = flags.FLAGS
+CHECK_SECONDS = 2.0
+ANSWER_SECONDS = 10.0  # that a server may take; the arm has long been holding then
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("driver", None, "module:Class of the arm's driver, or replay", required=True)
+    flags.DEFINE_string("driver_options", "{}", "JSON object: what the driver's class is made with")
+    flags.DEFINE_string("episode", None, "replay: an episode file, of data.export --format=episodes or recorded")
+    flags.DEFINE_bool("check", False, "read for two seconds, say what was found and what is wrong; nothing moves")
+    flags.DEFINE_string("server", None, "address of the policy server, ws://HOST:PORT")
+    flags.DEFINE_string("instruction", None, "what the arm is asked to do (replay: the episode's)")
+    flags.DEFINE_string("limits", None, "JSON file: low, high, step_m, step_deg, lead_m, timeout_s, stale_s")
+    flags.DEFINE_string("out", None, "folder for episodes.jsonl and recorded episodes")
+    flags.DEFINE_integer("episodes", 1, "episodes of this folder, those of earlier starts included", 1)
+    flags.DEFINE_integer("seed", 0, "of the first episode's policy noise; the i-th has seed + i", 0)
+    flags.DEFINE_integer("max_steps", 300, "control steps after which an episode ends", 1)
+    flags.DEFINE_enum("execution", "receding", EXECUTIONS, "how chunks are executed: rollout/execution.py")
+    flags.DEFINE_integer("execute", 8, "actions executed of each chunk before the policy is asked again", 1)
+    flags.DEFINE_float("ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n)", 0.0)
+    flags.DEFINE_integer("lead_steps", 3, "async: asks so many steps before --execute actions are done", 0)
+    flags.DEFINE_integer("blend_steps", 1, "async: control steps from the old chunk to the new one", 0)
+    flags.DEFINE_float("control_hz", 0.0, "targets per second; 0: as the policy learned them", 0.0)
+    flags.DEFINE_list("state", None, "names of the policy's state, where its server does not say them")
+    flags.DEFINE_enum("fit", "crop", ["crop", "pad"], "how pictures become square: as in the training data")
+    flags.DEFINE_string(
+        "judge", "ask", "who says whether an episode succeeded: ask (the operator), none, or module:function"
+    )
+    flags.DEFINE_string("emergency", None, "module:function, true while an emergency button is pressed")
+    flags.DEFINE_enum("record", "all", RECORDS, "episodes kept in OUT/rollouts, for data.export and data.build")
+    flags.DEFINE_float("server_wait", 10.0, "seconds to wait for a server that is starting", 0.0)
+    flags.DEFINE_string("api_key_env", "DRIFTING_VLA_API_KEY", "environment variable that holds the API key")
+
+
+def _function(flag: str, name: str) -> Callable:
+    module, _, attribute = name.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None) if module and attribute else None
+    if not callable(found):
+        raise ValueError(f"--{flag} is {name!r}; expected module:function")
+    return found
+
+
+def _driver() -> Driver:
+    if FLAGS.driver == "replay":
+        if not FLAGS.episode:
+            raise ValueError("--driver=replay needs --episode=FILE.npz, of data.export --format=episodes or recorded")
+        return dry_run.Replay(Path(FLAGS.episode))
+    if FLAGS.episode:
+        raise ValueError(f"--episode is for --driver=replay, not for {FLAGS.driver}")
+    try:
+        options = json.loads(FLAGS.driver_options)
+    except ValueError as error:
+        raise ValueError(f"--driver_options is no JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"--driver_options is {FLAGS.driver_options}; expected a JSON object")
+    sys.path.insert(0, os.getcwd())  # where people keep their driver
+    return make_driver(FLAGS.driver, options)
+
+
+def _operator(driver: Driver) -> Operator:
+    if isinstance(driver, dry_run.Replay):
+        return Nobody()
+    if FLAGS.judge == "ask":
+        if not sys.stdin.isatty():
+            raise ValueError("--judge=ask needs a terminal; else give --judge=none or --judge=module:function")
+        return Terminal()
+    return Nobody(None if FLAGS.judge == "none" else _function("judge", FLAGS.judge))
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: Callable[[str, str], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call ``stop(reason, outcome)`` at once, even while the main thread is inside a driver's call,
+    and then raise KeyboardInterrupt there. Only from the main thread."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def listen() -> None:
+        while number := ours.recv(1):
+            if number[0] in signals:
+                stop(signal.Signals(number[0]).name, "interrupted")
+
+    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
+    woken = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(woken)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        theirs.close()
+        listener.join()
+        ours.close()
+
+
+def _state_names(metadata: dict) -> tuple[str, ...]:
+    names = tuple(FLAGS.state or metadata.get("state_names", ()))
+    if not names:
+        raise ValueError(
+            "the server does not say what the policy's state is made of; give --state=x,y,z,gripper or the like"
+        )
+    if len(names) != metadata["state_dim"]:
+        raise ValueError(f"--state names {len(names)} numbers; the policy's state has {metadata['state_dim']}")
+    return names
+
+
+def _check(driver: Driver) -> None:
+    limits = Limits.load(Path(FLAGS.limits)) if FLAGS.limits else None
+    try:
+        lines, problems = check_driver(driver, CHECK_SECONDS, limits, FLAGS.control_hz)
+    finally:
+        driver.close()
+    print("\n".join(lines + [f"PROBLEM: {problem}" for problem in problems]))
+    if problems:
+        raise RuntimeError(f"{FLAGS.driver} has {len(problems)} problems")
+    print("no problem found; whether the frame is the training data's, no program can tell")
+
+
+def main(_) -> None:
+    if FLAGS.check:
+        return _check(_driver())
+    for name in ("server", "limits", "out"):
+        if not FLAGS[name].value:
+            raise ValueError(f"--{name} is missing (--help explains it)")
+    limits = Limits.load(Path(FLAGS.limits))
+    driver = _driver()
+    try:
+        robot, session = _prepare(driver, limits)
+    except BaseException:
+        driver.close()  # else the robot does
+        raise
+    with stop_on_signals(robot.stop), robot:
+        ran = session()
+    if isinstance(driver, dry_run.Replay) and ran:
+        print(dry_run.report(driver))
+    print(summary(Path(FLAGS.out)))
+
+
+def _prepare(driver: Driver, limits: Limits) -> tuple[Robot, Callable[[], list[EpisodeResult]]]:
+    """The arm within its limits, and what runs its episodes."""
+    out, replay = Path(FLAGS.out), driver if isinstance(driver, dry_run.Replay) else None
+    instruction = FLAGS.instruction or (replay.episode.instructions[0] if replay else "")
+    if not instruction:
+        raise ValueError("--instruction is missing: what the arm is asked to do")
+    operator, key = _operator(driver), os.environ.get(FLAGS.api_key_env)
+
+    def connect(wait: float = 0.0) -> PolicyClient:
+        return PolicyClient(FLAGS.server, key, timeout=ANSWER_SECONDS, wait=wait)
+
+    with connect(FLAGS.server_wait) as client:
+        metadata = client.metadata
+    execution = Execution(
+        FLAGS.execution, FLAGS.ensemble_decay, lead_steps=FLAGS.lead_steps, blend_steps=FLAGS.blend_steps
+    )
+    max_steps = min(FLAGS.max_steps, len(replay.episode)) if replay else FLAGS.max_steps
+    settings = EpisodeSettings.for_policy(metadata, FLAGS.execute, max_steps, 1, execution)
+    hz, names = FLAGS.control_hz or metadata["control_hz"], _state_names(metadata)
+    said = {"instruction": instruction, "limits": asdict(limits), "fit": FLAGS.fit, "control_hz": hz}
+    identity = evaluation_identity(metadata, FLAGS.driver, FLAGS.seed, settings, 1, said, FLAGS.record)
+    recorder.claim_folder(out, json.loads(json.dumps(identity)))
+    robot = Robot(
+        driver,
+        limits,
+        instruction=instruction,
+        cameras=metadata["cameras"],
+        image_size=metadata["image_size"],
+        control_hz=hz,
+        state_names=names,
+        fit=FLAGS.fit,
+        emergency=_function("emergency", FLAGS.emergency) if FLAGS.emergency else None,
+    )
+    about = RolloutsAbout.of(metadata, FLAGS.driver, names, hz)
+    how = {"episodes": FLAGS.episodes, "seed": FLAGS.seed, "out": out, "record": FLAGS.record, "about": about}
+    return robot, functools.partial(run_session, robot, connect, settings, operator, **how)
+
+
+def summary(out: Path) -> str:
+    """One line: what became of all the episodes in OUT."""
+    episodes = list(recorder.read_all_episodes(out).values())
+    judged = [episode for episode in episodes if episode["success"] is not None]
+    line = f"{sum(episode['success'] for episode in judged)} of {len(judged)} judged episodes succeeded"
+    others = len(episodes) - len(judged)
+    return line + (f"; {others} more were not judged, and are in no rate" if others else "")
+
+
+def start() -> None:
+    """Parses the command line and runs it."""
+    define_flags()
+    for flag in FLAGS.flags_by_module_dict()[__name__]:
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help shows those of the program
+    cli.run(main)
