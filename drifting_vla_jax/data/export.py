@@ -92,7 +92,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Contents:
-    """What there is to write: ``about`` has cameras, image_size, control_hz, state_names, action_names; episodes of each split."""
+    """What there is to write, by split; ``about`` has cameras, image_size, control_hz, state_names and action_names."""
 
     about: Mapping
     splits: Mapping[str, list[Callable[[], Shown]]]
