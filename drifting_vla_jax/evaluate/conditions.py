@@ -44,11 +44,13 @@ class Condition:
 
 PLAIN = "plain"
 CONDITIONS = (
-    Condition(PLAIN, "goals that no demonstration had", whole=True, stepwise=True),
-    Condition("words", "and the task in words never heard", {"env.metaworld.change": "words"}, "changed"),
-    Condition("camera", "and cameras a little elsewhere", {"env.metaworld.change": "camera"}, "changed"),
-    Condition("light", "and other light", {"env.metaworld.change": "light"}, "changed"),
-    Condition("colour", "and another colour of table, walls and floor", {"env.metaworld.change": "colour"}, "changed"),
+    Condition(PLAIN, "the simulator waits, goals that no demonstration had", whole=True, stepwise=True),
+    Condition("words", "the same, the task in words never heard", {"env.metaworld.change": "words"}, "changed"),
+    Condition("camera", "the same, cameras a little elsewhere", {"env.metaworld.change": "camera"}, "changed"),
+    Condition("light", "the same, other light", {"env.metaworld.change": "light"}, "changed"),
+    Condition(
+        "colour", "the same, another colour of table, walls and floor", {"env.metaworld.change": "colour"}, "changed"
+    ),
     Condition("execute1", "asked after every action", {"eval.execute": 1}, "interval"),
     Condition("execute2", "asked after two actions", {"eval.execute": 2}, "interval"),
     Condition("execute4", "asked after four actions", {"eval.execute": 4}, "interval"),
