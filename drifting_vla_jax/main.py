@@ -5,6 +5,7 @@
 
     train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C, SIGTERM and SIGUSR1 save and exit 0
     eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos;
+              with --flow_steps=2 a flow-matching policy takes so many Euler steps, whatever it was trained for;
               with --execute=1,2,4 once for each number of actions executed of a chunk, and one table of all
     serve     restores a checkpoint and answers robots on config.serve.host:port
     describe  prints parameters, operations and layouts of a configuration, without data

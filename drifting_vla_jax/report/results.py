@@ -24,6 +24,7 @@ from drifting_vla_jax.rollout import recorder
 
 FLAGS = flags.FLAGS
 
+NAMES = {"metaworld": "Meta-World", "rlbench": "RLBench"}
 LEARNING = (*tables.VAL, "sim/success_rate")  # metrics that are drawn against steps and against time
 
 
@@ -89,7 +90,7 @@ def _render(entries, found, intervals, page: Path, budget: int, again: str) -> s
         groups.append({"title": "Success and how often the policy is asked", "charts": [_interval_chart(intervals)]})
     return template.render(
         "results.html.jinja",
-        name=next(entry.run.config["env.name"] for entry in entries),
+        name=NAMES.get(environment := entries[0].run.config["env.name"], environment),
         lead=_lead(entries),
         tables=found,
         groups=[group for group in groups if group["charts"]],
@@ -102,6 +103,7 @@ def _render(entries, found, intervals, page: Path, budget: int, again: str) -> s
 
 def learning(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     """Charts of held-out errors and of success beside the training, a line per run: against steps, against minutes."""
+    colours = {entry.run.workdir.name: number for number, entry in enumerate(entries)}  # of what it was trained to be
     runs = list({entry.run.workdir: entry.run for entry in entries}.values())
     for metric in LEARNING:
         by_step = {run.workdir.name: run.metrics.get(metric, {}) for run in runs}
@@ -115,20 +117,23 @@ def learning(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
         }
         for axis, lines in (("step", by_step), ("minutes", by_minute)):
             if any(lines.values()):
-                yield _chart(f"{metric}, {axis}", axis, lines)
+                yield _chart(f"{metric}, {axis}", axis, lines, colours)
 
 
 def _interval_chart(intervals: Mapping[str, Mapping[int, Rate]]) -> dict[str, Any]:
     lines = {name: {execute: 100 * cell.value for execute, cell in cells.items()} for name, cells in intervals.items()}
-    return _chart("held success by actions executed", "actions", lines) | {"unit": "%"}
+    colours = {name: next(iter(cells.values())).colour for name, cells in intervals.items()}
+    return _chart("held success by actions executed", "actions", lines, colours) | {"unit": "%"}
 
 
-def _chart(title: str, axis: str, lines: Mapping[str, Mapping[float, float]]) -> dict[str, Any]:
-    """What assets/charts.js draws: a colour per line, in the order given."""
+def _chart(
+    title: str, axis: str, lines: Mapping[str, Mapping[float, float]], colours: Mapping[str, int]
+) -> dict[str, Any]:
+    """What assets/charts.js draws: each line in the colour that its policy has on the page."""
     at = sorted({x for points in lines.values() for x in points})
     shown = [
-        {"label": name, "run": 0, "part": part, "values": [points.get(x) for x in at]}
-        for part, (name, points) in enumerate(lines.items())
+        {"label": name, "run": 0, "part": colours[name], "values": [points.get(x) for x in at]}
+        for name, points in lines.items()
         if points
     ]
     return {"title": title, "unit": "", "log": False, "steps": at, "lines": shown, "x": axis, "sync": axis}
