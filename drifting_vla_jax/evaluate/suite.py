@@ -115,8 +115,8 @@ def _applies(condition: Condition, config: ConfigDict) -> bool:
     return execute != config.eval.execute and execute <= config.action.horizon
 
 
-def record(workdir: Path, trained: Trained, planned: Sequence[Job]) -> Path:
-    """Writes what the page needs to know of a run's evaluations beyond their folders; a first time it measures calls."""
+def record(workdir: Path, trained: Trained, planned: Sequence[Job], again: bool = False) -> Path:
+    """Writes what the page needs to know of a run's evaluations beyond their folders; calls are timed once, or ``again``."""
     path = workdir / "eval" / f"suite-step{trained.step}.json"
     before = json.loads(path.read_text()) if path.is_file() else {"call_ms": {}, "evaluations": []}
     rows = [
@@ -131,7 +131,7 @@ def record(workdir: Path, trained: Trained, planned: Sequence[Job]) -> Path:
         "checkpoint_step": trained.step,
         "objective": trained.metadata()["objective"],
         "parameters": trained.parameters(),
-        "call_ms": _call_ms(planned, before["call_ms"]),
+        "call_ms": _call_ms(planned, {} if again else before["call_ms"]),
         "evaluations": [*rows, *(row for row in before["evaluations"] if row not in rows)],
     }
     path.parent.mkdir(exist_ok=True)
@@ -166,7 +166,7 @@ def main(_) -> None:
         of_run = list(jobs(trained, workdir, chosen, FLAGS.episodes, FLAGS.fewer, **changes))
         planned += of_run
         if not FLAGS.dry_run:
-            record(workdir, trained, of_run)
+            record(workdir, trained, of_run, FLAGS.calls)
     planned.sort(key=lambda job: chosen.index(job.condition))
     for number, job in enumerate(planned, 1):
         done, wanted = job.progress()
@@ -184,5 +184,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("fewer", 20, "of every task, in the others", lower_bound=1)
     flags.DEFINE_integer("videos", 3, "episodes of every task that are filmed, in the plain evaluation", lower_bound=0)
     flags.DEFINE_integer("workers", 0, "simulator processes; 0: as configured", lower_bound=0)
+    flags.DEFINE_bool("calls", False, "time the policies' calls again: the machine was busy when they were")
     flags.DEFINE_bool("dry_run", False, "say what there is and what is missing, and run nothing")
     cli.run(main)

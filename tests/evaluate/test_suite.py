@@ -106,7 +106,7 @@ def test_the_command_runs_what_is_missing_and_goes_on(monkeypatch, tmp_path, cap
 
     monkeypatch.setattr(checkpoint, "evaluate_configured", evaluated)
     flags = {"runs": [str(tmp_path / name) for name in by_run], "conditions": ["execute4", "plain"], "step": "latest"}
-    flags |= {"episodes": 3, "fewer": 2, "videos": 0, "workers": 0, "dry_run": False}
+    flags |= {"episodes": 3, "fewer": 2, "videos": 0, "workers": 0, "calls": False, "dry_run": False}
     monkeypatch.setattr(suite, "FLAGS", SimpleNamespace(**(flags | {"dry_run": True})))
     for name in by_run:
         (tmp_path / name).mkdir()
