@@ -114,9 +114,9 @@ def _protocol(entry: Entry, limit: int) -> str:
 def neighbours(entries: Sequence[Entry]) -> Table:
     """What others publish."""
     note = (
-        f"Percent, {published.RECALLED}. {published.MT50}: language and one camera of 480 px, 50 demonstrations per task, the "
+        f'Percent, {published.RECALLED}. "{published.MT50}": language and one camera of 480 px, 50 demonstrations per task, the '
         "mean of the four groups; to be compared with ours above where it has all four. "
-        f"{published.SINGLE}: point clouds, 10 demonstrations, tasks of Adroit and Meta-World."
+        f'"{published.SINGLE}": point clouds, 10 demonstrations, tasks of Adroit and Meta-World.'
     )
     rows = [[*row, published.RECALLED] for row in published.FIGURES]
     return Table("Published", note, ("policy", "parameters", "success", "protocol", "source", "standing"), rows)
@@ -219,11 +219,8 @@ def late(entries: Sequence[Entry]) -> Table:
 
 def _step(entries: Sequence[Entry]) -> str:
     """How long a control step is, where it is known."""
-    skips = {
-        e.plain.results["settings"]["frame_skip"]
-        for e in entries
-        if e.plain and e.run.config["env.name"] == "metaworld"
-    }
+    rules = [e.plain.results["settings"] for e in entries if e.plain]
+    skips = {settings["frame_skip"] for settings in rules if settings["environment"] == "metaworld"}
     return f" of {' or '.join(f'{1000 * skip / SIMULATOR_HZ:g}' for skip in sorted(skips))} ms" if skips else ""
 
 

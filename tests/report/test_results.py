@@ -168,6 +168,19 @@ def test_what_is_unfinished_or_longer_than_its_results_does_not_count(runs, tmp_
     assert cells(text.read_text(), "Success by task")["reach"][0].startswith("90.0 (59.6")
 
 
+def test_with_all_four_groups_there_is_their_mean(make_run, evaluate, tmp_path):
+    """One of ten, three, five and all: 47.5; the first ten of twelve are the published protocol's."""
+    solved = {"reach": 1, "hammer": 3, "push": 5, "shelf-place": 12}
+    lines = [episode(task, seed, seed < k) for task, k in solved.items() for seed in range(12)]
+    evaluate(run := make_run("all"), lines, **RULES, environment="metaworld")
+    _, text = write_results([run], tmp_path / "out")
+    held, published = (
+        cells(text.read_text(), f"Success by difficulty: {name}") for name in ("held", "the published protocol")
+    )
+    assert held["policy"][-1] == "mean of the groups" and held["drifting (1)"][-1].startswith("43.8 (")  # 21 of 48
+    assert published["drifting (1)"][-1].startswith("47.5 (")
+
+
 def test_the_mean_of_groups_weighs_them_alike():
     """Four rates of which one is uncertain: a quarter of its half-widths is left."""
     sure = rates.Rate(1.0, 1.0, 1.0)
