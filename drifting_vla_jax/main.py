@@ -5,6 +5,7 @@
 
     train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C, SIGTERM and SIGUSR1 save and exit 0
     eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos;
+              with --flow_steps=2 a flow-matching policy takes so many Euler steps, whatever it was trained for;
               with --execute=1,2,4 once for each number of actions executed of a chunk, and one table of all
     serve     restores a checkpoint and answers robots on config.serve.host:port
     describe  prints parameters, operations and layouts of a configuration, without data
@@ -38,6 +39,9 @@ def define_flags() -> None:
     flags.DEFINE_string("topology", None, "compile: the devices, e.g. v5e:4x4, v6e:4x4, h100:8; they need not be there")
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
     flags.DEFINE_list("execute", None, "eval: several values of config.eval.execute, e.g. 1,2,4: one table of all")
+    flags.DEFINE_integer(
+        "flow_steps", 0, "eval, serve: Euler steps of a flow-matching policy; 0: as it was trained", lower_bound=0
+    )
     for part in ("vision", "text"):
         flags.DEFINE_string(
             f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
@@ -97,9 +101,9 @@ def _policy(config, workdir: Path, batch_sizes):
     if s.compile_cache:
         compile_cache.keep(workdir / "compile_cache")
     if artefact.is_artefact(workdir):
-        if encoders or FLAGS.step != "latest":
+        if encoders or FLAGS.step != "latest" or FLAGS.flow_steps:
             raise ValueError(
-                f"{workdir} is an exported policy: it has its weights; --step and --*_weights are for runs"
+                f"{workdir} is an exported policy, complete as it is; --step, --flow_steps, --*_weights are for runs"
             )
         policy = artefact.load(workdir, tuple(batch_sizes), s.text_cache)
         drawn, asked = (policy.metadata["num_samples"], policy.metadata["choose"]), (s.num_samples, s.choose)
@@ -111,7 +115,7 @@ def _policy(config, workdir: Path, batch_sizes):
         return policy
     from drifting_vla_jax.policy import restore
 
-    how = (encoders, s.num_samples, s.choose, s.dataset)
+    how = (encoders, s.num_samples, s.choose, s.dataset, FLAGS.flow_steps)
     return restore.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, *how)
 
 
@@ -120,7 +124,7 @@ def _evaluate(config, workdir: Path) -> None:
     from drifting_vla_jax.evaluate.table import format_results
 
     policy = _policy(config, workdir, batch_sizes(config))
-    out = folder(policy, config, workdir)
+    out = folder(policy.metadata, config, workdir)
     print(format_results(evaluate_configured(policy, config, out)))
     print(f"results  {out / 'results.json'}\nvideos   {out / 'videos'}")
     _report(config, workdir)

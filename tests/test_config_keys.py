@@ -171,7 +171,9 @@ def serving(config) -> str:
         patch.setattr(
             server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
         )
-        patch.setattr(main, "FLAGS", SimpleNamespace(step="latest", vision_weights=None, text_weights=None))
+        patch.setattr(
+            main, "FLAGS", SimpleNamespace(step="latest", flow_steps=0, vision_weights=None, text_weights=None)
+        )
         patch.setattr(listening, "tls", lambda *files: files)
         main._serve(config, Path("w"))
     return _digest(seen)

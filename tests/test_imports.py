@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate/__main__.py": {"cli"},
     "evaluate/compare.py": {"cli"},
     "evaluate/checkpoint.py": {"cli", "config", "policy"},
+    "evaluate/suite.py": {"cli", "config", "policy"},
 }  # of a lower floor by what they write, of a higher one by what they run
 LIGHT = ("envs", "wire", "rollout", "")
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow", "torch", "tensorflow_datasets", "grain"}

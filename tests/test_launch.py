@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs import metaworld_mt10
+
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
 TRAIN = ("--config=configs/quickstart.py", "--workdir=runs/a run")
@@ -158,6 +160,59 @@ def test_a_job_that_ends_by_itself_does_not_queue_again(job, tmp_path, code):
     assert (ended.returncode == 0) == (code == 0)
     assert ("training ended with 3" in said) == (code == 3)
     assert not (tmp_path / "scontrol.txt").exists()
+
+
+# Meta-World's results
+
+
+def test_a_page_of_results_takes_data_trainings_a_suite_and_a_page():
+    data, *trainings, suite, page = commands("metaworld.sh", "mt10", "--dry-run", "--config.seed=1")
+    assert data[:3] == ["python", "-m", "drifting_vla_jax.data.build"]
+    runs = ["runs/mt10", "runs/mt10-flow_matching", "runs/mt10-regression"]
+    for words, workdir, objective in zip(trainings, runs, ("drifting", "flow_matching", "regression"), strict=True):
+        assert words[2:5] == ["drifting_vla_jax.main", "--config=configs/metaworld_mt10.py", f"--workdir={workdir}"]
+        assert words[5:] == [f"--config.objective.name={objective}", "--config.seed=1"]
+    assert suite[2:] == ["drifting_vla_jax.evaluate.suite", f"--runs={','.join(runs)}", "--episodes=50", "--fewer=20"]
+    assert page[2:] == ["drifting_vla_jax.report.results", f"--runs={','.join(runs)}", "--out=runs/mt10-results"]
+
+
+def test_the_data_are_those_that_the_configuration_reads():
+    config = metaworld_mt10.get_config()
+    data = commands("metaworld.sh", "mt10", DRY_RUN="1")[0]
+    assert {
+        f"--tasks={','.join(config.env.tasks)}",
+        f"--cameras={','.join(config.env.cameras)}",
+        f"--image_size={config.env.image_size}",
+        f"--frame_skip={config.env.frame_skip}",
+        f"--out={config.data.path}",
+    } <= set(data)
+
+
+def test_fifty_tasks_and_one_objective():
+    data, training, suite, _ = commands(
+        "metaworld.sh", "mt50", "--dry-run", OBJECTIVES="drifting", EPISODES="10", FEWER="5", RUNS="runs/all"
+    )
+    assert {"--tasks=all", "--out=data/mt50"} <= set(data) and "--workdir=runs/all" in training
+    assert suite[-3:] == ["--runs=runs/all", "--episodes=10", "--fewer=5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "message"),
+    [
+        ((), {}, "which tasks? bash launch/metaworld.sh mt10|mt50"),
+        (("mt11",), {}, "which tasks?"),
+        (("mt10", "--seed=1"), {}, "--seed=1? options of the trainings begin with --config."),
+        (("mt10", "--config.objective.name=regression"), {}, "the objectives are OBJECTIVES="),
+        (
+            ("mt10",),
+            {"OBJECTIVES": "drifting flow"},
+            "OBJECTIVES has flow; expected drifting, flow_matching, regression",
+        ),
+    ],
+)
+def test_metaworld_without_what_it_needs_says_so(arguments, env, message):
+    done = run("metaworld.sh", *arguments, **env)
+    assert done.returncode == 1 and message in done.stderr and not done.stdout
 
 
 # Cloud TPU

@@ -44,8 +44,8 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "tasks",
         None,
-        "task names, comma-separated; peract: names of folders, such as open_drawer; lerobot, rlds: instructions as "
-        "pick-up-the-cube (all)",
+        "task names, comma-separated; metaworld: or all; peract: names of folders, such as open_drawer; lerobot, rlds: "
+        "instructions as pick-up-the-cube (all)",
     )
     flags.DEFINE_integer(
         "episodes", None, "good episodes per task (metaworld: 40, validation included; others: of each split, all)", 1
@@ -114,8 +114,10 @@ class Source:
 
 def _metaworld_settings(values: dict) -> Any:
     from drifting_vla_jax.data.demonstrations import CollectSettings
+    from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
 
-    return CollectSettings(**values)
+    tasks = tuple(sorted(INSTRUCTIONS)) if values["tasks"] == ("all",) else values["tasks"]
+    return CollectSettings(**values | {"tasks": tasks})
 
 
 def _metaworld(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:

@@ -7,10 +7,11 @@ Training starts this command beside itself (``train.rollouts``); ``main --mode=e
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from drifting_vla_jax import cli
 from drifting_vla_jax.config import validate
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.evaluate.table import format_results
+from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.execution import Execution
 from drifting_vla_jax.serve.server import Policy
 
@@ -41,14 +43,14 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
         policy,
         out=out,
         environment=config.env.name,
-        tasks=tasks(policy, config),
+        tasks=tasks(policy.metadata, config),
         episodes_per_task=e.episodes,
         workers=e.workers,
         seed=e.seed,
         execute=e.execute,
         max_steps=e.max_steps,
         hold_steps=e.hold_steps,
-        execution=execution(policy, config),
+        execution=execution(policy, config, out),
         frame_skip=policy.metadata["frame_skip"],
         env_options=env_options(config),
         episode_seconds=e.episode_seconds,
@@ -59,27 +61,32 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
     )
 
 
-def tasks(policy: Policy, config: ConfigDict) -> tuple[str, ...]:
+def tasks(metadata: Mapping[str, Any], config: ConfigDict) -> tuple[str, ...]:
     """What is evaluated: of a policy that learned from several data sets, the tasks of the one that it acts for.
 
     Raises:
       ValueError: the configuration has none of them.
     """
-    there = policy.metadata.get("tasks", config.env.tasks)
+    there = metadata.get("tasks", config.env.tasks)
     found = tuple(task for task in config.env.tasks if task in there)
     if not found:
         raise ValueError(
-            f"config.env.tasks are {', '.join(config.env.tasks)}; of {policy.metadata['dataset']}, which the policy acts "
+            f"config.env.tasks are {', '.join(config.env.tasks)}; of {metadata['dataset']}, which the policy acts "
             f"for, it knows {', '.join(there)}: choose another config.serve.dataset or name one of them"
         )
     return found
 
 
-def execution(policy: Policy, config: ConfigDict) -> Execution:
-    """How chunks are executed. In a world that does not wait, the delay is ``latency_ms`` in control steps, rounded up."""
+def execution(policy: Policy, config: ConfigDict, out: Path) -> Execution:
+    """How chunks are executed. In a world that does not wait, the delay is ``latency_ms`` in control steps, rounded up.
+
+    An evaluation in ``out`` that was begun with the delay measured then goes on with it.
+    """
     e, delay = config.eval, config.eval.delay_steps
-    if e.execution == "async" and e.latency_ms:
-        latency = e.latency_ms if e.latency_ms > 0 else measured_latency(policy)
+    if e.execution == "async" and e.latency_ms < 0 and recorder.read_all_episodes(out):
+        delay = json.loads((out / "settings.json").read_text())["delay_steps"]
+    elif e.execution == "async" and e.latency_ms:
+        latency = e.latency_ms if e.latency_ms > 0 else float(np.percentile(call_times(policy), 95))
         delay = math.ceil(latency / 1000 * policy.metadata["control_hz"])
         log.info(
             "an answer takes %.1f ms: %d control steps of %g a second", latency, delay, policy.metadata["control_hz"]
@@ -87,8 +94,8 @@ def execution(policy: Policy, config: ConfigDict) -> Execution:
     return Execution(e.execution, e.ensemble_decay, e.lead_steps, delay, e.blend_steps, e.hold_last)
 
 
-def measured_latency(policy: Policy) -> float:
-    """Milliseconds in which the policy has 95 of 100 answers ready, one at a time; without a network between."""
+def call_times(policy: Policy) -> list[float]:
+    """Milliseconds of each of 100 calls of the policy, one at a time, after a first that compiles; no network between."""
     m, times = policy.metadata, []
     steps = (1 + m["history"],) if m.get("history") else ()
     shape = (*steps, m["image_size"], m["image_size"], 3)
@@ -98,11 +105,12 @@ def measured_latency(policy: Policy) -> float:
         "prompt": m["prompts"][0],
         "seed": 0,
     }
+    policy.infer([observation])
     for _ in range(100):
         began = time.perf_counter()
         policy.infer([observation])
         times.append(1000 * (time.perf_counter() - began))
-    return float(np.percentile(times, 95))
+    return times
 
 
 def env_options(config: ConfigDict) -> dict[str, Any]:
@@ -112,18 +120,22 @@ def env_options(config: ConfigDict) -> dict[str, Any]:
     return dict(config.env.metaworld) if config.env.name == "metaworld" else {}
 
 
-def folder(policy: Policy, config: ConfigDict, workdir: Path) -> Path:
+def folder(metadata: Mapping[str, Any], config: ConfigDict, workdir: Path) -> Path:
     """Where the evaluation of this policy lies in its run."""
     e = config.eval
-    name = f"step{policy.metadata['checkpoint_step']}-seed{e.seed}"
+    name = f"step{metadata['checkpoint_step']}-seed{e.seed}"
     if e.execution != "receding":
-        name += f"-{e.execution}" + (f"-{e.latency_ms:g}ms" if e.execution == "async" and e.latency_ms else "")
+        name += f"-{e.execution}"
+    if e.execution == "async" and e.latency_ms:
+        name += f"-{e.latency_ms:g}ms" if e.latency_ms > 0 else "-measured"
     if config.env.name == "metaworld" and config.env.metaworld.change != "none":
         name += f"-{config.env.metaworld.change}"
+    if "flow_steps" in metadata:
+        name += f"-flow{metadata['flow_steps']}"
+    if "dataset" in metadata:
+        name += f"-{metadata['dataset']}"
     if e.record != "none":
         name += f"-{e.record}-recorded"
-    if "dataset" in policy.metadata:
-        name += f"-{policy.metadata['dataset']}"
     return workdir / "eval" / name
 
 
@@ -139,9 +151,13 @@ def sweep(policy: Policy, config: ConfigDict, workdir: Path, execute: Sequence[i
         validate(config)
     for value in chosen:
         config.eval.execute = value
-        out = folder(policy, config, workdir)
-        results[value] = evaluate_configured(policy, config, out.with_name(f"{out.name}-execute{value}"))
+        results[value] = evaluate_configured(policy, config, swept(folder(policy.metadata, config, workdir), value))
     return results
+
+
+def swept(out: Path, execute: int) -> Path:
+    """The folder of an evaluation beside ``out`` that executes another number of actions of a chunk."""
+    return out.with_name(f"{out.name}-execute{execute}")
 
 
 def main(_) -> None:

@@ -7,12 +7,15 @@ encoder comes from where the configuration says, and its hash must be the one th
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 
 from drifting_vla_jax.config import config_hash
 from drifting_vla_jax.data.text import make_tokenizer
@@ -24,7 +27,7 @@ from drifting_vla_jax.train import borrowed, sharding
 from drifting_vla_jax.train.acting import answer
 from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.checkpoint import CheckpointError, Checkpoints
-from drifting_vla_jax.train.partition import merge
+from drifting_vla_jax.train.partition import is_learned, merge
 from drifting_vla_jax.types import Text
 
 
@@ -36,18 +39,47 @@ class Trained:
       assets: configuration and statistics, of a mixture for one of its sets.
       params: EMA weights of the whole network, frozen encoders included, on the device.
       step: optimiser steps behind them.
+      flow_steps: Euler steps that a flow-matching policy takes for a chunk; 0: as its configuration says.
+
+    Raises:
+      ValueError: steps are asked of a policy that takes none.
     """
 
     assets: Assets
     params: dict
     step: int
+    flow_steps: int = 0
+
+    def __post_init__(self):
+        name = self.assets.config.objective.name
+        if self.flow_steps and name != "flow_matching":
+            raise ValueError(
+                f"flow_steps is {self.flow_steps}, but this policy learned by {name} and answers in one evaluation; leave "
+                "it out"
+            )
+
+    @property
+    def acting(self) -> ConfigDict:
+        """The configuration to act by: the trained one, with the steps asked for."""
+        if not self.flow_steps:
+            return self.assets.config
+        config = self.assets.config.copy_and_resolve_references()
+        config.objective.flow_steps = self.flow_steps
+        return config
+
+    def parameters(self) -> dict[str, int]:
+        """How many numbers the network has, and how many of them were trained."""
+        sizes = {path: math.prod(leaf.shape) for path, leaf in flatten_dict(self.params, sep="/").items()}
+        learned = sum(size for path, size in sizes.items() if is_learned(path, self.assets.config))
+        return {"all": sum(sizes.values()), "trained": learned}
 
     def metadata(self, num_samples: int = 1, choose: str = "first") -> dict[str, Any]:
         """The wire's first message."""
         config, assets = self.assets.config, self.assets
-        several = {"dataset": assets.acting, "tasks": list(assets.tasks)} if assets.sets else {}
+        more = {"dataset": assets.acting, "tasks": list(assets.tasks)} if assets.sets else {}
+        more |= {"flow_steps": self.flow_steps} if self.flow_steps else {}
         layout = layout_of(config)
-        named = {"action_names": list(layout.names)} if layout != END_EFFECTOR else {}
+        more |= {"action_names": list(layout.names)} if layout != END_EFFECTOR else {}
         return {
             "cameras": list(assets.cameras),
             "image_size": config.env.image_size,
@@ -61,14 +93,13 @@ class Trained:
             "checkpoint_step": self.step,
             "config_hash": config_hash(config),
             "objective": config.objective.name,
-            "evaluations_per_chunk": make_objective(config).evaluations_per_chunk,
+            "evaluations_per_chunk": make_objective(self.acting).evaluations_per_chunk,
             "num_samples": num_samples,
             "choose": choose,
             "control_hz": assets.control_hz,
             "environment": config.env.name,
             "frame_skip": config.env.frame_skip,
-            **several,
-            **named,
+            **more,
         }
 
     def encode_text(self, params: dict, tokens) -> Text:
@@ -79,7 +110,7 @@ class Trained:
         """One call of the network, see ``train.acting.answer``."""
         assets = self.assets
         how = {"samples": num_samples, "choose": choose, "active": assets.actions.active, "views": assets.views}
-        return answer(params, images, state, text, seeds, config=assets.config, **how)
+        return answer(params, images, state, text, seeds, config=self.acting, **how)
 
 
 def restore(
@@ -91,16 +122,18 @@ def restore(
     num_samples: int = 1,
     choose: str = "first",
     dataset: str = "",
+    flow_steps: int = 0,
 ) -> Policy:
     """The policy of a run's checkpoint.
 
     Args:
-      step, encoders, dataset: see ``load``.
+      step, encoders, dataset, flow_steps: see ``load``.
       batch_sizes: sizes compiled, ascending.
       text_cache: instructions remembered.
       num_samples, choose: chunks drawn per observation and which of them acts, see ``train.acting``.
     """
-    return make_policy(load(workdir, step, encoders, dataset), batch_sizes, text_cache, num_samples, choose)
+    trained = load(workdir, step, encoders, dataset, flow_steps)
+    return make_policy(trained, batch_sizes, text_cache, num_samples, choose)
 
 
 def make_policy(
@@ -119,18 +152,23 @@ def make_policy(
 
 
 def load(
-    workdir: str | Path, step: str | int = "latest", encoders: Mapping[str, str] | None = None, dataset: str = ""
+    workdir: str | Path,
+    step: str | int = "latest",
+    encoders: Mapping[str, str] | None = None,
+    dataset: str = "",
+    flow_steps: int = 0,
 ) -> Trained:
     """The EMA weights of a run: of the ``latest`` or ``best`` checkpoint, or of a step.
 
     Args:
       encoders: where pretrained encoders lie ("vision", "text"), if not where training had them.
       dataset: of a mixture, the set to act for; "": that which training named in ``config.serve.dataset``, or the first.
+      flow_steps: Euler steps that a flow-matching policy takes for a chunk; 0: as its configuration says.
 
     Raises:
       CheckpointError: there is none, not that one, or it is damaged.
       HubError, ConversionError, ValueError: a pretrained encoder is not there, damaged, or another one.
-      ValueError: it has not learned from that data set.
+      ValueError: it has not learned from that data set, or takes no Euler steps.
     """
     nothing = f"no checkpoint in {workdir}; train first: --mode=train --workdir={workdir}"
     if not (Path(workdir) / "checkpoints").is_dir():
@@ -149,4 +187,4 @@ def load(
     pretrained = borrowed.load_encoders(config)
     borrowed.check_identities(pretrained, assets.encoders)
     params = merge(params, borrowed.borrow(config, pretrained, mesh, instructions=None).params)
-    return Trained(assets, params, number)
+    return Trained(assets, params, number, flow_steps)

@@ -80,7 +80,7 @@ def slowest_parts(run: Run) -> list[dict[str, Any]]:
     A logged window covers all that happens between two lines; what its steps take beyond the median step is the rest.
     """
     step_ms, wait = run.metrics["train/step_ms"], run.metrics["train/input_wait_share"]
-    lengths = {step: step - before for before, step in zip([_first_step(run), *step_ms], step_ms)}
+    lengths = _windows(run)
     total = sum(step_ms[step] * length for step, length in lengths.items()) / 1e3
     waiting = sum(wait[step] * step_ms[step] * length for step, length in lengths.items()) / 1e3
     typical = median(step_ms[step] * (1 - wait[step]) for step in step_ms)
@@ -95,9 +95,25 @@ def slowest_parts(run: Run) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["seconds"])
 
 
-def _first_step(run: Run) -> int:
-    """The step before the first logged window: lines come every ``log_every`` steps."""
-    return max(0, min(run.metrics["train/step_ms"]) - run.config["train.log_every"])
+def _windows(run: Run) -> dict[int, int]:
+    """{logged step: steps since the line before}; lines come every ``log_every`` steps."""
+    logged = run.metrics.get("train/step_ms", {})
+    first = max(0, min(logged, default=0) - run.config["train.log_every"])
+    return {step: step - before for before, step in zip([first, *logged], logged)}
+
+
+def clock(run: Run) -> dict[int, float]:
+    """{logged step: minutes of training until then}, time between two starts left out."""
+    minutes, passed = {}, 0.0
+    for step, length in _windows(run).items():
+        passed += length * run.metrics["train/step_ms"][step] / 60e3
+        minutes[step] = passed
+    return minutes
+
+
+def minutes_at(run: Run, step: int) -> float | None:
+    """By the last line at or before ``step``; None before the first."""
+    return next((minutes for logged, minutes in reversed(clock(run).items()) if logged <= step), None)
 
 
 def episode_time(run: Run) -> str:

@@ -24,8 +24,13 @@ def choose_films(runs: Sequence[Run], page: Path, budget: int) -> list[dict[str,
       [{"run": number, "source": data URI or link, "embedded": bool, and "step" of a trajectory or "episode", its line}];
       a video that is gone has source "".
     """
+    return embed([*_trajectories(runs), *_episodes(runs)], page, budget)
+
+
+def embed(chosen: Sequence[tuple[int, Path, dict]], page: Path, budget: int) -> list[dict[str, Any]]:
+    """What ``choose_films`` returns, of (number, the video, what else is to be said of it)."""
     films, spent = [], 0
-    for number, path, about in [*_trajectories(runs), *_episodes(runs)]:
+    for number, path, about in chosen:
         source, embedded = "", False
         if path.is_file():
             size = 4 * ((path.stat().st_size + 2) // 3)

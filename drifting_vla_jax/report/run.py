@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ class Evaluation:
         return self.results["checkpoint_step"]
 
     @property
+    def ordinary(self) -> bool:
+        """False of a folder that is named for its condition: step2000-seed0-words, see ``evaluate.checkpoint.folder``."""
+        return not re.fullmatch(r"step\d+-seed\d+-.+", self.folder.name)
+
+    @property
     def rules(self) -> dict[str, Any]:
         """How episodes were run: evaluations of other checkpoints with the same rules are one curve."""
         whose = ("checkpoint_step", "config_hash")
@@ -51,7 +57,7 @@ class Run:
       config: {"train.learning_rate": 0.001, ...}.
       metrics: {"train/loss": {step: value}, ...}, steps ascending.
       starts: of run.json; empty for a run older than that file.
-      evaluations: by checkpoint step, then by when they were written.
+      evaluations: by checkpoint step; of one step those under other conditions first, then by when they were written.
     """
 
     workdir: Path
@@ -67,7 +73,7 @@ class Run:
 
     @property
     def newest(self) -> Evaluation | None:
-        """The evaluation of the latest checkpoint; of several, the one written last."""
+        """The ordinary evaluation of the latest checkpoint; of several, the one written last."""
         return self.evaluations[-1] if self.evaluations else None
 
 
@@ -128,7 +134,7 @@ def _evaluations(folder: Path) -> list[Evaluation]:
     for path in folder.glob("*/results.json"):
         episodes = list(recorder.read_all_episodes(path.parent).values())
         found.append(Evaluation(path.parent, _json(path), episodes, path.stat().st_mtime))
-    return sorted(found, key=lambda evaluation: (evaluation.step, evaluation.written))
+    return sorted(found, key=lambda evaluation: (evaluation.step, evaluation.ordinary, evaluation.written))
 
 
 def _json(path: Path) -> Any:

@@ -46,6 +46,10 @@ def test_defaults_are_those_of_the_source(read, demos):
     assert (made.episodes, made.cameras, made.image_size, made.frame_skip) == (40, ("top", "zoom"), 64, 2)
 
 
+def test_all_tasks_of_metaworld_by_one_word(read):
+    assert len(read("--source=metaworld", "--tasks=all").tasks) == 50
+
+
 def test_all_episodes_and_cameras_of_rlbench_as_they_are(read, demos):
     made = read("--source=peract", f"--input={demos}", "--tasks=close_jar")
     assert made == ConvertSettings(str(demos), ("close_jar",), 0, CAMERAS, 0, 0.1, "fail", 2)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from drifting_vla_jax.report.page import write_report
+from drifting_vla_jax.report.results import write_results
 from tests.report.conftest import episode
 
 BROWSER = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
@@ -118,3 +119,12 @@ def test_videos_play(opened, two_runs):
     video.evaluate("video => video.play()")
     tab.wait_for_function("document.querySelector('.trajectories video').currentTime > 0.3", timeout=10_000)
     assert video.evaluate("video => [video.videoWidth, video.videoHeight]") == [64, 48] and said == []
+
+
+def test_the_page_of_results_opens_and_fits(opened, two_runs, tmp_path):
+    """Held-out error of both runs against steps and against minutes; no part of the page is wider than the window."""
+    page, _ = write_results(two_runs, tmp_path / "results")
+    tab, said = opened(page)
+    assert tab.locator("canvas").count() == 2 and said == []
+    assert tab.locator("h1").inner_text() == "Meta-World"
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

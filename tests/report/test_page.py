@@ -82,6 +82,14 @@ def test_success_with_intervals_and_endings(make_run, evaluate, ten):
     assert titles == ["6 x success", "4 x time limit", "10 x success", "16 x success", "4 x time limit"]
 
 
+def test_an_ordinary_evaluation_stands_before_those_under_other_conditions(make_run, evaluate, ten):
+    workdir = make_run()
+    evaluate(workdir, ten)
+    evaluate(workdir, ten[:10], name="step4-seed0-words", change="words")
+    page = report(workdir)
+    assert page.row("push")[1] == "100.0 %" and page.row("step4-seed0-words")[1:3] == ["6 / 10", "60.0 %"]
+
+
 def test_latency_and_where_time_goes(make_run, evaluate, ten):
     workdir = make_run()
     evaluate(workdir, ten)

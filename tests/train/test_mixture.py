@@ -104,13 +104,13 @@ def test_a_policy_for_a_set_is_asked_for_its_views_alone(run):
 
 def test_evaluations_are_of_the_tasks_of_that_set(run, config):
     policy = restore(run, dataset="side")
-    assert evaluating.tasks(policy, config) == ("lift-green",)
-    assert evaluating.folder(policy, config, run).name == f"step4-seed{config.eval.seed}-side"
+    assert evaluating.tasks(policy.metadata, config) == ("lift-green",)
+    assert evaluating.folder(policy.metadata, config, run).name == f"step4-seed{config.eval.seed}-side"
     config.env.tasks = ("reach-red",)
     with pytest.raises(
         ValueError, match="config.env.tasks are reach-red; of side, which the policy acts for, it knows lift"
     ):
-        evaluating.tasks(policy, config)
+        evaluating.tasks(policy.metadata, config)
 
 
 def test_a_run_does_not_go_on_with_other_sets(run, config, dataset_path):

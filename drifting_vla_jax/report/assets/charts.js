@@ -89,7 +89,7 @@
         { ...axis, size: 58, values: (u, at) => at.map((v) => (v == null ? "" : short(v))) },
       ],
       series: [
-        { label: "step", value: (u, v) => steps(v) },
+        { label: chart.x || "step", value: (u, v) => steps(v) },
         ...chart.lines.map((line) => ({
           label: line.label,
           ...look(chart, line),
