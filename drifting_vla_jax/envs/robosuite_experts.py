@@ -1,0 +1,228 @@
+"""Scripted experts for the robosuite tasks: where the hand goes next, from privileged knowledge of the scene.
+
+An expert is a generator that yields one action, float64 [8] (see envs/env.py), per control step and never ends. It looks at
+the scene before each, so that it corrects what noise, contact or its own lag did; a grasp that failed is tried again.
+
+A gripper is the same turned by 180 degrees, a cube by 90: of the equal ways to hold a thing an expert takes the one that is
+nearest to how the hand is turned now, among those that leave the wrist room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drifting_vla_jax.envs.rotations import matrix
+
+if TYPE_CHECKING:
+    import mujoco
+
+Expert = Iterator[np.ndarray]
+
+OPEN, CLOSED = 1.0, 0.0
+SPEED, SLOW = 0.5, 0.2  # m/s
+TURN_SPEED = 2.0  # rad/s
+GAIN = 0.4  # share of the remaining way that one control step covers where no speed limit holds
+GRASP_SECONDS = 0.5  # that fingers are given to close, or to open
+REACHED_METRES, REACHED_DEGREES = 0.006, 3.0
+ROOM_DEGREES = 100.0  # how far from its first orientation the hand may be turned about the vertical, to either side
+
+
+class Scene:
+    """What an expert knows.
+
+    Args:
+      data: the simulation, forwarded.
+      grip: () -> the grip's pose, float64 [7], x y z (metres, world) qx qy qz qw.
+      period: seconds of one control step.
+    """
+
+    def __init__(self, data: mujoco.MjData, grip: Callable[[], np.ndarray], period: float):
+        self._data, self._grip, self._period = data, grip, period
+        self.first = self.angle
+
+    @property
+    def position(self) -> np.ndarray:
+        """Of the grip, float64 [3]."""
+        return self._grip()[:3]
+
+    @property
+    def angle(self) -> float:
+        """About the vertical, of the axis along which the fingers open (radians)."""
+        x_axis = matrix(self._grip()[3:])[:, 0]
+        return float(np.arctan2(x_axis[1], x_axis[0]))
+
+    def body(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Position [3] and rotation matrix [3, 3] of a body now."""
+        body = self._data.body(name)
+        return body.xpos.copy(), body.xmat.reshape(3, 3).copy()
+
+    def joint(self, name: str) -> float:
+        """Angle of a hinge (radians)."""
+        return float(self._data.joint(name).qpos[0])
+
+    def steps(self, seconds: float) -> int:
+        return max(1, round(seconds / self._period))
+
+    def nearest_angle(self, angle: float, symmetry: float) -> float:
+        """Of the angles that differ by multiples of ``symmetry``, that nearest to the hand's, where the wrist has room."""
+        turns = [angle + k * symmetry for k in range(round(2 * np.pi / symmetry))]
+        roomy = [a for a in turns if abs(_wrapped(a - self.first)) <= np.radians(ROOM_DEGREES)]
+        now = _wrapped(self.angle - self.first)
+        return min(roomy, key=lambda a: abs(_wrapped(a - self.first) - now))
+
+    def toward(self, position: np.ndarray, quaternion: np.ndarray, gripper: float, speed: float = SPEED) -> np.ndarray:
+        """The action that leads a control step's way toward a pose."""
+        import mujoco
+
+        here = self._grip()
+        way = position - here[:3]
+        step = here[:3] + way * min(GAIN, speed * self._period / max(np.linalg.norm(way), 1e-9))
+        start, turn = np.roll(here[3:], 1), np.zeros(3)
+        mujoco.mju_subQuat(turn, np.roll(quaternion, 1), start)
+        mujoco.mju_quatIntegrate(
+            start, turn, min(GAIN, TURN_SPEED * self._period / max(np.linalg.norm(turn), 1e-9))
+        )
+        return np.array([*step, *np.roll(start, -1), gripper])
+
+    def reached(self, position: np.ndarray, quaternion: np.ndarray) -> bool:
+        here = self._grip()
+        apart = 2 * np.arccos(min(1.0, abs(float(here[3:] @ quaternion))))
+        return np.linalg.norm(here[:3] - position) < REACHED_METRES and apart < np.radians(REACHED_DEGREES)
+
+
+def downward(angle: float) -> np.ndarray:
+    """The hand pointing down, its fingers opening along ``angle`` about the vertical; x y z w."""
+    return np.array([np.cos(angle / 2), np.sin(angle / 2), 0.0, 0.0])
+
+
+def move(
+    scene: Scene, position: np.ndarray, quaternion: np.ndarray, gripper: float, speed: float = SPEED, limit: float = 4.0
+) -> Expert:
+    """Goes to a pose; gives up after ``limit`` seconds, pressed against something."""
+    for _ in range(scene.steps(limit)):
+        if scene.reached(position, quaternion):
+            return
+        yield scene.toward(position, quaternion, gripper, speed)
+
+
+def wait(scene: Scene, position: np.ndarray, quaternion: np.ndarray, gripper: float, seconds: float) -> Expert:
+    """Stays at a pose, the gripper doing what it is told."""
+    for _ in range(scene.steps(seconds)):
+        yield scene.toward(position, quaternion, gripper)
+
+
+def grasp(scene: Scene, position: np.ndarray, quaternion: np.ndarray, above: float) -> Expert:
+    """From above down to a pose, and closes there."""
+    high = position + [0.0, 0.0, above]
+    if scene.position[2] < high[2] - 0.02:  # never sideways through what stands on the table
+        yield from move(scene, np.append(scene.position[:2], high[2]), quaternion, OPEN)
+    yield from move(scene, high, quaternion, OPEN)
+    yield from move(scene, position, quaternion, OPEN, SLOW)
+    yield from wait(scene, position, quaternion, CLOSED, GRASP_SECONDS)
+
+
+def release(scene: Scene, quaternion: np.ndarray, above: float) -> Expert:
+    """Opens where the hand is, rises, and stays."""
+    here = scene.position
+    yield from wait(scene, here, quaternion, OPEN, GRASP_SECONDS)
+    high = here + [0.0, 0.0, above]
+    yield from move(scene, high, quaternion, OPEN)
+    while True:
+        yield scene.toward(high, quaternion, OPEN)
+
+
+def lift(scene: Scene) -> Expert:
+    """The cube, 15 cm up."""
+    while True:
+        position, frame = scene.body("cube_main")
+        hand = downward(scene.nearest_angle(_heading(_level(frame)), np.pi / 2))
+        yield from grasp(scene, position, hand, above=0.10)
+        up = position + [0.0, 0.0, 0.15]
+        yield from move(scene, up, hand, CLOSED)
+        while scene.body("cube_main")[0][2] > position[2] + 0.05:
+            yield scene.toward(up, hand, CLOSED)
+
+
+def stack(scene: Scene) -> Expert:
+    """The red cube onto the green one, their sides aligned."""
+    while True:
+        red, frame = scene.body("cubeA_main")
+        hand = downward(scene.nearest_angle(_heading(_level(frame)), np.pi / 2))
+        yield from grasp(scene, red, hand, above=0.10)
+        yield from move(scene, red + [0.0, 0.0, 0.12], hand, CLOSED)
+        held, frame = scene.body("cubeA_main")
+        if held[2] < red[2] + 0.05:
+            continue
+        green, other = scene.body("cubeB_main")
+        turn = scene.nearest_angle(scene.angle + _heading(_level(other)) - _heading(_level(frame)), np.pi / 2)
+        hand, offset = downward(turn), scene.position - held
+        top = green + [0.0, 0.0, 0.025 + 0.020] + offset
+        yield from move(scene, top + [0.0, 0.0, 0.06], hand, CLOSED)
+        offset = scene.position - scene.body("cubeA_main")[0]
+        top = green + [0.0, 0.0, 0.025 + 0.020] + offset
+        yield from move(scene, top + [0.0, 0.0, 0.003], hand, CLOSED, SLOW)
+        yield from release(scene, hand, above=0.10)
+
+
+def pick_place_can(scene: Scene) -> Expert:
+    """The can into the far bin's corner that is its own; a can has no side, so that the hand keeps its angle."""
+    while True:
+        can, _ = scene.body("Can_main")
+        hand = downward(scene.nearest_angle(scene.first, np.pi))
+        yield from grasp(scene, can + [0.0, 0.0, 0.01], hand, above=0.14)
+        yield from move(scene, can + [0.0, 0.0, 0.26], hand, CLOSED)
+        if scene.body("Can_main")[0][2] < can[2] + 0.10:
+            continue
+        goal = scene.body("VisualCan_main")[0]
+        yield from move(scene, np.append(goal[:2], can[2] + 0.26), hand, CLOSED)
+        yield from move(scene, np.append(goal[:2], goal[2] + 0.10), hand, CLOSED, SLOW)
+        yield from release(scene, hand, above=0.18)
+
+
+def nut_assembly_square(scene: Scene) -> Expert:
+    """The nut by its handle, its square hole over the square peg."""
+    while True:
+        nut, frame = scene.body("SquareNut_main")
+        hand = downward(scene.nearest_angle(_heading(frame[:, 0]) + np.pi / 2, np.pi))  # fingers close across the handle
+        yield from grasp(scene, nut + frame @ [0.054, 0.0, 0.004], hand, above=0.10)
+        yield from move(scene, scene.position + [0.0, 0.0, 0.05], hand, CLOSED, SLOW)
+        held, _ = scene.body("SquareNut_main")
+        if held[2] < nut[2] + 0.02:
+            continue
+        peg, _ = scene.body("peg1")
+        yield from move(scene, np.append(scene.position[:2], peg[2] + 0.16), hand, CLOSED)
+        _, frame = scene.body("SquareNut_main")
+        hand = downward(scene.nearest_angle(scene.angle - _heading(frame[:, 0]), np.pi / 2))
+        for height, speed in ((0.14, SPEED), (0.13, SLOW), (0.02, SLOW)):
+            for _ in range(scene.steps(4.0)):
+                now, frame = scene.body("SquareNut_main")
+                goal = np.append(peg[:2], peg[2] + height) + scene.position - now
+                if scene.reached(goal, hand):
+                    break
+                yield scene.toward(goal, hand, CLOSED, speed)
+        yield from release(scene, hand, above=0.12)
+
+
+EXPERTS: dict[str, Callable[[Scene], Expert]] = {
+    "lift": lift,
+    "nut-assembly-square": nut_assembly_square,
+    "pick-place-can": pick_place_can,
+    "stack": stack,
+}
+
+
+def _heading(axis: np.ndarray) -> float:
+    """Angle of a level axis about the vertical (radians)."""
+    return float(np.arctan2(axis[1], axis[0]))
+
+
+def _level(frame: np.ndarray) -> np.ndarray:
+    """The most level axis of a box that lies on any of its sides."""
+    return frame[:, np.argmin(np.abs(frame[2]))]
+
+
+def _wrapped(angle: float) -> float:
+    return float((angle + np.pi) % (2 * np.pi) - np.pi)
