@@ -4,7 +4,7 @@ robosuite's own controller follows a target about 0.16 s late (stiffness 150 1/s
 control steps of 20 Hz: too late for targets that were recorded one step ahead. Here a control step is a straight ramp from
 where the hand IS to the target, position and rotation, with its velocity fed forward (Khatib 1987, unified formulation):
 
-    F    = Lambda (STIFFNESS * e + DAMPING * (v_ramp - J qd)),   Lambda = (J M^-1 J^T)^-1
+    F    = Lambda (stiffness * e + damping * (v_ramp - J qd)),   Lambda = (J M^-1 J^T)^-1
     tau  = J^T F + bias + (I - J^T Jbar^T) M (rest posture's spring and damper),   Jbar = M^-1 J^T Lambda
 
 so that targets that move evenly are met when their step ends. Nothing is remembered from one control step to the next.
@@ -20,9 +20,15 @@ import numpy as np
 if TYPE_CHECKING:
     import mujoco
 
-STIFFNESS, DAMPING = 900.0, 60.0  # 1/s^2 and 1/s: critically damped, 30 rad/s
+STIFFNESS = np.repeat([900.0, 400.0], 3)  # 1/s^2, of position and of rotation; both are critically damped
+DAMPING = 2 * np.sqrt(STIFFNESS)
 POSTURE_STIFFNESS, POSTURE_DAMPING = 10.0, 6.3  # of the seventh joint's freedom
-MAX_SPEED, MAX_TURN = 1.5, 4.0  # m/s and rad/s that a ramp may ask for; what is farther away is approached at that speed
+# What a ramp may ask for, m/s and rad/s, and what it must be possible to stop with, m/s^2 and rad/s^2. robosuite's Panda is
+# no faster: it gives its joints 0.7 to 5 kg m^2 of armature, and the wrist's motors have 12 Nm.
+MAX_SPEED, MAX_TURN = 0.6, 1.6
+BRAKE, TURN_BRAKE = 4.0, 8.0
+MAX_ACCELERATION, MAX_TURN_ACCELERATION = 8.0, 16.0  # of the site, that is ever asked of the motors
+SINGULAR = 0.01  # added to J M^-1 J^T: no great force where the arm cannot move
 
 
 class PoseController:
@@ -65,8 +71,8 @@ class PoseController:
         self._start, self._turned = self.pose()
         turn = np.zeros(3)
         mujoco.mju_subQuat(turn, np.asarray(quaternion, np.float64), self._turned)
-        self._velocity = _at_most((position - self._start) / seconds, MAX_SPEED)
-        self._turn = _at_most(turn / seconds, MAX_TURN)  # in the frame of the site as it was
+        self._velocity = _ramp(position - self._start, seconds, MAX_SPEED, BRAKE)
+        self._turn = _ramp(turn, seconds, MAX_TURN, TURN_BRAKE)  # in the frame of the site as it was
 
     def step(self, elapsed: float) -> None:
         """Sets the motors' torques for the simulator step that ends ``elapsed`` seconds after the ramp began."""
@@ -85,12 +91,21 @@ class PoseController:
         mujoco.mj_fullM(self._model, self._mass, data.qM)
         jacobian, mass, qvel = self._jacobian[:, dofs], self._mass[np.ix_(dofs, dofs)], data.qvel[dofs]
         inverse = np.linalg.solve(mass, jacobian.T)
-        inertia = np.linalg.inv(jacobian @ inverse)
-        force = inertia @ (STIFFNESS * offset + DAMPING * (velocity - jacobian @ qvel))
+        inertia = np.linalg.inv(jacobian @ inverse + SINGULAR * np.eye(6))
+        wish = STIFFNESS * offset + DAMPING * (velocity - jacobian @ qvel)
+        force = inertia @ np.append(_at_most(wish[:3], MAX_ACCELERATION), _at_most(wish[3:], MAX_TURN_ACCELERATION))
         posture = POSTURE_STIFFNESS * (self._posture - data.qpos[self._qpos]) - POSTURE_DAMPING * qvel
         free = posture - inverse @ (inertia @ (jacobian @ posture))  # of accelerations: what the hand does not feel
-        torque = jacobian.T @ force + mass @ free + data.qfrc_bias[dofs]
-        data.ctrl[self._motors] = np.clip(torque, self._limits[:, 0], self._limits[:, 1])
+        torque, bias = jacobian.T @ force + mass @ free, data.qfrc_bias[dofs]
+        room = np.where(torque > 0, self._limits[:, 1] - bias, self._limits[:, 0] - bias)
+        share = min(1.0, np.min(room / np.where(torque == 0, np.inf, torque), where=torque != 0, initial=1.0))
+        data.ctrl[self._motors] = bias + max(share, 0.0) * torque  # all of them less, so that the force points where it should
+
+
+def _ramp(way: np.ndarray, seconds: float, speed: float, brake: float) -> np.ndarray:
+    """The velocity of a ramp: there in ``seconds``, unless that were too fast, or too fast to stop there."""
+    length = np.linalg.norm(way)
+    return _at_most(way / seconds, min(speed, np.sqrt(2 * brake * length)))
 
 
 def _at_most(vector: np.ndarray, length: float) -> np.ndarray:

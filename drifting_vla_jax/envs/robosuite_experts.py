@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Expert = Iterator[np.ndarray]
 
 OPEN, CLOSED = 1.0, 0.0
-SPEED, SLOW = 0.5, 0.2  # m/s
-TURN_SPEED = 2.0  # rad/s
+SPEED, SLOW = 0.4, 0.2  # m/s
+TURN_SPEED = 1.0  # rad/s
 GAIN = 0.4  # share of the remaining way that one control step covers where no speed limit holds
 GRASP_SECONDS = 0.5  # that fingers are given to close, or to open
 REACHED_METRES, REACHED_DEGREES = 0.006, 3.0
