@@ -75,7 +75,7 @@ class PoseController:
         self._turn = _ramp(turn, seconds, MAX_TURN, TURN_BRAKE)  # in the frame of the site as it was
 
     def step(self, elapsed: float) -> None:
-        """Sets the motors' torques for the simulator step that ends ``elapsed`` seconds after the ramp began."""
+        """Sets the motors' torques for what ends ``elapsed`` seconds after the ramp began."""
         import mujoco
 
         data, dofs = self._data, self._dofs

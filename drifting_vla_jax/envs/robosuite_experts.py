@@ -87,10 +87,10 @@ class Scene:
         )
         return np.array([*step, *np.roll(start, -1), gripper])
 
-    def reached(self, position: np.ndarray, quaternion: np.ndarray) -> bool:
+    def reached(self, position: np.ndarray, quaternion: np.ndarray, metres: float = REACHED_METRES) -> bool:
         here = self._grip()
         apart = 2 * np.arccos(min(1.0, abs(float(here[3:] @ quaternion))))
-        return np.linalg.norm(here[:3] - position) < REACHED_METRES and apart < np.radians(REACHED_DEGREES)
+        return np.linalg.norm(here[:3] - position) < metres and apart < np.radians(REACHED_DEGREES)
 
 
 def downward(angle: float) -> np.ndarray:
@@ -196,13 +196,15 @@ def nut_assembly_square(scene: Scene) -> Expert:
         yield from move(scene, np.append(scene.position[:2], peg[2] + 0.16), hand, CLOSED)
         _, frame = scene.body("SquareNut_main")
         hand = downward(scene.nearest_angle(scene.angle - _heading(frame[:, 0]), np.pi / 2))
-        for height, speed in ((0.14, SPEED), (0.13, SLOW), (0.02, SLOW)):
-            for _ in range(scene.steps(4.0)):
-                now, frame = scene.body("SquareNut_main")
-                goal = np.append(peg[:2], peg[2] + height) + scene.position - now
-                if scene.reached(goal, hand):
-                    break
-                yield scene.toward(goal, hand, CLOSED, speed)
+        for _ in range(4):
+            for height, speed, close, limit in ((0.13, SPEED, 0.004, 4.0), (0.02, SLOW, 0.010, 2.0)):
+                for _ in range(scene.steps(limit)):
+                    goal = np.append(peg[:2], peg[2] + height) + scene.position - scene.body("SquareNut_main")[0]
+                    if scene.reached(goal, hand, close):
+                        break
+                    yield scene.toward(goal, hand, CLOSED, speed)
+            if scene.body("SquareNut_main")[0][2] < peg[2] + 0.06:  # it hangs on the peg, and did not land on its edge
+                break
         yield from release(scene, hand, above=0.12)
 
 
