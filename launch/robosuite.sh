@@ -15,8 +15,8 @@ say "checking it"
 python - <<'PY'
 from drifting_vla_jax.envs.env import make
 
-env = make("robosuite", cameras=("front",), image_size=64, frame_skip=25)
-frame = env.reset("lift", 0, 0)[0].images["front"]
+env = make("robosuite", cameras=("agentview",), image_size=64, frame_skip=25)
+frame = env.reset("lift", 0, 0)[0].images["agentview"]
 env.close()
 raise SystemExit(0 if frame.std() > 1 else "the renderer draws a blank picture")
 PY

@@ -48,17 +48,23 @@ def define_flags() -> None:
         "pick-up-the-cube (all)",
     )
     flags.DEFINE_integer(
-        "episodes", None, "good episodes per task (metaworld, robosuite: 40, validation included; others: of each split, all)", 1
+        "episodes",
+        None,
+        "good episodes per task (metaworld, robosuite: 40, validation included; others: of each split, all)",
+        1,
     )
     flags.DEFINE_string("out", None, "directory of the data set", required=True)
     flags.DEFINE_list(
         "cameras",
         None,
-        f"views, in order (metaworld: top,zoom; robosuite: front,wrist; peract: all of {', '.join(CAMERAS)}; lerobot, rlds: the mapping's, or all)",
+        f"views, in order (metaworld: top,zoom; robosuite: agentview,wrist; peract: all of {', '.join(CAMERAS)}; lerobot, rlds: "
+        "the mapping's, or all)",
     )
-    flags.DEFINE_integer("image_size", None, "pixels, height and width of every view (metaworld: 64; robosuite: 84; others: as is)", 8)
+    flags.DEFINE_integer(
+        "image_size", None, "pixels, height and width of every view (metaworld: 64; robosuite: 84; others: as is)", 8
+    )
     flags.DEFINE_float(
-        "val_fraction", 0.1, "share of the episodes held out for validation (metaworld, robosuite, peract: of each task's), unless "
+        "val_fraction", 0.1, "share of the episodes held out for validation (not of recordings: of each task's), unless "
         "--input has splits of its own"
     )  # fmt: skip
     flags.DEFINE_integer("workers", 2, "simulator processes, or tasks or episodes converted at once", lower_bound=1)
@@ -70,12 +76,19 @@ def define_flags() -> None:
         "standard deviation of the noise on the expert's commands; metaworld (0.4): of a simulator step's, -1 .. 1; robosuite "
         "(0.3): centimetres, and as many times 3 degrees, of a control step's target",
     )
-    flags.DEFINE_integer("hold_steps", 12, f"{_SCRIPTED}: control steps that success must hold before an episode ends", 1)
     flags.DEFINE_integer(
-        "settle_steps", 2, f"{_SCRIPTED}: control steps of success for which the expert goes on before it holds still", 1
+        "hold_steps", 12, f"{_SCRIPTED}: control steps that success must hold before an episode ends", 1
+    )
+    flags.DEFINE_integer(
+        "settle_steps",
+        2,
+        f"{_SCRIPTED}: control steps of success for which the expert goes on before it holds still",
+        1,
     )
     flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise")
-    flags.DEFINE_float("gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed")
+    flags.DEFINE_float(
+        "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed"
+    )
     flags.DEFINE_string(
         "input",
         None,
@@ -236,11 +249,9 @@ def _recorded_source(name: str) -> Source:
 
 
 SOURCES = {
-    "metaworld": _scripted_source(
-        "metaworld", cameras=("top", "zoom"), image_size=64, frame_skip=2, action_noise=0.4
-    ),
+    "metaworld": _scripted_source("metaworld", cameras=("top", "zoom"), image_size=64, frame_skip=2, action_noise=0.4),
     "robosuite": _scripted_source(
-        "robosuite", cameras=("front", "wrist"), image_size=84, frame_skip=25, action_noise=0.3
+        "robosuite", cameras=("agentview", "wrist"), image_size=84, frame_skip=25, action_noise=0.3
     ),
     "peract": Source(
         defaults={

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,21 +43,11 @@ GRIP = "gripper0_right_grip_site"
 FINGER_METRES = 0.04  # that each finger travels
 
 
-class View(NamedTuple):
-    """A free camera: where it looks (metres, world), from how far, and from which side (degrees)."""
-
-    lookat: tuple[float, float, float]
-    distance: float
-    azimuth: float
-    elevation: float
-
-
-VIEWS = {
-    "front": View((-0.05, 0.0, 0.90), 1.15, 180, -40),
-}
-STOCK_CAMERAS = {
+# robosuite's names of its cameras by ours. The first two are what most policies for these tasks see.
+CAMERAS = {
+    "agentview": "agentview",
     "wrist": "robot0_eye_in_hand",
-    **{name: name for name in ("agentview", "frontview", "sideview", "birdview")},
+    **{name: name for name in ("frontview", "sideview", "birdview")},
 }
 
 # How far the hand may be moved and turned before a demonstration starts (metres: low, high; degrees), and how long it takes.
@@ -74,7 +63,7 @@ class Robosuite:
     """Five tasks in one object; the simulator of the current task is kept, one at a time.
 
     Args:
-      cameras: views rendered into observations: ``VIEWS``, or one of ``STOCK_CAMERAS``. May be empty.
+      cameras: views rendered into observations, of ``CAMERAS``. May be empty.
       image_size: height and width of a view, pixels.
       frame_skip: simulator steps per control step.
 
@@ -86,7 +75,7 @@ class Robosuite:
 
     state_names = STATE_NAMES
     tasks = tuple(CLASSES)
-    cameras = (*VIEWS, *STOCK_CAMERAS)
+    cameras = tuple(CAMERAS)
     simulator_hz = SIMULATOR_HZ
     packages = ("robosuite", "mujoco")
 
@@ -122,7 +111,7 @@ class Robosuite:
         if size not in self._renderers:
             self._renderers[size] = SceneRenderer(self._model, size, collision_shapes=False)
         self._drawn[camera] = self._renderers[size]
-        return self._drawn[camera].render(self._data, self._camera(camera))
+        return self._drawn[camera].render(self._data, CAMERAS[camera])
 
     def project(self, camera: str, points: np.ndarray) -> np.ndarray:
         """See Env.project."""
@@ -130,7 +119,7 @@ class Robosuite:
         if camera not in self._drawn:
             raise ValueError(f"no picture of camera {camera!r} was rendered yet; call render first")
         self._running()
-        return self._drawn[camera].project(self._data, self._camera(camera), points)
+        return self._drawn[camera].project(self._data, CAMERAS[camera], points)
 
     def close(self) -> None:
         """See Env.close."""
@@ -175,7 +164,7 @@ class Robosuite:
         tilt = np.radians([DISPLACEMENT_TILT, DISPLACEMENT_TILT, DISPLACEMENT_TURN])
         goal[3:] = turned(goal[3:], tilt * rng.uniform(-1, 1, 3))
         for _ in range(round(DISPLACEMENT_SECONDS * self.control_hz)):
-            self.advance(self._scene.toward(goal[:3], goal[3:], 1.0))
+            self.advance(self._scene.step_toward(goal[:3], goal[3:], 1.0))
         self._steps = 0
         return self.observe(), self._instruction(seed)
 
@@ -282,16 +271,6 @@ class Robosuite:
         site = self._model.site(GRIP).id
         self._controller = PoseController(self._model, self._data, site, joints, motors)
         self._fingers = [self._model.joint(name).id for name in FINGERS]
-
-    def _camera(self, name: str):
-        """Returns what a renderer takes as camera: a free camera for one of ``VIEWS``, else the stock camera's name."""
-        import mujoco
-
-        if name not in VIEWS:
-            return STOCK_CAMERAS[name]
-        camera = mujoco.MjvCamera()
-        camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = VIEWS[name]
-        return camera
 
 
 def turned(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:

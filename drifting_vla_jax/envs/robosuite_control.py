@@ -99,7 +99,8 @@ class PoseController:
         torque, bias = jacobian.T @ force + mass @ free, data.qfrc_bias[dofs]
         room = np.where(torque > 0, self._limits[:, 1] - bias, self._limits[:, 0] - bias)
         share = min(1.0, np.min(room / np.where(torque == 0, np.inf, torque), where=torque != 0, initial=1.0))
-        data.ctrl[self._motors] = bias + max(share, 0.0) * torque  # all of them less, so that the force points where it should
+        # All torques less, not the largest alone: the force still points where it should.
+        data.ctrl[self._motors] = bias + max(share, 0.0) * torque
 
 
 def _ramp(way: np.ndarray, seconds: float, speed: float, brake: float) -> np.ndarray:

@@ -3,8 +3,9 @@
 An expert is a generator that yields one action, float64 [8] (see envs/env.py), per control step and never ends. It looks at
 the scene before each, so that it corrects what noise, contact or its own lag did; a grasp that failed is tried again.
 
-A gripper is the same turned by 180 degrees, a cube by 90: of the equal ways to hold a thing an expert takes the one that is
-nearest to how the hand is turned now, among those that leave the wrist room.
+The hand points down; its turn about the vertical is counted in radians from where it is at the start, to the left, and not modulo
+a full turn: the last joint can go 120 degrees one way and 210 the other. A gripper is the same turned by 180 degrees, a cube
+by 90: of the equal ways to hold a thing an expert takes the one nearest to how the hand is turned now.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ TURN_SPEED = 1.0  # rad/s
 GAIN = 0.4  # share of the remaining way that one control step covers where no speed limit holds
 GRASP_SECONDS = 0.5  # that fingers are given to close, or to open
 REACHED_METRES, REACHED_DEGREES = 0.006, 3.0
-ROOM_DEGREES = 100.0  # how far from its first orientation the hand may be turned about the vertical, to either side
+LEAST_TURN, MOST_TURN = np.radians(-105.0), np.radians(190.0)  # that the wrist has room for
+FARTHEST_TURN = 2.0  # radians that a target may be turned from the hand: more might be the shorter way round
 
 
 class Scene:
@@ -51,8 +53,12 @@ class Scene:
     @property
     def angle(self) -> float:
         """About the vertical, of the axis along which the fingers open (radians)."""
-        x_axis = matrix(self._grip()[3:])[:, 0]
-        return float(np.arctan2(x_axis[1], x_axis[0]))
+        return _heading(matrix(self._grip()[3:])[:, 0])
+
+    @property
+    def turn(self) -> float:
+        """Of the hand, since the start."""
+        return self.turns(self.angle)[0]
 
     def body(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Position [3] and rotation matrix [3, 3] of a body now."""
@@ -66,14 +72,23 @@ class Scene:
     def steps(self, seconds: float) -> int:
         return max(1, round(seconds / self._period))
 
-    def nearest_angle(self, angle: float, symmetry: float) -> float:
-        """Of the angles that differ by multiples of ``symmetry``, that nearest to the hand's, where the wrist has room."""
-        turns = [angle + k * symmetry for k in range(round(2 * np.pi / symmetry))]
-        roomy = [a for a in turns if abs(_wrapped(a - self.first)) <= np.radians(ROOM_DEGREES)]
-        now = _wrapped(self.angle - self.first)
-        return min(roomy, key=lambda a: abs(_wrapped(a - self.first) - now))
+    def turns(self, angle: float, symmetry: float = 2 * np.pi) -> list[float]:
+        """Of the angles that differ by multiples of ``symmetry``: those the wrist has room for, as turns, nearest first."""
+        middle = (LEAST_TURN + MOST_TURN) / 2
+        nearest = middle + _wrapped(angle - self.first - middle)
+        if symmetry == 2 * np.pi:
+            return [nearest]
+        every = [t for k in range(round(2 * np.pi / symmetry)) for t in self.turns(angle + k * symmetry)]
+        now = self.turn
+        return sorted((t for t in every if LEAST_TURN <= t <= MOST_TURN), key=lambda t: abs(t - now))
 
-    def toward(self, position: np.ndarray, quaternion: np.ndarray, gripper: float, speed: float = SPEED) -> np.ndarray:
+    def toward(self, position: np.ndarray, turn: float, gripper: float, speed: float = SPEED) -> np.ndarray:
+        """The action that leads a control step's way toward a place, pointing down."""
+        now = self.turn
+        near = now + np.clip(turn - now, -FARTHEST_TURN, FARTHEST_TURN)
+        return self.step_toward(position, downward(self.first + near), gripper, speed)
+
+    def step_toward(self, position: np.ndarray, quaternion: np.ndarray, gripper: float, speed=SPEED) -> np.ndarray:
         """The action that leads a control step's way toward a pose."""
         import mujoco
 
@@ -82,14 +97,12 @@ class Scene:
         step = here[:3] + way * min(GAIN, speed * self._period / max(np.linalg.norm(way), 1e-9))
         start, turn = np.roll(here[3:], 1), np.zeros(3)
         mujoco.mju_subQuat(turn, np.roll(quaternion, 1), start)
-        mujoco.mju_quatIntegrate(
-            start, turn, min(GAIN, TURN_SPEED * self._period / max(np.linalg.norm(turn), 1e-9))
-        )
+        mujoco.mju_quatIntegrate(start, turn, min(GAIN, TURN_SPEED * self._period / max(np.linalg.norm(turn), 1e-9)))
         return np.array([*step, *np.roll(start, -1), gripper])
 
-    def reached(self, position: np.ndarray, quaternion: np.ndarray, metres: float = REACHED_METRES) -> bool:
+    def reached(self, position: np.ndarray, turn: float, metres: float = REACHED_METRES) -> bool:
         here = self._grip()
-        apart = 2 * np.arccos(min(1.0, abs(float(here[3:] @ quaternion))))
+        apart = 2 * np.arccos(min(1.0, abs(float(here[3:] @ downward(self.first + turn)))))
         return np.linalg.norm(here[:3] - position) < metres and apart < np.radians(REACHED_DEGREES)
 
 
@@ -99,113 +112,117 @@ def downward(angle: float) -> np.ndarray:
 
 
 def move(
-    scene: Scene, position: np.ndarray, quaternion: np.ndarray, gripper: float, speed: float = SPEED, limit: float = 4.0
+    scene: Scene, position: np.ndarray, turn: float, gripper: float, speed: float = SPEED, limit: float = 4.0
 ) -> Expert:
     """Goes to a pose; gives up after ``limit`` seconds, pressed against something."""
     for _ in range(scene.steps(limit)):
-        if scene.reached(position, quaternion):
+        if scene.reached(position, turn):
             return
-        yield scene.toward(position, quaternion, gripper, speed)
+        yield scene.toward(position, turn, gripper, speed)
 
 
-def wait(scene: Scene, position: np.ndarray, quaternion: np.ndarray, gripper: float, seconds: float) -> Expert:
+def wait(scene: Scene, position: np.ndarray, turn: float, gripper: float, seconds: float) -> Expert:
     """Stays at a pose, the gripper doing what it is told."""
     for _ in range(scene.steps(seconds)):
-        yield scene.toward(position, quaternion, gripper)
+        yield scene.toward(position, turn, gripper)
 
 
-def grasp(scene: Scene, position: np.ndarray, quaternion: np.ndarray, above: float) -> Expert:
+def grasp(scene: Scene, position: np.ndarray, turn: float, above: float) -> Expert:
     """From above down to a pose, and closes there."""
     high = position + [0.0, 0.0, above]
     if scene.position[2] < high[2] - 0.02:  # never sideways through what stands on the table
-        yield from move(scene, np.append(scene.position[:2], high[2]), quaternion, OPEN)
-    yield from move(scene, high, quaternion, OPEN)
-    yield from move(scene, position, quaternion, OPEN, SLOW)
-    yield from wait(scene, position, quaternion, CLOSED, GRASP_SECONDS)
+        yield from move(scene, np.append(scene.position[:2], high[2]), turn, OPEN)
+    yield from move(scene, high, turn, OPEN)
+    yield from move(scene, position, turn, OPEN, SLOW)
+    yield from wait(scene, position, turn, CLOSED, GRASP_SECONDS)
 
 
-def release(scene: Scene, quaternion: np.ndarray, above: float) -> Expert:
+def release(scene: Scene, turn: float, above: float) -> Expert:
     """Opens where the hand is, rises, and stays."""
     here = scene.position
-    yield from wait(scene, here, quaternion, OPEN, GRASP_SECONDS)
+    yield from wait(scene, here, turn, OPEN, GRASP_SECONDS)
     high = here + [0.0, 0.0, above]
-    yield from move(scene, high, quaternion, OPEN)
+    yield from move(scene, high, turn, OPEN)
     while True:
-        yield scene.toward(high, quaternion, OPEN)
+        yield scene.toward(high, turn, OPEN)
 
 
 def lift(scene: Scene) -> Expert:
     """The cube, 15 cm up."""
     while True:
         position, frame = scene.body("cube_main")
-        hand = downward(scene.nearest_angle(_heading(_level(frame)), np.pi / 2))
-        yield from grasp(scene, position, hand, above=0.10)
+        turn = scene.turns(_heading(_level(frame)), np.pi / 2)[0]
+        yield from grasp(scene, position, turn, above=0.10)
         up = position + [0.0, 0.0, 0.15]
-        yield from move(scene, up, hand, CLOSED)
+        yield from move(scene, up, turn, CLOSED)
         while scene.body("cube_main")[0][2] > position[2] + 0.05:
-            yield scene.toward(up, hand, CLOSED)
+            yield scene.toward(up, turn, CLOSED)
 
 
 def stack(scene: Scene) -> Expert:
     """The red cube onto the green one, their sides aligned."""
     while True:
         red, frame = scene.body("cubeA_main")
-        hand = downward(scene.nearest_angle(_heading(_level(frame)), np.pi / 2))
-        yield from grasp(scene, red, hand, above=0.10)
-        yield from move(scene, red + [0.0, 0.0, 0.12], hand, CLOSED)
+        turn = scene.turns(_heading(_level(frame)), np.pi / 2)[0]
+        yield from grasp(scene, red, turn, above=0.10)
+        yield from move(scene, red + [0.0, 0.0, 0.12], turn, CLOSED)
         held, frame = scene.body("cubeA_main")
         if held[2] < red[2] + 0.05:
             continue
         green, other = scene.body("cubeB_main")
         turn = scene.nearest_angle(scene.angle + _heading(_level(other)) - _heading(_level(frame)), np.pi / 2)
-        hand, offset = downward(turn), scene.position - held
+        turn, offset = downward(turn), scene.position - held
         top = green + [0.0, 0.0, 0.025 + 0.020] + offset
-        yield from move(scene, top + [0.0, 0.0, 0.06], hand, CLOSED)
+        yield from move(scene, top + [0.0, 0.0, 0.06], turn, CLOSED)
         offset = scene.position - scene.body("cubeA_main")[0]
         top = green + [0.0, 0.0, 0.025 + 0.020] + offset
-        yield from move(scene, top + [0.0, 0.0, 0.003], hand, CLOSED, SLOW)
-        yield from release(scene, hand, above=0.10)
+        yield from move(scene, top + [0.0, 0.0, 0.003], turn, CLOSED, SLOW)
+        yield from release(scene, turn, above=0.10)
 
 
 def pick_place_can(scene: Scene) -> Expert:
     """The can into the far bin's corner that is its own; a can has no side, so that the hand keeps its angle."""
     while True:
         can, _ = scene.body("Can_main")
-        hand = downward(scene.nearest_angle(scene.first, np.pi))
-        yield from grasp(scene, can + [0.0, 0.0, 0.01], hand, above=0.14)
-        yield from move(scene, can + [0.0, 0.0, 0.26], hand, CLOSED)
+        turn = scene.turns(scene.first, np.pi)[0]
+        yield from grasp(scene, can + [0.0, 0.0, 0.01], turn, above=0.14)
+        yield from move(scene, can + [0.0, 0.0, 0.26], turn, CLOSED)
         if scene.body("Can_main")[0][2] < can[2] + 0.10:
             continue
         goal = scene.body("VisualCan_main")[0]
-        yield from move(scene, np.append(goal[:2], can[2] + 0.26), hand, CLOSED)
-        yield from move(scene, np.append(goal[:2], goal[2] + 0.10), hand, CLOSED, SLOW)
-        yield from release(scene, hand, above=0.18)
+        yield from move(scene, np.append(goal[:2], can[2] + 0.26), turn, CLOSED)
+        yield from move(scene, np.append(goal[:2], goal[2] + 0.10), turn, CLOSED, SLOW)
+        yield from release(scene, turn, above=0.18)
 
 
 def nut_assembly_square(scene: Scene) -> Expert:
     """The nut by its handle, its square hole over the square peg."""
     while True:
         nut, frame = scene.body("SquareNut_main")
-        hand = downward(scene.nearest_angle(_heading(frame[:, 0]) + np.pi / 2, np.pi))  # fingers close across the handle
-        yield from grasp(scene, nut + frame @ [0.054, 0.0, 0.004], hand, above=0.10)
-        yield from move(scene, scene.position + [0.0, 0.0, 0.05], hand, CLOSED, SLOW)
+        hand = downward(
+            scene.nearest_angle(_heading(frame[:, 0]) + np.pi / 2, np.pi)
+        )  # fingers close across the handle
+        yield from grasp(scene, nut + frame @ [0.054, 0.0, 0.004], turn, above=0.10)
+        yield from move(scene, scene.position + [0.0, 0.0, 0.05], turn, CLOSED, SLOW)
         held, _ = scene.body("SquareNut_main")
         if held[2] < nut[2] + 0.02:
             continue
         peg, _ = scene.body("peg1")
-        yield from move(scene, np.append(scene.position[:2], peg[2] + 0.16), hand, CLOSED)
+        yield from move(scene, np.append(scene.position[:2], peg[2] + 0.16), turn, CLOSED)
         _, frame = scene.body("SquareNut_main")
-        hand = downward(scene.nearest_angle(scene.angle - _heading(frame[:, 0]), np.pi / 2))
+        turn = last + _wrapped(
+            scene.turn + np.pi - _heading(frame[:, 0]) - last
+        )  # the nut may lie askew in the fingers
         for _ in range(4):
             for height, speed, close, limit in ((0.13, SPEED, 0.004, 4.0), (0.02, SLOW, 0.010, 2.0)):
                 for _ in range(scene.steps(limit)):
                     goal = np.append(peg[:2], peg[2] + height) + scene.position - scene.body("SquareNut_main")[0]
-                    if scene.reached(goal, hand, close):
+                    if scene.reached(goal, turn, close):
                         break
-                    yield scene.toward(goal, hand, CLOSED, speed)
+                    yield scene.toward(goal, turn, CLOSED, speed)
             if scene.body("SquareNut_main")[0][2] < peg[2] + 0.06:  # it hangs on the peg, and did not land on its edge
                 break
-        yield from release(scene, hand, above=0.12)
+        yield from release(scene, turn, above=0.12)
 
 
 EXPERTS: dict[str, Callable[[Scene], Expert]] = {

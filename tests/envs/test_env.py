@@ -28,7 +28,7 @@ SIMULATORS = {
     "robosuite": {
         "task": "lift",
         "typo": ("lifft", "lift"),
-        "cameras": ("front", "wrist"),
+        "cameras": ("agentview", "wrist"),
         "frame_skip": 25,
         "hand": DOWN,
     },

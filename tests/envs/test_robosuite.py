@@ -135,14 +135,14 @@ def test_an_action_that_is_no_rotation_is_refused(env):
 
 def test_a_projected_point_is_where_it_is_drawn(env):
     env.reset("lift", 0, 2)
-    picture = env.render("front", 96)
+    picture = env.render("agentview", 96)
     row, column = np.argwhere((picture[..., 0] > 90) & (picture[..., 1:].max(-1) < 60)).mean(0)  # all that is red
-    across, down = env.project("front", env._data.body("cube_main").xpos[None])[0]
+    across, down = env.project("agentview", env._data.body("cube_main").xpos[None])[0]
     assert abs(96 * across - column) < 3 and abs(96 * down - row) < 3
 
 
 def test_names_are_checked():
     with pytest.raises(ValueError, match="did you mean 'stack'"):
         Robosuite.check_task("stak")
-    with pytest.raises(ValueError, match="unknown camera 'top' of robosuite; expected one of front, wrist"):
+    with pytest.raises(ValueError, match="unknown camera 'top' of robosuite; expected one of agentview, wrist"):
         Robosuite(("top",), 48, 25)
