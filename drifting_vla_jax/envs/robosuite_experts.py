@@ -29,6 +29,11 @@ GAIN = 0.4  # share of the remaining way that one control step covers where no s
 GRASP_SECONDS = 0.5  # that fingers are given to close, or to open
 REACHED_METRES, REACHED_DEGREES = 0.006, 3.0
 LEAST_TURN, MOST_TURN = np.radians(-105.0), np.radians(190.0)  # that the wrist has room for
+CAN_NEARER = (
+    -0.055,
+    -0.060,
+    0.0,
+)  # metres: where the can is put, from the middle of its part of the bin: that is out of reach
 FARTHEST_TURN = 2.0  # radians that a target may be turned from the hand: more might be the shorter way round
 
 
@@ -170,8 +175,8 @@ def stack(scene: Scene) -> Expert:
         if held[2] < red[2] + 0.05:
             continue
         green, other = scene.body("cubeB_main")
-        turn = scene.nearest_angle(scene.angle + _heading(_level(other)) - _heading(_level(frame)), np.pi / 2)
-        turn, offset = downward(turn), scene.position - held
+        turn = scene.turns(scene.angle + _heading(_level(other)) - _heading(_level(frame)), np.pi / 2)[0]
+        offset = scene.position - held
         top = green + [0.0, 0.0, 0.025 + 0.020] + offset
         yield from move(scene, top + [0.0, 0.0, 0.06], turn, CLOSED)
         offset = scene.position - scene.body("cubeA_main")[0]
@@ -189,7 +194,7 @@ def pick_place_can(scene: Scene) -> Expert:
         yield from move(scene, can + [0.0, 0.0, 0.26], turn, CLOSED)
         if scene.body("Can_main")[0][2] < can[2] + 0.10:
             continue
-        goal = scene.body("VisualCan_main")[0]
+        goal = scene.body("VisualCan_main")[0] + CAN_NEARER
         yield from move(scene, np.append(goal[:2], can[2] + 0.26), turn, CLOSED)
         yield from move(scene, np.append(goal[:2], goal[2] + 0.10), turn, CLOSED, SLOW)
         yield from release(scene, turn, above=0.18)
@@ -199,9 +204,13 @@ def nut_assembly_square(scene: Scene) -> Expert:
     """The nut by its handle, its square hole over the square peg."""
     while True:
         nut, frame = scene.body("SquareNut_main")
-        hand = downward(
-            scene.nearest_angle(_heading(frame[:, 0]) + np.pi / 2, np.pi)
-        )  # fingers close across the handle
+        away = _heading(frame[:, 0])  # where the handle points, across which the fingers close
+        # On the peg it points to the robot, because the peg is at the end of the arm's reach. The hand turns as far as the nut
+        # does, and must have room at both ends.
+        ways = [
+            (t, t + np.pi - away + k) for t in scene.turns(away + np.pi / 2, np.pi) for k in (-2 * np.pi, 0, 2 * np.pi)
+        ]
+        turn, last = next((first, then) for first, then in ways if LEAST_TURN <= then <= MOST_TURN)
         yield from grasp(scene, nut + frame @ [0.054, 0.0, 0.004], turn, above=0.10)
         yield from move(scene, scene.position + [0.0, 0.0, 0.05], turn, CLOSED, SLOW)
         held, _ = scene.body("SquareNut_main")
@@ -210,9 +219,8 @@ def nut_assembly_square(scene: Scene) -> Expert:
         peg, _ = scene.body("peg1")
         yield from move(scene, np.append(scene.position[:2], peg[2] + 0.16), turn, CLOSED)
         _, frame = scene.body("SquareNut_main")
-        turn = last + _wrapped(
-            scene.turn + np.pi - _heading(frame[:, 0]) - last
-        )  # the nut may lie askew in the fingers
+        askew = _wrapped(scene.turn + np.pi - _heading(frame[:, 0]) - last)  # how the nut turned in the fingers
+        turn = last + askew
         for _ in range(4):
             for height, speed, close, limit in ((0.13, SPEED, 0.004, 4.0), (0.02, SLOW, 0.010, 2.0)):
                 for _ in range(scene.steps(limit)):
