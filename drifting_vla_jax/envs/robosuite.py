@@ -1,4 +1,4 @@
-"""robosuite's Franka Panda (MuJoCo, five tasks) behind the project's interface: absolute poses in, camera images out.
+"""robosuite's Franka Panda (MuJoCo, four tasks) behind the project's interface: absolute poses in, camera images out.
 
     state    float32 [10] x y z of the grip (metres, world), where its x and its y axis point, opening (0 closed .. 1 open)
     action   float32 [8]  see envs/env.py; one action lasts ``frame_skip`` simulator steps of 1/500 s (25: 20 Hz)
@@ -32,7 +32,7 @@ from drifting_vla_jax.envs.robosuite_experts import EXPERTS, Scene
 from drifting_vla_jax.envs.robosuite_tasks import CLASSES, INSTRUCTIONS
 
 SIMULATOR_HZ = 500
-CONTROL_EVERY = 2  # simulator steps for which the motors keep a torque: 250 Hz, a third faster than every step
+CONTROL_EVERY = 2  # simulator steps for which the motors keep a torque: 250 Hz
 SECONDS = 20.0  # of simulated time, after which an episode is done
 SETTLING = 150  # simulator steps that objects are given to come to rest before an episode starts
 INSTALL = "pip install 'drifting-vla-jax[robosuite]' && pip install --no-deps robosuite==1.5.2"
@@ -41,7 +41,6 @@ ARM = "robot0_joint{}", "robot0_torq_j{}"
 FINGERS = "gripper0_right_finger_joint1", "gripper0_right_finger_joint2"
 GRIP = "gripper0_right_grip_site"
 FINGER_METRES = 0.04  # that each finger travels
-
 
 # robosuite's names of its cameras by ours. The first two are what most policies for these tasks see.
 CAMERAS = {
@@ -60,7 +59,7 @@ NOISE_DEGREES = 3.0  # and rotation about each axis
 
 
 class Robosuite:
-    """Five tasks in one object; the simulator of the current task is kept, one at a time.
+    """Four tasks in one object; the simulator of the current task is kept, one at a time.
 
     Args:
       cameras: views rendered into observations, of ``CAMERAS``. May be empty.
@@ -138,6 +137,7 @@ class Robosuite:
 
     def observe(self, render: bool = True) -> Observation:
         """Returns what a policy may see now."""
+        self._running()
         size = self._image_size
         images = {c: self.render(c, size) for c in self._cameras} if render else {}
         fingers = np.abs([self._data.joint(name).qpos[0] for name in FINGERS])
@@ -292,7 +292,7 @@ def _import_robosuite() -> None:
     backend = choose_backend()
     import mujoco  # noqa: F401  (reads MUJOCO_GL now, before robosuite writes its own choice there)
 
-    # Compiling robosuite's helpers takes half a minute and wants to write beside them; nothing that runs often uses them.
+    # Compiling robosuite's helpers takes 3 s in every new process and wants to write beside them; they run once per reset.
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     logging.getLogger("robosuite_logs").disabled = True  # it says at every start what of robosuite is not installed
     try:
