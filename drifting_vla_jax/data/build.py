@@ -74,7 +74,7 @@ def define_flags() -> None:
         "action_noise",
         None,
         "standard deviation of the noise on the expert's commands; metaworld (0.4): of a simulator step's, -1 .. 1; robosuite "
-        "(0.3): centimetres, and as many times 3 degrees, of a control step's target",
+        "(0.2): centimetres, and as many times 3 degrees, of a control step's target",
     )
     flags.DEFINE_integer(
         "hold_steps", 12, f"{_SCRIPTED}: control steps that success must hold before an episode ends", 1
@@ -251,7 +251,7 @@ def _recorded_source(name: str) -> Source:
 SOURCES = {
     "metaworld": _scripted_source("metaworld", cameras=("top", "zoom"), image_size=64, frame_skip=2, action_noise=0.4),
     "robosuite": _scripted_source(
-        "robosuite", cameras=("agentview", "wrist"), image_size=84, frame_skip=25, action_noise=0.3
+        "robosuite", cameras=("agentview", "wrist"), image_size=84, frame_skip=25, action_noise=0.2
     ),
     "peract": Source(
         defaults={

@@ -27,7 +27,7 @@ SPEED, SLOW = 0.4, 0.2  # m/s
 TURN_SPEED = 1.0  # rad/s
 GAIN = 0.4  # share of the remaining way that one control step covers where no speed limit holds
 GRASP_SECONDS = 0.5  # that fingers are given to close, or to open
-REACHED_METRES, REACHED_DEGREES = 0.006, 3.0
+REACHED_METRES, REACHED_DEGREES = 0.008, 3.0
 LEAST_TURN, MOST_TURN = np.radians(-105.0), np.radians(190.0)  # that the wrist has room for
 CAN_NEARER = (
     -0.055,

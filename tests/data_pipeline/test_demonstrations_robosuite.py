@@ -20,7 +20,7 @@ SETTINGS = CollectSettings(
     cameras=("wrist",),
     image_size=16,
     frame_skip=25,
-    action_noise=0.3,
+    action_noise=0.2,
     hold_steps=12,
     settle_steps=4,
     seed=0,
@@ -64,7 +64,7 @@ def test_recorded_targets_replay_to_success_and_others_do_not(env, episode):
 def test_what_it_depends_on_is_written_down():
     recorded = SETTINGS.recorded()
     assert recorded["robosuite_version"] and "metaworld_version" not in recorded
-    assert recorded["action_noise"] == 0.3
+    assert recorded["action_noise"] == 0.2
 
 
 def test_a_task_of_another_simulator_is_refused():
