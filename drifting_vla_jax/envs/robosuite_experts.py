@@ -206,11 +206,11 @@ def nut_assembly_square(scene: Scene) -> Expert:
         nut, frame = scene.body("SquareNut_main")
         away = _heading(frame[:, 0])  # where the handle points, across which the fingers close
         # On the peg it points to the robot, because the peg is at the end of the arm's reach. The hand turns as far as the nut
-        # does, and must have room at both ends.
-        ways = [
-            (t, t + np.pi - away + k) for t in scene.turns(away + np.pi / 2, np.pi) for k in (-2 * np.pi, 0, 2 * np.pi)
-        ]
-        turn, last = next((first, then) for first, then in ways if LEAST_TURN <= then <= MOST_TURN)
+        # does and must have room at both ends.
+        now, rounds = scene.turn, (-2 * np.pi, 0.0, 2 * np.pi)
+        ways = [(t, t + np.pi - away + more) for t in scene.turns(away + np.pi / 2, np.pi) for more in rounds]
+        ways = [way for way in ways if LEAST_TURN <= way[1] <= MOST_TURN]
+        turn, last = min(ways, key=lambda way: abs(way[0] - now) + abs(way[1] - way[0]))
         yield from grasp(scene, nut + frame @ [0.054, 0.0, 0.004], turn, above=0.10)
         yield from move(scene, scene.position + [0.0, 0.0, 0.05], turn, CLOSED, SLOW)
         held, _ = scene.body("SquareNut_main")
