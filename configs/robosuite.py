@@ -1,4 +1,4 @@
-"""A Franka Panda whose wrist must turn: four tasks of robosuite, one network, from 84-pixel images, on two CPU cores.
+"""A Franka Panda whose wrist must turn: four tasks of robosuite, one network, from 96-pixel images, on two CPU cores.
 
     bash launch/robosuite.sh        # makes .venv with robosuite in it
     tasks=lift,nut-assembly-square,pick-place-can,stack
@@ -21,7 +21,7 @@ def get_config():
     config.env.name = "robosuite"
     config.env.tasks = TASKS
     config.env.cameras = ("agentview", "wrist")
-    config.env.image_size = 84
+    config.env.image_size = 96
     config.env.state_dim = 10
     config.env.frame_skip = 25  # 20 actions per second
     config.data.path = "data/robosuite"

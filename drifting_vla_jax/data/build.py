@@ -61,7 +61,7 @@ def define_flags() -> None:
         "the mapping's, or all)",
     )
     flags.DEFINE_integer(
-        "image_size", None, "pixels, height and width of every view (metaworld: 64; robosuite: 84; others: as is)", 8
+        "image_size", None, "pixels, height and width of every view (metaworld: 64; robosuite: 96; others: as is)", 8
     )
     flags.DEFINE_float(
         "val_fraction", 0.1, "share of the episodes held out for validation (not of recordings: of each task's), unless "
@@ -251,7 +251,7 @@ def _recorded_source(name: str) -> Source:
 SOURCES = {
     "metaworld": _scripted_source("metaworld", cameras=("top", "zoom"), image_size=64, frame_skip=2, action_noise=0.4),
     "robosuite": _scripted_source(
-        "robosuite", cameras=("agentview", "wrist"), image_size=84, frame_skip=25, action_noise=0.2
+        "robosuite", cameras=("agentview", "wrist"), image_size=96, frame_skip=25, action_noise=0.2
     ),
     "peract": Source(
         defaults={

@@ -1,16 +1,17 @@
 """Absolute poses for a torque-controlled arm: operational-space control of one site of a MuJoCo model.
 
-robosuite's own controller (stiffness 150 1/s^2, critically damped, no velocity of the target) is 2 / sqrt(150) = 0.16 s behind one that
-moves evenly, three control steps of 20 Hz: too late for targets that were recorded one step ahead. Here a control step is a straight ramp from
-where the hand IS to the target, position and rotation, with its velocity fed forward (Khatib 1987, unified formulation):
+robosuite's own controller (stiffness 150 1/s^2, critically damped, no velocity of the target) is 2 / sqrt(150) = 0.16 s behind
+a target that moves evenly, three control steps of 20 Hz: too late for targets that were recorded one step ahead. Here a control
+step is a straight ramp from where the hand IS to the target, position and rotation, with its velocity fed forward (Khatib 1987,
+unified formulation):
 
     F    = Lambda (stiffness * e + damping * (v_ramp - J qd)),   Lambda = (J M^-1 J^T)^-1
     tau  = J^T F + bias + (I - J^T Jbar^T) M (rest posture's spring and damper),   Jbar = M^-1 J^T Lambda
 
 so that targets that move evenly are met when their step ends. Nothing is remembered from one control step to the next.
 
-Measured (docs/robosuite.md): a constant pose is held to 0.1 - 0.7 mm and 0.14 degrees, 3 mm where the wrist is near its singular
-posture; a target at 0.2 m/s and 0.8 rad/s is met to 0.3 mm and 0.8 degrees.
+Measured (docs/robosuite.md): of ten constant poses nine are held to 0.7 mm, one to 3 mm, all to 0.14 degrees; a target at
+0.2 m/s and 0.8 rad/s is met to 0.3 mm and 0.8 degrees.
 """
 
 from __future__ import annotations

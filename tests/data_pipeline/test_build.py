@@ -51,7 +51,7 @@ def test_robosuite_is_recorded_by_the_same_settings_with_its_own_defaults(read):
     """Also where robosuite is not installed: it is asked for only when it records."""
     made = read("--source=robosuite", "--tasks=lift,stack", "--hold_steps=9")
     assert isinstance(made, CollectSettings) and made.simulator == "robosuite"
-    assert (made.cameras, made.image_size, made.frame_skip) == (("agentview", "wrist"), 84, 25)
+    assert (made.cameras, made.image_size, made.frame_skip) == (("agentview", "wrist"), 96, 25)
     assert (made.episodes, made.action_noise, made.hold_steps) == (40, 0.2, 9)
     with pytest.raises(ValueError, match="unknown task 'drawer-open' in robosuite; it knows lift"):
         read("--source=robosuite", "--tasks=drawer-open")
