@@ -33,7 +33,7 @@ CAN_NEARER = (
     -0.055,
     -0.060,
     0.0,
-)  # metres: where the can is put, from the middle of its part of the bin: that is out of reach
+)  # m: where the can goes, from the middle of its part of the bin, which is out of reach
 FARTHEST_TURN = 2.0  # radians that a target may be turned from the hand: more might be the shorter way round
 
 
@@ -69,10 +69,6 @@ class Scene:
         """Position [3] and rotation matrix [3, 3] of a body now."""
         body = self._data.body(name)
         return body.xpos.copy(), body.xmat.reshape(3, 3).copy()
-
-    def joint(self, name: str) -> float:
-        """Angle of a hinge (radians)."""
-        return float(self._data.joint(name).qpos[0])
 
     def steps(self, seconds: float) -> int:
         return max(1, round(seconds / self._period))
