@@ -1,4 +1,4 @@
-"""robosuite's Franka Panda (MuJoCo, four tasks) behind the project's interface: absolute poses in, camera images out.
+"""robosuite's Franka Panda (MuJoCo, five tasks) behind the project's interface: absolute poses in, camera images out.
 
     state    float32 [10] x y z of the grip (metres, world), where its x and its y axis point, opening (0 closed .. 1 open)
     action   float32 [8]  see envs/env.py; one action lasts ``frame_skip`` simulator steps of 1/500 s (25: 20 Hz)
@@ -59,7 +59,7 @@ NOISE_DEGREES = 3.0  # and rotation about each axis
 
 
 class Robosuite:
-    """Four tasks in one object; the simulator of the current task is kept, one at a time.
+    """Five tasks in one object; the simulator of the current task is kept, one at a time.
 
     Args:
       cameras: views rendered into observations, of ``CAMERAS``. May be empty.

@@ -34,6 +34,8 @@ CAN_NEARER = (
     -0.060,
     0.0,
 )  # m: where the can goes, from the middle of its part of the bin, which is out of reach
+# The door, in the frames of its panel and of its lever (metres), and how far both are turned (radians).
+HINGE, LEVER, LEVER_BEFORE, UNLATCHED, WIDE = (0.255, 0.0, 0.0), 0.11, -0.10, 1.42, 0.42
 FARTHEST_TURN = 2.0  # radians that a target may be turned from the hand: more might be the shorter way round
 
 
@@ -48,7 +50,7 @@ class Scene:
 
     def __init__(self, data: mujoco.MjData, grip: Callable[[], np.ndarray], period: float):
         self._data, self._grip, self._period = data, grip, period
-        self.first = self.angle
+        self.start, self.first = grip(), self.angle
 
     @property
     def position(self) -> np.ndarray:
@@ -102,8 +104,11 @@ class Scene:
         return np.array([*step, *np.roll(start, -1), gripper])
 
     def reached(self, position: np.ndarray, turn: float, metres: float = REACHED_METRES) -> bool:
+        return self.at(position, downward(self.first + turn), metres)
+
+    def at(self, position: np.ndarray, quaternion: np.ndarray, metres: float = REACHED_METRES) -> bool:
         here = self._grip()
-        apart = 2 * np.arccos(min(1.0, abs(float(here[3:] @ downward(self.first + turn)))))
+        apart = 2 * np.arccos(min(1.0, abs(float(here[3:] @ quaternion))))
         return np.linalg.norm(here[:3] - position) < metres and apart < np.radians(REACHED_DEGREES)
 
 
@@ -229,7 +234,40 @@ def nut_assembly_square(scene: Scene) -> Expert:
         yield from release(scene, turn, above=0.12)
 
 
+def door(scene: Scene) -> Expert:
+    """The lever down, then the door by it: the only task in which the hand lies level.
+
+    The lever is held at LEVER from its axis, one finger above and one below, and the hand rolls with it.
+    """
+    (latch, frame), (panel, _) = scene.body("Door_latch"), scene.body("Door_door")
+    hinge, up, into = panel + frame @ HINGE, np.array([0.0, 0.0, 1.0]), frame[:, 1]
+    hand = np.stack([up, np.cross(into, up), into], axis=1)
+
+    def pose(lever: float, opened: float, before: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """With lever and hinge at these angles (radians), ``before`` metres in front of it."""
+        roll, swing = _about(into, lever), _about(up, opened)
+        place = latch + roll @ frame @ [LEVER, 0.0, 0.0] + frame @ [0.0, LEVER_BEFORE - before, 0.0]
+        return hinge + swing @ (place - hinge), _quaternion(swing @ roll @ hand)
+
+    # From where the hand was first, which is where the wrist turns to the side on which it has room.
+    goals = ((scene.start[:3], scene.start[3:]), SPEED), (pose(0.0, 0.0, 0.12), SPEED), (pose(0.0, 0.0), SLOW)
+    for goal, speed in goals:
+        for _ in range(scene.steps(5.0)):
+            if scene.at(*goal):
+                break
+            yield scene.step_toward(*goal, OPEN, speed)
+    for _ in range(scene.steps(GRASP_SECONDS)):
+        yield scene.step_toward(*goal, CLOSED)
+    for lever in np.linspace(0.0, UNLATCHED, scene.steps(2.0)):
+        yield scene.step_toward(*pose(lever, 0.0), CLOSED)
+    for opened in np.linspace(0.0, WIDE, scene.steps(2.5)):
+        yield scene.step_toward(*pose(UNLATCHED, opened), CLOSED)
+    while True:
+        yield scene.step_toward(*pose(UNLATCHED, WIDE), CLOSED)
+
+
 EXPERTS: dict[str, Callable[[Scene], Expert]] = {
+    "door": door,
     "lift": lift,
     "nut-assembly-square": nut_assembly_square,
     "pick-place-can": pick_place_can,
@@ -245,6 +283,20 @@ def _heading(axis: np.ndarray) -> float:
 def _level(frame: np.ndarray) -> np.ndarray:
     """The most level axis of a box that lies on any of its sides."""
     return frame[:, np.argmin(np.abs(frame[2]))]
+
+
+def _about(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Rotation matrix of an angle about a unit axis."""
+    return matrix(np.append(np.sin(angle / 2) * axis, np.cos(angle / 2)))
+
+
+def _quaternion(frame: np.ndarray) -> np.ndarray:
+    """A rotation matrix as x y z w."""
+    import mujoco
+
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(frame).ravel())
+    return np.roll(quaternion, -1)
 
 
 def _wrapped(angle: float) -> float:

@@ -5,6 +5,7 @@ Instructions name the thing and what is to become of it, as seen in the pictures
 
 # {task: robosuite's class}
 CLASSES: dict[str, str] = {
+    "door": "Door",
     "lift": "Lift",
     "nut-assembly-square": "NutAssemblySquare",
     "pick-place-can": "PickPlaceCan",
@@ -13,6 +14,12 @@ CLASSES: dict[str, str] = {
 
 # {task: (the plain instruction, paraphrases...)}
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
+    "door": (
+        "open the door",
+        "turn the handle and pull the door open",
+        "pull the door open by its handle",
+        "unlatch the door and open it",
+    ),
     "lift": (
         "lift the red cube",
         "pick up the cube",
