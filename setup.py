@@ -24,6 +24,9 @@ LEARNER = [
     "wandb>=0.22,<1",
 ]
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
+# What robosuite needs here. It is installed without its own requirements: they ask for numpy<2 (through mink 0.0.5, of
+# humanoids) and for a second OpenCV with a window system; see docs/robosuite.md.
+ROBOSUITE = ["mujoco>=3.3,<3.4", "numba>=0.63,<1", "scipy>=1.15,<2", "termcolor>=2"]
 # What RLBench and PyRep need; they themselves are not on PyPI, see docs/rlbench.md.
 RLBENCH = ["cffi>=1.14", "gymnasium>=1,<2", "natsort>=8,<9", "pyquaternion>=0.9.9,<1", "scipy>=1.15,<2"]
 TENSORBOARD = ["tensorboardX>=2.6,<3", "tensorboard>=2.18,<3"]
@@ -60,6 +63,7 @@ setup(
         "tensorboard": TENSORBOARD,
         "metaworld": METAWORLD,
         "rlbench": RLBENCH,
+        "robosuite": ROBOSUITE,
         "data": DATA,
         "lerobot": LEROBOT,
         "rerun": ["rerun-sdk>=0.41,<0.42"],  # recordings for its viewer: report/rerun_export.py

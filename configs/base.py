@@ -14,12 +14,14 @@ def get_config() -> ConfigDict:
 
     # The simulator (or robot) the policy is for, and what it sees there.
     config.env = ConfigDict()
-    config.env.name = "metaworld"  # metaworld | rlbench | dummy
+    config.env.name = "metaworld"  # metaworld | robosuite | rlbench | dummy
     config.env.tasks = ("drawer-open",)  # tasks trained on and evaluated
     config.env.cameras = ("top", "zoom")  # views, in this order, in data, network and server
     config.env.image_size = 64  # pixels, height and width of every view
     config.env.state_dim = 4  # length of proprioception
-    config.env.frame_skip = 2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip; RLBench: 1)
+    config.env.frame_skip = (
+        2  # simulator steps per control step (Meta-World: 80 Hz / frame_skip; robosuite: 500 Hz; RLBench: 1)
+    )
     config.env.metaworld = ConfigDict()  # read where env.name is metaworld
     config.env.metaworld.change = (
         "none"  # evaluation: what no demonstration has shown: none | words | camera | light | colour

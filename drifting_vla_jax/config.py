@@ -207,6 +207,8 @@ def _env_problems(env: ConfigDict) -> Iterator[str]:
             f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
             "expected 1 and 10"
         )
+    if env.name == "robosuite" and env.state_dim != 10:
+        yield f"config.env.state_dim is {env.state_dim}; robosuite's state has 10 numbers: expected 10"
 
 
 def _layout_problems(config: ConfigDict) -> Iterator[str]:

@@ -21,6 +21,7 @@ MIXED = {"data.mixture.paths": ("data/a", "data/b")}
         ({"eval.ensemble_decay": -0.1}, "config.eval.ensemble_decay is -0.1; expected 0 or more"),
         ({"eval.latency_ms": 80.0}, "config.eval.latency_ms is 80, but only execution async acts while it waits"),
         ({"env.metaworld.change": "rain"}, "config.env.metaworld.change is 'rain'; expected none or words or camera"),
+        ({"env.name": "robosuite"}, "config.env.state_dim is 4; robosuite's state has 10 numbers: expected 10"),
         (
             {"figures.theme": "sepia"},
             "config.figures.theme is 'sepia'; expected light or dark or paper or presentation",

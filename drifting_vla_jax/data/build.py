@@ -1,12 +1,13 @@
 """Command line: demonstrations -> a data set.
 
     python -m drifting_vla_jax.data.build --source=metaworld --tasks=drawer-open,door-open --episodes=40 --out=data/mine
+    python -m drifting_vla_jax.data.build --source=robosuite --tasks=lift,stack --episodes=40 --out=data/panda
     python -m drifting_vla_jax.data.build --source=peract --input=data/rlbench --tasks=open_drawer --out=data/rlbench-set
     python -m drifting_vla_jax.data.build --source=lerobot --input=OWNER/NAME --mapping=ee_euler --out=data/arm
     python -m drifting_vla_jax.data.build --source=rlds --input=DIR --mapping=libero --out=data/libero
     python -m drifting_vla_jax.data.build --source=rollouts --input=runs/mine/eval/ID --only_success --out=data/own
 
-metaworld collects with the simulator's scripted experts and replays every episode's targets open loop (the gate). peract
+metaworld and robosuite collect with scripted experts and replay every episode's targets open loop (the gate). peract
 converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. lerobot and rlds read what
 others recorded; a mapping says whose numbers are what (docs/sources.md). rollouts are episodes that a policy left behind:
 an evaluation's or an arm's that were run with --record. Each writes a TFDS data set. Stopped and started
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.envs.env import environment_class
 from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # importing it takes seconds
 
 FLAGS = flags.FLAGS
 RECORDED = {"lerobot": "lerobot_source", "rlds": "rlds_files"}  # modules, imported where they are used
+_SCRIPTED = "metaworld, robosuite"  # simulators with scripted experts
 MAY_CHANGE = ("workers", "gate")  # settings that a finished data set does not depend on
 
 
@@ -48,31 +51,47 @@ def define_flags() -> None:
         "instructions as pick-up-the-cube (all)",
     )
     flags.DEFINE_integer(
-        "episodes", None, "good episodes per task (metaworld: 40, validation included; others: of each split, all)", 1
+        "episodes",
+        None,
+        "good episodes per task (metaworld, robosuite: 40, validation included; others: of each split, all)",
+        1,
     )
     flags.DEFINE_string("out", None, "directory of the data set", required=True)
     flags.DEFINE_list(
         "cameras",
         None,
-        f"views, in order (metaworld: top,zoom; peract: all of {', '.join(CAMERAS)}; lerobot, rlds: the mapping's, or all)",
+        f"views, in order (metaworld: top,zoom; robosuite: agentview,wrist; peract: all of {', '.join(CAMERAS)}; lerobot, rlds: "
+        "the mapping's, or all)",
     )
-    flags.DEFINE_integer("image_size", None, "pixels, height and width of every view (metaworld: 64; others: as is)", 8)
+    flags.DEFINE_integer(
+        "image_size", None, "pixels, height and width of every view (metaworld: 64; robosuite: 96; others: as is)", 8
+    )
     flags.DEFINE_float(
-        "val_fraction", 0.1, "share of the episodes held out for validation (metaworld, peract: of each task's), unless "
+        "val_fraction", 0.1, "share of the episodes held out for validation (not of recordings: of each task's), unless "
         "--input has splits of its own"
     )  # fmt: skip
     flags.DEFINE_integer("workers", 2, "simulator processes, or tasks or episodes converted at once", lower_bound=1)
     flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set")
-    flags.DEFINE_integer("frame_skip", 2, "metaworld: simulator steps per control step", lower_bound=1)
+    flags.DEFINE_integer("frame_skip", None, "metaworld (2), robosuite (25): simulator steps per control step", 1)
     flags.DEFINE_float(
-        "action_noise", 0.4, "metaworld: standard deviation of the noise on the expert's command (-1 .. 1)"
+        "action_noise",
+        None,
+        "standard deviation of the noise on the expert's commands; metaworld (0.4): of a simulator step's, -1 .. 1; robosuite "
+        "(0.2): centimetres, and as many times 3 degrees, of a control step's target",
     )
-    flags.DEFINE_integer("hold_steps", 12, "metaworld: control steps that success must hold before an episode ends", 1)
     flags.DEFINE_integer(
-        "settle_steps", 2, "metaworld: control steps of success for which the expert goes on before it holds still", 1
+        "hold_steps", 12, f"{_SCRIPTED}: control steps that success must hold before an episode ends", 1
     )
-    flags.DEFINE_integer("seed", 0, "metaworld: of the scenes and the noise")
-    flags.DEFINE_float("gate", 0.95, "metaworld: least share of a task's episodes whose replayed targets must succeed")
+    flags.DEFINE_integer(
+        "settle_steps",
+        2,
+        f"{_SCRIPTED}: control steps of success for which the expert goes on before it holds still",
+        1,
+    )
+    flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise")
+    flags.DEFINE_float(
+        "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed"
+    )
     flags.DEFINE_string(
         "input",
         None,
@@ -112,17 +131,15 @@ class Source:
     lines: Callable[[dict], list[str]]
 
 
-def _metaworld_settings(values: dict) -> Any:
+def _scripted_settings(simulator: str, values: dict) -> Any:
     from drifting_vla_jax.data.demonstrations import CollectSettings
-    from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
 
-    tasks = tuple(sorted(INSTRUCTIONS)) if values["tasks"] == ("all",) else values["tasks"]
-    return CollectSettings(**values | {"tasks": tasks})
+    tasks = environment_class(simulator).tasks if values["tasks"] == ("all",) else values["tasks"]
+    return CollectSettings(**values | {"tasks": tasks}, simulator=simulator)
 
 
-def _metaworld(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
+def _scripted(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
     from drifting_vla_jax.data import demonstrations
-    from drifting_vla_jax.envs.metaworld import SIMULATOR_HZ, MetaWorld
 
     report = demonstrations.collect(settings, out)
     splits: dict[str, list[Path]] = {"train": [], "val": []}
@@ -131,19 +148,30 @@ def _metaworld(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
             splits[settings.split(index)].append(demonstrations.episode_path(out, task, index))
     from drifting_vla_jax.data import builder  # here: the import takes seconds, the collection needs none of it
 
+    simulator = environment_class(settings.simulator)
     return splits, builder.About(
-        source="metaworld",
+        source=settings.simulator,
         cameras=settings.cameras,
         image_size=settings.image_size,
-        state_names=MetaWorld.state_names,
-        control_hz=SIMULATOR_HZ / settings.frame_skip,
+        state_names=simulator.state_names,
+        control_hz=simulator.simulator_hz / settings.frame_skip,
         details={"settings": dataclasses.asdict(settings), "tasks": [dataclasses.asdict(t) for t in report.tasks]},
     )
 
 
-def _metaworld_lines(about: dict) -> list[str]:
+def _scripted_lines(about: dict) -> list[str]:
     return [f"{t['task']:28s} {t['kept']:4d} kept {t['failed']:4d} failed and dropped, {t['replayed']:4d} replayed, "
             f"{t['mean_length']:6.1f} steps" for t in about["tasks"]]  # fmt: skip
+
+
+def _scripted_source(simulator: str, **defaults: Any) -> Source:
+    return Source(
+        defaults={"episodes": 40, **defaults},
+        own=("frame_skip", "action_noise", "hold_steps", "settle_steps", "seed", "gate"),
+        settings=functools.partial(_scripted_settings, simulator),
+        collect=_scripted,
+        lines=_scripted_lines,
+    )
 
 
 def _peract_settings(values: dict) -> Any:
@@ -256,12 +284,9 @@ def _rollouts_lines(about: dict) -> list[str]:
 
 
 SOURCES = {
-    "metaworld": Source(
-        defaults={"episodes": 40, "cameras": ("top", "zoom"), "image_size": 64},
-        own=("frame_skip", "action_noise", "hold_steps", "settle_steps", "seed", "gate"),
-        settings=_metaworld_settings,
-        collect=_metaworld,
-        lines=_metaworld_lines,
+    "metaworld": _scripted_source("metaworld", cameras=("top", "zoom"), image_size=64, frame_skip=2, action_noise=0.4),
+    "robosuite": _scripted_source(
+        "robosuite", cameras=("agentview", "wrist"), image_size=96, frame_skip=25, action_noise=0.2
     ),
     "peract": Source(
         defaults={

@@ -98,7 +98,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
                 about = {"task": episode.task, "variation": episode.variation, "seed": episode.seed}
                 rows.append(about | {"length": len(episode), "instructions": ids})
             episodes[split] = rows
-        packages = ("tensorflow-datasets", "numpy", "metaworld", "mujoco")
+        packages = ("tensorflow-datasets", "numpy", "metaworld", "robosuite", "mujoco")
         datasheet = {
             "made_by": f"drifting_vla_jax {__version__}",
             "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -5,7 +5,7 @@ displaced, noise is added to the expert's commands, and what was ACHIEVED is wri
 pose one control step after row t, with the gripper command that was held during that step. An episode is kept when
 success has held for ``hold_steps`` control steps; a failed one is counted and the index tried again in another scene.
 
-The gate: every recorded episode is replayed, open loop, through ``MetaWorld.step`` from the same start. If the absolute
+The gate: every recorded episode is replayed, open loop, through the simulator's ``step`` from the same start. If the absolute
 targets do not lead to success again, no policy that predicts them perfectly could succeed, and the build refuses.
 
     OUT/.episodes/settings.json        what the episodes there were made with
@@ -29,8 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, encode_png
-from drifting_vla_jax.envs.env import EnvCrashError
-from drifting_vla_jax.envs.metaworld import MetaWorld, random_generator
+from drifting_vla_jax.envs.env import EnvCrashError, ScriptedEnv, environment_class, make, random_generator
 
 # A success that is passed through in a moment (pressing a handle) is only caught by stopping soon, or at once: attempts
 # at an episode go through the settings' ``settle_steps`` and these in turn.
@@ -51,11 +50,11 @@ class CollectSettings:
     """What to record. What ``recorded`` returns changes the episodes themselves; the rest may differ between two starts.
 
     Attributes:
-      tasks: names of Meta-World tasks.
+      tasks: names of the simulator's tasks.
       episodes: kept episodes per task.
-      cameras, image_size, frame_skip: as for MetaWorld.
-      action_noise: standard deviation of what is added to each of the expert's dx dy dz (of -1 .. 1) at every simulator
-        step.
+      cameras, image_size, frame_skip: as for the simulator.
+      action_noise: standard deviation of what is added to the expert's commands: Meta-World: to each of dx dy dz (of
+        -1 .. 1) at every simulator step; robosuite: centimetres, and as many times 3 degrees, at every control step.
       hold_steps: control steps for which success must have held before the episode ends.
       settle_steps: control steps of success for which the expert goes on before the hand stops. Few make success safe;
         more lead to the middle of the goal and not just across its border.
@@ -63,6 +62,7 @@ class CollectSettings:
       val_fraction: share of each task's episodes, its last ones, that goes to the validation split.
       gate: least share of a task's episodes whose replay must succeed.
       workers: processes, each with a simulator of its own; 1 records in this process.
+      simulator: of ``envs.env.ENVIRONMENTS``, one with scripted experts.
     """
 
     tasks: tuple[str, ...]
@@ -77,12 +77,13 @@ class CollectSettings:
     val_fraction: float
     gate: float
     workers: int
+    simulator: str = "metaworld"
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks must be one or more different names; got {', '.join(self.tasks) or 'none'}")
         for task in self.tasks:
-            MetaWorld.check_task(task)
+            environment_class(self.simulator).check_task(task)
         if not 1 <= self.episodes <= SEEDS_PER_ATTEMPT:
             raise ValueError(f"episodes must be in 1 .. {SEEDS_PER_ATTEMPT}; got {self.episodes}")
         check_fraction(self.val_fraction)
@@ -107,11 +108,17 @@ class CollectSettings:
         """The steps to settle for of the first attempt, the second, ..., over and over."""
         return (self.settle_steps, *(steps for steps in SHORT_SETTLES if steps < self.settle_steps))
 
+    def start(self) -> ScriptedEnv:
+        """Returns the simulator, with the settings' cameras."""
+        views = {"cameras": self.cameras, "image_size": self.image_size}
+        return make(self.simulator, **views, frame_skip=self.frame_skip)  # pyright: ignore[reportReturnType]
+
     def recorded(self) -> dict[str, object]:
         """Returns what an episode's contents depend on, ready for JSON."""
         keys = ("cameras", "image_size", "frame_skip", "action_noise", "hold_steps", "settle_steps", "seed")
         values = {k: getattr(self, k) for k in keys}
-        versions = {f"{p}_version": importlib.metadata.version(p) for p in ("metaworld", "mujoco")}
+        packages = environment_class(self.simulator).packages
+        versions = {f"{p}_version": importlib.metadata.version(p) for p in packages}
         return json.loads(json.dumps(values | versions | {"recorder": RECORDER}))
 
 
@@ -147,7 +154,7 @@ def read_episodes(settings: CollectSettings, out: Path, split: str) -> Iterator[
                 yield Episode.load(episode_path(out, task, index))
 
 
-def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int, settle: int) -> Episode | None:
+def record(env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, settle: int) -> Episode | None:
     """Lets the expert act once; returns the episode, or None if it failed or the hand was thrown (``FASTEST``). ``env`` has
     the settings' cameras.
 
@@ -159,12 +166,12 @@ def record(env: MetaWorld, settings: CollectSettings, task: str, seed: int, sett
     return _act(env, settings, task, seed, settle, settings.cameras)
 
 
-def _act(env: MetaWorld, settings: CollectSettings, task: str, seed: int, settle: int, cameras) -> Episode | None:
+def _act(env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, settle: int, cameras) -> Episode | None:
     """``record``, with the pictures of some of the cameras; what happens is the same with any."""
     env.reset_displaced(task, 0, seed)
     noise = random_generator(seed, "action noise")
     images: dict[str, list[bytes]] = {camera: [] for camera in cameras}
-    states, actions, held, done, stay = [], [], 0, False, None
+    states, actions, held, done = [], [], 0, False
     while held < settings.hold_steps:
         if done:
             return None
@@ -172,19 +179,8 @@ def _act(env: MetaWorld, settings: CollectSettings, task: str, seed: int, settle
         states.append(observation.state)
         for camera, frames in images.items():
             frames.append(encode_png(observation.images[camera]))
-        if held < settle:
-            stay, grip = None, env.expert_command()[3]
-        elif stay is None:
-            stay = env.holding_target()
-        for _ in range(settings.frame_skip):
-            if stay is not None:
-                command = env.command_toward(stay, grip)[:3]
-            else:
-                command = env.expert_command()[:3] + noise.normal(0.0, settings.action_noise, 3)
-            success, done = env.advance(np.append(np.clip(command, -1.0, 1.0), grip))
-            if done:
-                break
-        actions.append(np.append(env.pose(), (1.0 - grip) / 2.0))
+        success, done, gripper = env.act(noise, settings.action_noise, rest=held >= settle)
+        actions.append(np.append(env.pose(), gripper))
         if env.control_hz * np.linalg.norm(actions[-1][:3] - states[-1][:3]) > FASTEST:
             return None
         held = held + 1 if success else 0
@@ -199,7 +195,7 @@ def _act(env: MetaWorld, settings: CollectSettings, task: str, seed: int, settle
     )
 
 
-def replay(env: MetaWorld, episode: Episode, hold_steps: int) -> bool:
+def replay(env: ScriptedEnv, episode: Episode, hold_steps: int) -> bool:
     """Whether the recorded targets, sent open loop and without rendering, lead to success held for ``hold_steps``.
 
     The last target is repeated for up to ``hold_steps`` more: a push that arrives a step late is still the same push.
@@ -223,7 +219,7 @@ class _Outcome:
     new: bool
 
 
-def _finish(env: MetaWorld, settings: CollectSettings, out: Path, task: str, index: int) -> _Outcome:
+def _finish(env: ScriptedEnv, settings: CollectSettings, out: Path, task: str, index: int) -> _Outcome:
     """Records one index unless it is there already, and replays it."""
     path = episode_path(out, task, index)
     new = not path.exists()
@@ -247,7 +243,7 @@ _WORKER: dict[str, object] = {}
 
 def _start_worker(settings: CollectSettings, out: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    env = MetaWorld(settings.cameras, settings.image_size, settings.frame_skip)
+    env = settings.start()
     _WORKER.update(env=env, settings=settings, out=out)
 
 
@@ -258,7 +254,7 @@ def _work(job: tuple[str, int]) -> _Outcome:
 def _outcomes(settings: CollectSettings, out: Path) -> Iterator[_Outcome]:
     jobs = [(task, index) for task in settings.tasks for index in range(settings.episodes)]
     if settings.workers == 1:
-        env = MetaWorld(settings.cameras, settings.image_size, settings.frame_skip)
+        env = settings.start()
         try:
             for task, index in jobs:
                 yield _finish(env, settings, out, task, index)
@@ -289,7 +285,7 @@ def collect(settings: CollectSettings, out: Path) -> CollectReport:
     """
     out = Path(out)
     # Whatever is wrong with simulator, renderer or cameras is said here, once, and not by every worker.
-    MetaWorld(settings.cameras, settings.image_size, settings.frame_skip).close()
+    settings.start().close()
     claim(out / ".episodes", settings.recorded())
     start, done = time.monotonic(), {task: [] for task in settings.tasks}
     with tqdm(

@@ -26,6 +26,7 @@ ACTION_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
 ENVIRONMENTS = {
     "metaworld": "drifting_vla_jax.envs.metaworld:MetaWorld",
     "rlbench": "drifting_vla_jax.envs.rlbench:RLBench",
+    "robosuite": "drifting_vla_jax.envs.robosuite:Robosuite",
     "dummy": "drifting_vla_jax.envs.dummy:Dummy",
 }
 
@@ -136,6 +137,53 @@ class Env(Protocol):
         ...
 
 
+class ScriptedEnv(Env, Protocol):
+    """A simulator with scripted experts, of which ``data.demonstrations`` makes a data set. Privileged: not for a policy."""
+
+    simulator_hz: float  # simulator steps per second of simulated time
+    packages: tuple[str, ...]  # whose versions an episode depends on
+
+    def instructions(self, task: str) -> tuple[str, ...]:
+        """Every paraphrase of what is asked in ``task``, the plainest first."""
+        ...
+
+    def reset_displaced(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
+        """Like ``reset``, with the hand first moved somewhere random near its start: also a function of the seed.
+
+        Demonstrations that start so show how to come back from where a policy has erred to.
+        """
+        ...
+
+    def observe(self, render: bool = True) -> Observation:
+        """What a policy may see now."""
+        ...
+
+    def pose(self) -> np.ndarray:
+        """The end effector's pose, float32 [7]: x y z (metres, world), qx qy qz qw (w >= 0)."""
+        ...
+
+    def act(self, noise: np.random.Generator, scale: float, rest: bool) -> tuple[bool, bool, float]:
+        """One control step of the expert of the running task.
+
+        Args:
+          noise: drawn from for what is added to the expert's commands.
+          scale: standard deviation of that noise, in the simulator's own unit.
+          rest: stay where the hand is instead, pressing as it does; without noise.
+
+        Returns:
+          Success, done, and the gripper's command during the step (0 closed .. 1 open).
+        """
+        ...
+
+
+def environment_class(name: str) -> Any:
+    """The class of a simulator, whose packages need not be installed; raises ValueError for an unknown name."""
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"unknown environment {name!r}; expected one of {', '.join(sorted(ENVIRONMENTS))}")
+    module_name, class_name = ENVIRONMENTS[name].split(":")
+    return getattr(importlib.import_module(module_name), class_name)
+
+
 def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int, **options: Any) -> Env:
     """Builds a simulator by name.
 
@@ -150,16 +198,18 @@ def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int,
       ValueError: unknown name, camera or option.
       ModuleNotFoundError: the simulator's package is not installed; the message has the pip line.
     """
-    if name not in ENVIRONMENTS:
-        raise ValueError(f"unknown environment {name!r}; expected one of {', '.join(sorted(ENVIRONMENTS))}")
-    module_name, class_name = ENVIRONMENTS[name].split(":")
-    cls = getattr(importlib.import_module(module_name), class_name)
+    cls = environment_class(name)
     known = set(inspect.signature(cls).parameters) - {"cameras", "image_size", "frame_skip"}
     for option in options:
         if option not in known:
             takes = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{name} has no option {option!r}; its options: {takes}")
     return cls(cameras=tuple(cameras), image_size=image_size, frame_skip=frame_skip, **options)
+
+
+def random_generator(seed: int, purpose: str) -> np.random.Generator:
+    """Returns a generator that is a function of any integer seed and of what it is for; purposes are independent."""
+    return np.random.default_rng([abs(seed), *purpose.encode(), *([1] if seed < 0 else [])])
 
 
 def check_task_name(task: str, known: Sequence[str], environment: str) -> None:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from drifting_vla_jax.envs import metaworld_changes as changes
-from drifting_vla_jax.envs.env import EnvCrashError, Observation, Step, check_action
+from drifting_vla_jax.envs.env import EnvCrashError, Observation, Step, check_action, random_generator
 from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
 from drifting_vla_jax.envs.mujoco_rendering import SceneRenderer, choose_backend
 
@@ -70,11 +70,6 @@ DISPLACEMENT_STEPS = 15
 _MODEL_ARRAYS = ("body_pos", "body_quat", "site_pos", "geom_pos")
 
 
-def random_generator(seed: int, purpose: str) -> np.random.Generator:
-    """Returns a generator that is a function of any integer seed and of what it is for; purposes are independent."""
-    return np.random.default_rng([abs(seed), *purpose.encode(), *([1] if seed < 0 else [])])
-
-
 class MetaWorld:
     """All 50 tasks in one object; the simulator of the current task is kept, one at a time (0.3 s to change task).
 
@@ -93,6 +88,8 @@ class MetaWorld:
     state_names = ("x", "y", "z", "gripper")
     tasks = tuple(sorted(INSTRUCTIONS))
     cameras = (*VIEWS, *STOCK_CAMERAS)
+    simulator_hz = SIMULATOR_HZ
+    packages = ("metaworld", "mujoco")
 
     def __init__(self, cameras: tuple[str, ...], image_size: int, frame_skip: int, change: str = "none"):
         for camera in cameras:
@@ -165,14 +162,29 @@ class MetaWorld:
     # --- privileged: for making demonstrations, never for a policy ----------------------------------------------------
 
     def reset_displaced(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
-        """Privileged. Like ``reset``, with the hand first moved somewhere random near its start: also a function of the
-        seed. Demonstrations that start so show how to come back from where a policy has erred to."""
+        """See ScriptedEnv.reset_displaced."""
         self._reset_scene(task, variation, seed)
         goal = self._hand() + random_generator(seed, "displacement").uniform(DISPLACEMENT_LOW, DISPLACEMENT_HIGH)
         for _ in range(DISPLACEMENT_STEPS):
             self.advance(self.command_toward(goal, grip=-1.0))
         self._sim.curr_path_length = 0
         return self.observe(), self._instruction(seed)
+
+    def act(self, noise: np.random.Generator, scale: float, rest: bool) -> tuple[bool, bool, float]:
+        """See ScriptedEnv.act. ``scale`` is of the noise on each of dx dy dz (of -1 .. 1) at every simulator step."""
+        if not rest:
+            self._stay, self._grip = None, self.expert_command()[3]
+        elif self._stay is None:
+            self._stay = self.holding_target()
+        for _ in range(self._frame_skip):
+            if self._stay is not None:
+                command = self.command_toward(self._stay, self._grip)[:3]
+            else:
+                command = self.expert_command()[:3] + noise.normal(0.0, scale, 3)
+            success, done = self.advance(np.append(np.clip(command, -1.0, 1.0), self._grip))
+            if done:
+                break
+        return success, done, (1.0 - self._grip) / 2.0
 
     def expert_command(self) -> np.ndarray:
         """Privileged. Returns the scripted expert's command, float64 [4] in -1 .. 1: dx dy dz and gripper (+1 closes)."""
@@ -264,7 +276,7 @@ class MetaWorld:
         sim.np_random = random_generator(seed, "scene")
         self._privileged, _ = sim.reset()
         mujoco.mj_forward(sim.model, sim.data)  # resetting moves bodies and sites last; nothing has been computed since
-        self._expert = self._expert_class()
+        self._expert, self._stay = self._expert_class(), None
         self._make_change(random_generator(seed, "change"))
 
     def _make_change(self, rng: np.random.Generator) -> None:

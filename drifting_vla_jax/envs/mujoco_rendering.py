@@ -102,10 +102,16 @@ class SceneRenderer:
     Args:
       model: drawn as it is when this is made, in shape; positions are read from the data at every frame.
       size: height and width of a picture, pixels.
+      collision_shapes: whether shapes of group 0 are drawn, where models keep what only collides, and marks (sites).
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int):
+    def __init__(self, model: mujoco.MjModel, size: int, collision_shapes: bool = True):
         import mujoco
+
+        self._options = mujoco.MjvOption()
+        if not collision_shapes:
+            self._options.geomgroup[0] = 0
+            self._options.sitegroup[:] = 0
 
         visual = model.vis
         visual.global_.offwidth = visual.global_.offheight = size
@@ -122,12 +128,12 @@ class SceneRenderer:
 
     def render(self, data: mujoco.MjData, camera: mujoco.MjvCamera | str) -> np.ndarray:
         """Returns the view, uint8 [size, size, 3]; ``data`` must have been forwarded."""
-        self._renderer.update_scene(data, camera)
+        self._renderer.update_scene(data, camera, self._options)
         return self._renderer.render()
 
     def project(self, data: mujoco.MjData, camera: mujoco.MjvCamera | str, points: np.ndarray) -> np.ndarray:
         """World points [n, 3] -> shares [n, 2] of the view's picture, to the right and down; NaN behind the camera."""
-        self._renderer.update_scene(data, camera)
+        self._renderer.update_scene(data, camera, self._options)
         eyes = self._renderer.scene.camera  # left and right, the same where there is no stereo
         position, forward, up = (
             np.mean([getattr(eye, name) for eye in eyes], axis=0) for name in ("pos", "forward", "up")

@@ -40,7 +40,7 @@ from drifting_vla_jax.wire.client import PolicyServerError
 API_KEY_VARIABLE = "DRIFTING_VLA_API_KEY"
 
 _SERVER = flags.DEFINE_string("server", None, "Address of the policy server, ws://HOST:PORT.")
-_ENV = flags.DEFINE_string("env", None, "The simulator: metaworld, rlbench or dummy.")
+_ENV = flags.DEFINE_string("env", None, "The simulator: metaworld, robosuite, rlbench or dummy.")
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks, separated by commas.")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of every task's first episode; choose one that no demonstration used.")

@@ -44,6 +44,17 @@ def test_defaults_are_those_of_the_source(read, demos):
     made = read("--source=metaworld", "--tasks=drawer-open")
     assert isinstance(made, CollectSettings)
     assert (made.episodes, made.cameras, made.image_size, made.frame_skip) == (40, ("top", "zoom"), 64, 2)
+    assert (made.simulator, made.action_noise) == ("metaworld", 0.4)
+
+
+def test_robosuite_is_recorded_by_the_same_settings_with_its_own_defaults(read):
+    """Also where robosuite is not installed: it is asked for only when it records."""
+    made = read("--source=robosuite", "--tasks=lift,stack", "--hold_steps=9")
+    assert isinstance(made, CollectSettings) and made.simulator == "robosuite"
+    assert (made.cameras, made.image_size, made.frame_skip) == (("agentview", "wrist"), 96, 25)
+    assert (made.episodes, made.action_noise, made.hold_steps) == (40, 0.2, 9)
+    with pytest.raises(ValueError, match="unknown task 'drawer-open' in robosuite; it knows lift"):
+        read("--source=robosuite", "--tasks=drawer-open")
 
 
 def test_all_tasks_of_metaworld_by_one_word(read):
@@ -174,5 +185,5 @@ def test_the_command_line(demos, tmp_path):
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     assert "did you mean 'open_drawer'?" in done.stderr and not (tmp_path / "w").exists()
     told = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
-    assert "metaworld: simulator steps per control step" in " ".join(told.split())
+    assert "metaworld (2), robosuite (25): simulator steps per control step" in " ".join(told.split())
     assert "lerobot, rlds: name of a preset" in " ".join(told.split())

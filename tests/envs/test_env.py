@@ -1,19 +1,46 @@
 """What every simulator promises (envs/env.py), asked of each that can be had here."""
 
+import functools
+import importlib.util
+
 import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
 
+SIDEWAYS, DOWN = (0.0, 0.5**0.5, 0.0, 0.5**0.5), (0.5**0.5, 0.5**0.5, 0.0, 0.0)  # qx qy qz qw
 SIMULATORS = {
-    "dummy": {"task": "reach-red", "typo": ("reach-rad", "reach-red"), "cameras": ("front", "side")},
-    "metaworld": {"task": "drawer-open", "typo": ("draw-open", "drawer-open"), "cameras": ("top", "zoom")},
+    "dummy": {
+        "task": "reach-red",
+        "typo": ("reach-rad", "reach-red"),
+        "cameras": ("front", "side"),
+        "frame_skip": 2,
+        "hand": SIDEWAYS,
+    },
+    "metaworld": {
+        "task": "drawer-open",
+        "typo": ("draw-open", "drawer-open"),
+        "cameras": ("top", "zoom"),
+        "frame_skip": 2,
+        "hand": SIDEWAYS,
+    },
+    "robosuite": {
+        "task": "lift",
+        "typo": ("lifft", "lift"),
+        "cameras": ("agentview", "wrist"),
+        "frame_skip": 25,
+        "hand": DOWN,
+    },
 }
+STATES = {"robosuite": STATE_NAMES}
 SIZE = 48
 
 
 @pytest.fixture(scope="module", params=SIMULATORS)
 def name(request):
+    if request.param == "robosuite" and importlib.util.find_spec("robosuite") is None:
+        pytest.skip("needs the extra [robosuite] and robosuite itself, see docs/robosuite.md")
     return request.param
 
 
@@ -24,28 +51,33 @@ def about(name):
 
 @pytest.fixture(scope="module")
 def env(name, about):
-    env = envs.make(name, cameras=about["cameras"], image_size=SIZE, frame_skip=2)
+    env = envs.make(name, cameras=about["cameras"], image_size=SIZE, frame_skip=about["frame_skip"])
     yield env
     env.close()
 
 
-def action(position, grip=1.0):
-    return np.array([*position, 0.0, 0.5**0.5, 0.0, 0.5**0.5, grip], np.float32)
+def target(position, grip=1.0, hand=SIDEWAYS):
+    return np.array([*position, *hand, grip], np.float32)
 
 
-def test_an_observation_has_every_view_and_only_the_named_state(env, about):
+@pytest.fixture(scope="module")
+def action(about):
+    return functools.partial(target, hand=about["hand"])
+
+
+def test_an_observation_has_every_view_and_only_the_named_state(env, about, name):
     observation, instruction = env.reset(about["task"], 0, 0)
     assert tuple(observation.images) == about["cameras"]
     for image in observation.images.values():
         assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8 and image.std() > 5
-    assert env.state_names == ("x", "y", "z", "gripper")
-    assert observation.state.shape == (4,) and observation.state.dtype == np.float32
-    assert 0 <= observation.state[3] <= 1
+    assert env.state_names == STATES.get(name, ("x", "y", "z", "gripper"))
+    assert observation.state.shape == (len(env.state_names),) and observation.state.dtype == np.float32
+    assert 0 <= observation.state[-1] <= 1
     assert instruction in env.instructions(about["task"])
     assert env.control_hz > 0 and about["task"] in env.tasks
 
 
-def test_the_scene_is_a_function_of_the_seed_alone(env, about):
+def test_the_scene_is_a_function_of_the_seed_alone(env, about, action):
     first, words = env.reset(about["task"], 0, 5)
     other, _ = env.reset(about["task"], 0, 6)
     for _ in range(10):
@@ -69,25 +101,25 @@ def test_paraphrases_vary_with_the_seed(env, about):
     assert len({env.reset(about["task"], 0, seed)[1] for seed in range(12)}) > 1
 
 
-def test_an_absolute_target_is_reached(env, about):
+def test_an_absolute_target_is_reached(env, about, action):
     start = env.reset(about["task"], 0, 1)[0].state[:3].astype(float)
-    target = start + [0.06, -0.05, 0.07]
+    goal = start + [0.06, -0.05, 0.07]
     for _ in range(20):
-        step = env.step(action(target), render=False)
-    assert np.linalg.norm(step.observation.state[:3] - target) < 0.01
+        step = env.step(action(goal), render=False)
+    assert np.linalg.norm(step.observation.state[:3] - goal) < 0.01
 
 
-def test_zero_closes_the_gripper_and_one_opens_it(env, about):
+def test_zero_closes_the_gripper_and_one_opens_it(env, about, action):
     openings = {}
     for grip in (0.0, 1.0):
         position = env.reset(about["task"], 0, 1)[0].state[:3]
         for _ in range(20):
             step = env.step(action(position, grip), render=False)
-        openings[grip] = step.observation.state[3]
+        openings[grip] = step.observation.state[-1]
     assert openings[0.0] < 0.5 < openings[1.0]
 
 
-def test_rendering_is_skipped_when_not_asked_for_and_changes_nothing(env, about):
+def test_rendering_is_skipped_when_not_asked_for_and_changes_nothing(env, about, action):
     def run(render):
         position = env.reset(about["task"], 0, 2)[0].state[:3]
         return [env.step(action(position + 0.05), render=render).observation for _ in range(5)]
@@ -130,7 +162,7 @@ def test_unknown_names_are_refused_and_the_right_ones_offered(name, env, about):
         envs.make("metawold", cameras=(), image_size=SIZE, frame_skip=2)
 
 
-def test_closing_twice_is_harmless_and_stepping_after_it_says_what_to_do(env, about):
+def test_closing_twice_is_harmless_and_stepping_after_it_says_what_to_do(env, about, action):
     env.reset(about["task"], 0, 0)
     env.close()
     env.close()
@@ -150,7 +182,7 @@ def test_dummy_succeeds_at_the_ball_it_was_asked_for():
         x, y = -0.3 + (column + 0.5) / 200 * 0.6, 0.9 - (row + 0.5) / 200 * 0.6
         side = env.render("front", 200)
         height = 0.4 - (np.argwhere(np.all(side == (40, 80, 230), axis=-1)).mean(0)[0] + 0.5) / 200 * 0.4
-        step = env.step(action([x, y, height]), render=False)
+        step = env.step(target([x, y, height]), render=False)
         if step.success:
             break
     assert step.success and step.info["metres_left"] < 0.02
@@ -172,9 +204,9 @@ def test_dummy_fails_by_name():
     env = envs.make("dummy", cameras=(), image_size=SIZE, frame_skip=2)
     env.reset("reach-red", 0, 0)
     with pytest.raises(envs.IKError, match=r"2\.00 m away"):
-        env.step(action([2.0, 0.0, 0.0]))
+        env.step(target([2.0, 0.0, 0.0]))
     env.reset("reach-red", 1, 0)
-    env.step(action([0, 0.6, 0.2]))
-    env.step(action([0, 0.6, 0.2]))
+    env.step(target([0, 0.6, 0.2]))
+    env.step(target([0, 0.6, 0.2]))
     with pytest.raises(envs.EnvCrashError):
-        env.step(action([0, 0.6, 0.2]))
+        env.step(target([0, 0.6, 0.2]))

@@ -1,0 +1,41 @@
+"""A Franka Panda whose wrist must turn: four tasks of robosuite, one network, from 96-pixel images, on two CPU cores.
+
+    bash launch/robosuite.sh        # makes .venv with robosuite in it
+    tasks=lift,nut-assembly-square,pick-place-can,stack
+    python -m drifting_vla_jax.data.build --source=robosuite --tasks=$tasks --episodes=150 --settle_steps=4 --hold_steps=12 \
+        --out=data/robosuite
+    python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite
+    python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite --mode=eval
+
+No number yet: nobody has trained it.
+"""
+
+from configs import quickstart
+
+TASKS = ("lift", "nut-assembly-square", "pick-place-can", "stack")
+
+
+def get_config():
+    config = quickstart.get_config()
+    config.name = "robosuite"
+    config.env.name = "robosuite"
+    config.env.tasks = TASKS
+    config.env.cameras = ("agentview", "wrist")
+    config.env.image_size = 96
+    config.env.state_dim = 10
+    config.env.frame_skip = 25  # 20 actions per second
+    config.data.path = "data/robosuite"
+    config.data.batch_size = 64
+    config.data.num_threads = 2
+    config.data.cache_mb = 6000
+    config.data.shift = 3
+    config.model.width = 96
+    config.train.steps = 6000
+    config.train.ema_decay = 0.998
+    config.train.log_every = 50
+    config.train.eval_every = 1000
+    config.train.save_every = 1000
+    config.train.report_every = 5000
+    config.eval.episodes = 50
+    config.eval.max_steps = 300  # 15 s
+    return config
