@@ -34,8 +34,6 @@ def get_config():
     config.data.num_threads = 2
     config.data.cache_mb = 6000
     config.model.width = 96
-    config.train.optimizer = "muon"
-    config.train.learning_rate = 4e-3
     config.train.steps = 9000
     config.train.ema_decay = 0.998
     config.train.log_every = 50

@@ -20,7 +20,9 @@ def get_config():
     config.model.fusion.depth = 1
     config.objective.temperatures = (0.2, 0.5, 1.0)  # one way of doing things: large fixed ones settle a little faster
     config.objective.in_reach = False
-    config.train.steps = 2000
+    config.train.optimizer = "muon"
+    config.train.learning_rate = 4e-3
+    config.train.steps = 1500
     config.train.eval_every = 500
     config.train.save_every = 250
     config.eval.execute = 2

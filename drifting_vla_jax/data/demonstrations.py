@@ -2,8 +2,9 @@
 
 For every task and index an episode is recorded from a scene that is a function of (seed, task, index): the hand starts
 displaced, noise is added to the expert's commands, and what was ACHIEVED is written down: ``actions[t]`` is the hand's
-pose one control step after row t, with the gripper command that was held during that step. An episode is kept when
-success has held for ``hold_steps`` control steps; a failed one is counted and the index tried again in another scene.
+pose one control step after row t and, where it pressed, beyond (``ScriptedEnv.target``), with the gripper command that was
+held during that step. An episode is kept when success has held for ``hold_steps`` control steps; a failed one is counted
+and the index tried again in another scene.
 
 The gate: every recorded episode is replayed, open loop, through the simulator's ``step`` from the same start. If the absolute
 targets do not lead to success again, no policy that predicts them perfectly could succeed, and the build refuses.
@@ -35,7 +36,7 @@ from drifting_vla_jax.envs.env import EnvCrashError, ScriptedEnv, environment_cl
 # at an episode go through the settings' ``settle_steps`` and these in turn.
 SHORT_SETTLES = (2, 1)
 FASTEST = 2.5  # m/s; experts stay below 1.3, but a handle that slips away throws the hand, and nobody should learn that
-RECORDER = 4  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
+RECORDER = 5  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
 MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
@@ -180,8 +181,8 @@ def _act(env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, sett
         for camera, frames in images.items():
             frames.append(encode_png(observation.images[camera]))
         success, done, gripper = env.act(noise, settings.action_noise, rest=held >= settle)
-        actions.append(np.append(env.pose(), gripper))
-        if env.control_hz * np.linalg.norm(actions[-1][:3] - states[-1][:3]) > FASTEST:
+        actions.append(np.append(env.target(), gripper))
+        if env.control_hz * np.linalg.norm(env.pose()[:3] - states[-1][:3]) > FASTEST:
             return None
         held = held + 1 if success else 0
     return Episode(

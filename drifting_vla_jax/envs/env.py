@@ -162,6 +162,14 @@ class ScriptedEnv(Env, Protocol):
         """The end effector's pose, float32 [7]: x y z (metres, world), qx qy qz qw (w >= 0)."""
         ...
 
+    def target(self) -> np.ndarray:
+        """The absolute target, float32 [7], that leads to what the step just taken led to.
+
+        Where the end effector is and, where it presses, as far beyond as makes ``step`` press as hard: who is told the pose
+        alone lets go of what it leans on.
+        """
+        ...
+
     def act(self, noise: np.random.Generator, scale: float, rest: bool) -> tuple[bool, bool, float]:
         """One control step of the expert of the running task.
 

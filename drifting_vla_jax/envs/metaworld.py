@@ -35,6 +35,7 @@ METRES_PER_COMMAND = 0.01  # what a command of 1 moves the mocap body by, in one
 # Of the adapter's controller, found by replaying demonstrations and by closed-loop success. It has no memory on purpose: an
 # integral term replays better still, but winds up when a policy's targets move along with the hand.
 LEAD = 5.0
+LAG = 4.0  # simulator steps by which a moving hand trails the mocap body (4.4 to 5 at full speed)
 
 
 # Where success is how far the fingertips, or what they hold, are from the goal. The experts bring the hand itself there, which
@@ -206,6 +207,14 @@ class MetaWorld:
         hand = self._hand()
         return hand + (self._running().data.mocap_pos[0] - hand) / LEAD
 
+    def target(self) -> np.ndarray:
+        """See ScriptedEnv.target: the hand's pose, beyond it 1 / LEAD of how far the mocap body is ahead, but for what a hand
+        that moves trails by. On the way that is where the hand is; at rest it is ``holding_target``."""
+        hand = self._hand()
+        trailing = LAG * (hand - self._before)
+        pressing = self._running().data.mocap_pos[0] - hand - trailing
+        return np.concatenate([hand + pressing / LEAD, HAND_QUATERNION]).astype(np.float32)
+
     def advance(self, command: np.ndarray) -> tuple[bool, bool]:
         """Privileged. One simulator step with Meta-World's own command, float [4]; returns (success, done)."""
         import mujoco
@@ -213,6 +222,7 @@ class MetaWorld:
         sim = self._running()
         if sim.curr_path_length >= sim.max_path_length:
             raise ValueError(f"the episode ended after {sim.max_path_length} simulator steps; reset before stepping on")
+        self._before = self._hand()
         try:
             self._privileged, _, _, done, info = sim.step(command)
         except mujoco.FatalError as error:

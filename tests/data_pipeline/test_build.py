@@ -53,7 +53,7 @@ def test_robosuite_is_recorded_by_the_same_settings_with_its_own_defaults(read):
     assert isinstance(made, CollectSettings) and made.simulator == "robosuite"
     assert (made.cameras, made.image_size, made.frame_skip) == (("agentview", "wrist"), 96, 25)
     assert (made.episodes, made.action_noise, made.hold_steps) == (40, 0.2, 9)
-    with pytest.raises(ValueError, match="unknown task 'drawer-open' in robosuite; it knows lift"):
+    with pytest.raises(ValueError, match="unknown task 'drawer-open' in robosuite; it knows door, lift"):
         read("--source=robosuite", "--tasks=drawer-open")
 
 

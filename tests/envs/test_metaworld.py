@@ -122,6 +122,32 @@ def test_displaced_starts_are_near_and_functions_of_the_seed(env):
     assert env._sim.curr_path_length == 0  # the way there is not part of the episode
 
 
+def test_a_target_is_where_the_hand_is_and_what_it_presses(env):
+    """Against a drawer that is shut the target lies behind it and keeps the pressure; the hand's own pose lets go of it."""
+
+    def ahead():
+        return (env.holding_target() - env.pose()[:3])[1]
+
+    def shut():
+        env.reset("drawer-close", 0, 0)
+        for _ in range(90):
+            env.advance(env.expert_command())
+
+    env.reset("drawer-close", 0, 0)
+    for _ in range(12):
+        env.advance(np.array([0.0, 1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(env.target()[:3], env.pose()[:3], atol=4e-3)  # on its way, 3.4 cm in a control step
+    shut()
+    pressing, target, pose = ahead(), env.target(), env.pose()
+    assert pressing > 0.01
+    np.testing.assert_allclose(target[1] - pose[1], pressing, atol=1e-3)
+    for aim, kept in ((target, pressing), (pose, 0.0)):
+        shut()
+        for _ in range(6):
+            env.step(np.append(aim, 0.0).astype(np.float32), render=False)
+        np.testing.assert_allclose(ahead(), kept, atol=3e-3)
+
+
 def test_an_expert_that_writes_into_its_observation_does_no_harm(env):
     env.reset("door-open", 0, 0)
     np.testing.assert_array_equal(env.expert_command(), env.expert_command())
