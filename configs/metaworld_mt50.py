@@ -5,7 +5,7 @@
     python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50
     python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50 --mode=eval
 
-Not trained yet: no result stands here. Basketball and door-lock replay worst (11 to 14 of 14 or 15 in trials).
+Not trained yet: no result stands here.
 """
 
 from configs import metaworld_mt10
