@@ -28,7 +28,7 @@ import numpy as np
 from drifting_vla_jax.envs import metaworld_changes as changes
 from drifting_vla_jax.envs.env import EnvCrashError, Observation, Step, check_action, random_generator
 from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
-from drifting_vla_jax.envs.mujoco_rendering import SceneRenderer, choose_backend
+from drifting_vla_jax.envs.mujoco_rendering import Photographer, choose_backend
 
 SIMULATOR_HZ = 80
 METRES_PER_COMMAND = 0.01  # what a command of 1 moves the mocap body by, in one simulator step
@@ -109,8 +109,7 @@ class MetaWorld:
         self._change, self._views = changes.check(change), dict(VIEWS)
         self._task: str | None = None
         self._sim = None
-        self._renderers: dict[int, SceneRenderer] = {}
-        self._drawn: dict[str, SceneRenderer] = {}  # by camera: what rendered its last picture
+        self._pictures: Photographer | None = None  # of the task's model
 
     # --- the Env protocol ---------------------------------------------------------------------------------------------
 
@@ -132,28 +131,21 @@ class MetaWorld:
     def render(self, camera: str, size: int) -> np.ndarray:
         """See Env.render."""
         self._check_camera(camera)
-        sim = self._running()
-        if size not in self._renderers:
-            self._renderers[size] = SceneRenderer(sim.model, size)
-        self._drawn[camera] = self._renderers[size]
-        return self._drawn[camera].render(sim.data, self._camera(camera))
+        data = self._running().data
+        return self._pictures.render(camera, size, data, self._camera(camera))
 
     def project(self, camera: str, points: np.ndarray) -> np.ndarray:
         """See Env.project."""
         self._check_camera(camera)
-        if camera not in self._drawn:
-            raise ValueError(f"no picture of camera {camera!r} was rendered yet; call render first")
-        return self._drawn[camera].project(self._running().data, self._camera(camera), points)
+        data = self._running().data
+        return self._pictures.project(camera, data, points)
 
     def close(self) -> None:
         """See Env.close."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
-        self._drawn.clear()
         if self._sim is not None:
+            self._pictures.close()
             self._sim.close()
-        self._sim = self._task = None
+        self._sim = self._task = self._pictures = None
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """Returns every paraphrase of what is asked in ``task``, the plainest first."""
@@ -308,6 +300,7 @@ class MetaWorld:
         sim._partially_observable = False
         del sim.sawyer_observation_space  # cached with the goal hidden
         self._sim, self._task, self._expert_class = sim, task, ENV_POLICY_MAP[f"{task}-v3"]
+        self._pictures = Photographer(sim.model)
         written = [*(getattr(sim.model, name) for name in _MODEL_ARRAYS), *changes.changed_arrays(sim.model)]
         self._pristine = [(array, array.copy()) for array in written]
 

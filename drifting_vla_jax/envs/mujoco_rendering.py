@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import ctypes
 import ctypes.util
+import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -149,6 +150,40 @@ class SceneRenderer:
         """Frees the OpenGL context; a second call does nothing."""
         atexit.unregister(self.close)
         self._renderer.close()
+
+
+class Photographer:
+    """The renderers of one model, made as sizes are asked for, and where each camera's last picture was taken from.
+
+    Args:
+      model, collision_shapes: see ``SceneRenderer``.
+    """
+
+    def __init__(self, model: mujoco.MjModel, collision_shapes: bool = True):
+        self._make = functools.partial(SceneRenderer, model, collision_shapes=collision_shapes)
+        self._renderers: dict[int, SceneRenderer] = {}
+        self._last: dict[str, tuple[SceneRenderer, mujoco.MjvCamera | str]] = {}
+
+    def render(self, name: str, size: int, data: mujoco.MjData, camera: mujoco.MjvCamera | str) -> np.ndarray:
+        """The view of the camera of this name, uint8 [size, size, 3]."""
+        if size not in self._renderers:
+            self._renderers[size] = self._make(size)
+        self._last[name] = self._renderers[size], camera
+        return self._renderers[size].render(data, camera)
+
+    def project(self, name: str, data: mujoco.MjData, points: np.ndarray) -> np.ndarray:
+        """Where points are in that camera's last picture, see ``SceneRenderer.project``; ValueError if there is none."""
+        if name not in self._last:
+            raise ValueError(f"no picture of camera {name!r} was rendered yet; call render first")
+        renderer, camera = self._last[name]
+        return renderer.project(data, camera, points)
+
+    def close(self) -> None:
+        """Frees the renderers; a second call does nothing."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+        self._last.clear()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from drifting_vla_jax.envs.env import (
     check_task_name,
     random_generator,
 )
-from drifting_vla_jax.envs.mujoco_rendering import SceneRenderer, choose_backend
+from drifting_vla_jax.envs.mujoco_rendering import Photographer, choose_backend
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_action, make_state
 from drifting_vla_jax.envs.robosuite_control import PoseController
 from drifting_vla_jax.envs.robosuite_experts import EXPERTS, Scene
@@ -88,8 +88,7 @@ class Robosuite:
         self._cameras, self._image_size, self._frame_skip = tuple(cameras), image_size, frame_skip
         self._task: str | None = None
         self._sim = None
-        self._renderers: dict[int, SceneRenderer] = {}
-        self._drawn: dict[str, SceneRenderer] = {}  # by camera: what rendered its last picture
+        self._pictures: Photographer | None = None  # of the task's model
 
     # --- the Env protocol ---------------------------------------------------------------------------------------------
 
@@ -107,28 +106,20 @@ class Robosuite:
         """See Env.render."""
         self._check_camera(camera)
         self._running()
-        if size not in self._renderers:
-            self._renderers[size] = SceneRenderer(self._model, size, collision_shapes=False)
-        self._drawn[camera] = self._renderers[size]
-        return self._drawn[camera].render(self._data, CAMERAS[camera])
+        return self._pictures.render(camera, size, self._data, CAMERAS[camera])
 
     def project(self, camera: str, points: np.ndarray) -> np.ndarray:
         """See Env.project."""
         self._check_camera(camera)
-        if camera not in self._drawn:
-            raise ValueError(f"no picture of camera {camera!r} was rendered yet; call render first")
         self._running()
-        return self._drawn[camera].project(self._data, CAMERAS[camera], points)
+        return self._pictures.project(camera, self._data, points)
 
     def close(self) -> None:
         """See Env.close."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
-        self._drawn.clear()
         if self._sim is not None:
+            self._pictures.close()
             self._sim.close()
-        self._sim = self._task = None
+        self._sim = self._task = self._pictures = None
 
     def instructions(self, task: str) -> tuple[str, ...]:
         """Returns every paraphrase of what is asked in ``task``, the plainest first."""
@@ -272,6 +263,7 @@ class Robosuite:
         )
         self._task, self._model, self._data = task, self._sim.sim.model._model, self._sim.sim.data._data
         joints, motors = ([pattern.format(k) for k in range(1, 8)] for pattern in ARM)
+        self._pictures = Photographer(self._model, collision_shapes=False)
         site = self._model.site(GRIP).id
         self._controller = PoseController(self._model, self._data, site, joints, motors)
         self._fingers = [self._model.joint(name).id for name in FINGERS]
