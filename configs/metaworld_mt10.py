@@ -6,7 +6,7 @@
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 
-Measured: demonstrations 17 min and training 62 min, both beside other work; evaluation of 500 episodes 4.5 min; 92.6% held
+Measured: demonstrations about 20 min and training 62 min, both beside other work; evaluation of 500 episodes 4.5 min; 92.6% held
 (90.0 - 94.6%, seed 0), with demonstrations that did not yet record what the expert presses with (docs/metaworld.md).
 """
 

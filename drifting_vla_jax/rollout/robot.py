@@ -313,10 +313,12 @@ class Robot:
                 self.stop("no target in time, and the driver does not let it hold", DriverError.outcome)
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """A thread's boundary: a guard that fails must not fail silently."""
+        """A thread's boundary, beyond which an exception would be lost: a guard that fails stops the arm, is logged even if
+        it was stopped before, and the episode counts as the driver's."""
         try:
             work()
         except Exception as error:
+            logger.exception("a guard of the arm failed")
             self.stop(f"{work.__name__.strip('_')} failed: {type(error).__name__}: {error}", DriverError.outcome)
 
     def _check_running(self) -> None:

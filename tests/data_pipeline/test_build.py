@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from drifting_vla_jax.data import build
+from drifting_vla_jax.data import build, sources
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.demonstrations import CollectSettings
 from drifting_vla_jax.data.rlbench_source import ConvertSettings
@@ -30,7 +30,8 @@ def read(monkeypatch):
         original = getattr(flags, name)
         monkeypatch.setattr(flags, name, lambda *a, original=original, **k: original(*a, flag_values=values, **k))
     build.define_flags()
-    monkeypatch.setattr(build, "FLAGS", values)
+    for module in (build, sources):
+        monkeypatch.setattr(module, "FLAGS", values)
 
     def read(*arguments):
         values.unparse_flags()
