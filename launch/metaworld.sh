@@ -16,7 +16,7 @@ sources=(--source=metaworld "--cameras=top,zoom,gripperPOV" --image_size=80 --fr
 case $suite in
   mt10) sources+=(--episodes=150 --gate=0.9
     "--tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open") ;;
-  mt50) sources+=(--episodes=50 --gate=0.5 --tasks=all) ;;
+  mt50) sources+=(--episodes=50 --val_fraction=0.04 --gate=0.5 --tasks=all) ;;
   *) die "which tasks? bash launch/metaworld.sh mt10|mt50 [--dry-run] [--config.seed=1 ...]" ;;
 esac
 options=()

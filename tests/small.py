@@ -97,8 +97,7 @@ def episode(index: int, steps: int = 12, seed: int = 0) -> Episode:
 
 
 def apart(function, *args):
-    """Calls it in a process of its own: TensorFlow, which writes data sets, crashes on being loaded after some of what
-    tests load."""
+    """Calls it in a process of its own: TensorFlow crashes on being loaded after some of what tests load."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
@@ -118,7 +117,7 @@ def write_episodes(
         each.save(path)
     views, layout = tuple(episodes[0].images), episodes[0].layout
     about = builder.About("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
-    apart(builder.write, out, {"train": paths[:-2], "val": paths[-2:]}, about)
+    builder.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
     return out
 
 

@@ -13,9 +13,12 @@ it to serialise); reading does not.
 
 from __future__ import annotations
 
+import concurrent.futures
+import concurrent.futures.process
 import dataclasses
 import datetime
 import importlib.metadata
+import multiprocessing
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -177,15 +180,28 @@ def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
 def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path:
     """Writes the data set under ``out`` (atomically: TFDS renames a finished folder) and returns its folder.
 
+    In a process of its own: TFDS loads TensorFlow to shuffle more than a gigabyte, and TensorFlow crashes where OSMesa, with
+    which MuJoCo may draw, was loaded before it.
+
     Raises:
       ValueError: a split has no episode.
+      OSError: that process died.
     """
     empty = [name for name, paths in splits.items() if not paths]
     if empty:
         raise ValueError(f"no episodes for split {', '.join(empty)}; ask for more episodes or a smaller val_fraction")
-    builder = Demonstrations(splits=splits, about=about, data_dir=str(out))
-    builder.download_and_prepare()
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        try:
+            process.submit(_write, out, splits, about).result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise OSError(
+                f"the process that writes {folder(out)} died, perhaps for want of memory; start again: the episodes are there"
+            ) from error
     return folder(out)
+
+
+def _write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> None:
+    Demonstrations(splits=splits, about=about, data_dir=str(out)).download_and_prepare()
 
 
 def folder(out: Path) -> Path:

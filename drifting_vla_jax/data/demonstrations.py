@@ -32,12 +32,13 @@ from tqdm import tqdm
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, encode_png
 from drifting_vla_jax.envs.env import EnvCrashError, ScriptedEnv, environment_class, make, random_generator
 
-# A success that is passed through in a moment (pressing a handle) is only caught by stopping soon, or at once: attempts
-# at an episode go through the settings' ``settle_steps`` and these in turn.
-SHORT_SETTLES = (2, 1)
+# A success that is passed through in a moment is only caught by stopping soon, or at once, or with an expert held back to a
+# share of its pace: attempts at an episode go through the settings' ``settle_steps``, then these, in turn. (handle-press, 12
+# scenes: none at full pace, all at this one. stick-pull failed in seven slow attempts running: they take turns.)
+LATER_ATTEMPTS = ((2, 1.0), (1, 1.0), (1, 0.3))
 FASTEST = 2.5  # m/s; experts stay below 1.3, but a handle that slips away throws the hand, and nobody should learn that
-RECORDER = 5  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
-MAX_ATTEMPTS = 10  # scenes per index before the expert is given up on
+RECORDER = 6  # raised when the same settings would give other episodes: a change of `record`, of a reset or of control
+MAX_ATTEMPTS = 20  # scenes per index before the expert is given up on
 SEEDS_PER_ATTEMPT = 100_000  # so at most this many episodes per task
 SEEDS_PER_COLLECTION = MAX_ATTEMPTS * SEEDS_PER_ATTEMPT
 
@@ -105,9 +106,9 @@ class CollectSettings:
         return "val" if index >= self.episodes - self.validation_episodes else "train"
 
     @property
-    def settles(self) -> tuple[int, ...]:
-        """The steps to settle for of the first attempt, the second, ..., over and over."""
-        return (self.settle_steps, *(steps for steps in SHORT_SETTLES if steps < self.settle_steps))
+    def manners(self) -> tuple[tuple[int, float], ...]:
+        """Steps to settle for, and pace, of the first attempt, the second, ..., over and over."""
+        return ((self.settle_steps, 1.0), *(m for m in LATER_ATTEMPTS if m[0] < self.settle_steps or m[1] < 1))
 
     def start(self) -> ScriptedEnv:
         """Returns the simulator, with the settings' cameras."""
@@ -155,19 +156,23 @@ def read_episodes(settings: CollectSettings, out: Path, split: str) -> Iterator[
                 yield Episode.load(episode_path(out, task, index))
 
 
-def record(env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, settle: int) -> Episode | None:
+def record(
+    env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, settle: int, pace: float = 1.0
+) -> Episode | None:
     """Lets the expert act once; returns the episode, or None if it failed or the hand was thrown (``FASTEST``). ``env`` has
-    the settings' cameras.
+    the settings' cameras; ``pace`` is a share of the expert's own.
 
     The experts never stop: many push on until they have left success behind. So once success has lasted for ``settle``
     control steps the hand is kept where it is, pressing as it did, for as long as success lasts.
     """
-    if settings.cameras and _act(env, settings, task, seed, settle, cameras=()) is None:
+    if settings.cameras and _act(env, settings, task, seed, settle, pace, cameras=()) is None:
         return None  # found out without drawing it, which is nine tenths of the time
-    return _act(env, settings, task, seed, settle, settings.cameras)
+    return _act(env, settings, task, seed, settle, pace, settings.cameras)
 
 
-def _act(env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, settle: int, cameras) -> Episode | None:
+def _act(
+    env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, settle: int, pace: float, cameras
+) -> Episode | None:
     """``record``, with the pictures of some of the cameras; what happens is the same with any."""
     env.reset_displaced(task, 0, seed)
     noise = random_generator(seed, "action noise")
@@ -180,7 +185,7 @@ def _act(env: ScriptedEnv, settings: CollectSettings, task: str, seed: int, sett
         states.append(observation.state)
         for camera, frames in images.items():
             frames.append(encode_png(observation.images[camera]))
-        success, done, gripper = env.act(noise, settings.action_noise, rest=held >= settle)
+        success, done, gripper = env.act(noise, settings.action_noise, rest=held >= settle, pace=pace)
         actions.append(np.append(env.target(), gripper))
         if env.control_hz * np.linalg.norm(env.pose()[:3] - states[-1][:3]) > FASTEST:
             return None
@@ -227,7 +232,8 @@ def _finish(env: ScriptedEnv, settings: CollectSettings, out: Path, task: str, i
     if new:
         for attempt in range(MAX_ATTEMPTS):
             seed = settings.seed * SEEDS_PER_COLLECTION + attempt * SEEDS_PER_ATTEMPT + index
-            episode = record(env, settings, task, seed, settings.settles[attempt % len(settings.settles)])
+            settle, pace = settings.manners[attempt % len(settings.manners)]
+            episode = record(env, settings, task, seed, settle, pace)
             if episode is not None:
                 break
         else:

@@ -170,13 +170,14 @@ class ScriptedEnv(Env, Protocol):
         """
         ...
 
-    def act(self, noise: np.random.Generator, scale: float, rest: bool) -> tuple[bool, bool, float]:
+    def act(self, noise: np.random.Generator, scale: float, rest: bool, pace: float = 1.0) -> tuple[bool, bool, float]:
         """One control step of the expert of the running task.
 
         Args:
           noise: drawn from for what is added to the expert's commands.
           scale: standard deviation of that noise, in the simulator's own unit.
           rest: stay where the hand is instead, pressing as it does; without noise.
+          pace: share of its own speed at which the expert moves.
 
         Returns:
           Success, done, and the gripper's command during the step (0 closed .. 1 open).

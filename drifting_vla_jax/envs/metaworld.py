@@ -163,7 +163,7 @@ class MetaWorld:
         self._sim.curr_path_length = 0
         return self.observe(), self._instruction(seed)
 
-    def act(self, noise: np.random.Generator, scale: float, rest: bool) -> tuple[bool, bool, float]:
+    def act(self, noise: np.random.Generator, scale: float, rest: bool, pace: float = 1.0) -> tuple[bool, bool, float]:
         """See ScriptedEnv.act. ``scale`` is of the noise on each of dx dy dz (of -1 .. 1) at every simulator step."""
         if not rest:
             self._stay, self._grip = None, self.expert_command()[3]
@@ -173,7 +173,7 @@ class MetaWorld:
             if self._stay is not None:
                 command = self.command_toward(self._stay, self._grip)[:3]
             else:
-                command = self.expert_command()[:3] + noise.normal(0.0, scale, 3)
+                command = pace * self.expert_command()[:3] + noise.normal(0.0, scale, 3)
             success, done = self.advance(np.append(np.clip(command, -1.0, 1.0), self._grip))
             if done:
                 break

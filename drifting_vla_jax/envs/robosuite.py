@@ -163,9 +163,10 @@ class Robosuite:
         """See ScriptedEnv.target: the pose; this controller's errors are so small that nothing else would be seen of it."""
         return self.pose()
 
-    def act(self, noise: np.random.Generator, scale: float, rest: bool) -> tuple[bool, bool, float]:
+    def act(self, noise: np.random.Generator, scale: float, rest: bool, pace: float = 1.0) -> tuple[bool, bool, float]:
         """See ScriptedEnv.act. ``scale`` is in centimetres, and as many times 3 degrees about each axis."""
         if not rest:
+            self._scene.pace = pace
             target = next(self._expert)
             self._held = target
             target = target.copy()

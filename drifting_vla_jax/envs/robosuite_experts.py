@@ -46,7 +46,12 @@ class Scene:
       data: the simulation, forwarded.
       grip: () -> the grip's pose, float64 [7], x y z (metres, world) qx qy qz qw.
       period: seconds of one control step.
+
+    Attributes:
+      pace: share of this module's speeds at which to go.
     """
+
+    pace = 1.0
 
     def __init__(self, data: mujoco.MjData, grip: Callable[[], np.ndarray], period: float):
         self._data, self._grip, self._period = data, grip, period
@@ -73,7 +78,8 @@ class Scene:
         return body.xpos.copy(), body.xmat.reshape(3, 3).copy()
 
     def steps(self, seconds: float) -> int:
-        return max(1, round(seconds / self._period))
+        """Control steps that what takes so long at full pace may take."""
+        return max(1, round(seconds / (self.pace * self._period)))
 
     def turns(self, angle: float, symmetry: float = 2 * np.pi) -> list[float]:
         """Of the angles that differ by multiples of ``symmetry``: those the wrist has room for, as turns, nearest first."""
@@ -97,10 +103,11 @@ class Scene:
 
         here = self._grip()
         way = position - here[:3]
-        step = here[:3] + way * min(GAIN, speed * self._period / max(np.linalg.norm(way), 1e-9))
+        step = here[:3] + way * min(GAIN, self.pace * speed * self._period / max(np.linalg.norm(way), 1e-9))
         start, turn = np.roll(here[3:], 1), np.zeros(3)
         mujoco.mju_subQuat(turn, np.roll(quaternion, 1), start)
-        mujoco.mju_quatIntegrate(start, turn, min(GAIN, TURN_SPEED * self._period / max(np.linalg.norm(turn), 1e-9)))
+        rate = self.pace * TURN_SPEED * self._period
+        mujoco.mju_quatIntegrate(start, turn, min(GAIN, rate / max(np.linalg.norm(turn), 1e-9)))
         return np.array([*step, *np.roll(start, -1), gripper])
 
     def reached(self, position: np.ndarray, turn: float, metres: float = REACHED_METRES) -> bool:

@@ -270,12 +270,9 @@ class Robot:
             raise DriverError(f"the driver's state is {list(state.shape)}; the policy's has {len(self.state_names)}")
         return Observation(images, state)
 
-    def hold(self) -> None:
-        """Makes the arm stay: where it is measured; at its last target, where what is measured is old."""
-        self._hold()
-
-    def _hold(self, event: str | None = None) -> None:
-        """With ``event`` only if no target has come meanwhile, and counted."""
+    def hold(self, event: str | None = None) -> None:
+        """Makes the arm stay: where it is measured; at its last target, where what is measured is old. With ``event`` only if
+        no target has come in time, and counted under that name."""
         with self._busy:
             if self._fed is None or self._last is None or self.stopped:
                 return
@@ -299,7 +296,7 @@ class Robot:
             fed = self._fed
             if fed is not None and time.monotonic() - fed > self._limits.timeout_s:
                 logger.warning("no target for %g s: the arm holds", self._limits.timeout_s)
-                self._hold("held")
+                self.hold("held")
 
     def _look_out(self) -> None:
         """The sentry: stops the arm when something is wrong. Calls nothing of the driver's that could hang."""

@@ -1,6 +1,10 @@
 """What the builder writes: records any TFDS user can read, in the order of the small arrays, and a datasheet."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from drifting_vla_jax.data import builder
 from drifting_vla_jax.data.episodes import decode_image
+from drifting_vla_jax.envs import mujoco_rendering
 from tests.small import CAMERAS, SIZE, TASKS, episode
 
 
@@ -65,3 +70,50 @@ def test_a_split_without_episodes_is_refused(tmp_path):
     about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
     with pytest.raises(ValueError, match="no episodes for split val; ask for more episodes or a smaller val_fraction"):
         builder.write(tmp_path, {"train": [tmp_path / "0.npz"], "val": []}, about)
+
+
+class Deadly:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_a_writer_that_dies_is_one_clear_line(tmp_path):
+    episode(0).save(tmp_path / "0.npz")
+    about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {"deadly": Deadly()})
+    with pytest.raises(OSError, match=r"the process that writes .* died, .*start again: the episodes are there"):
+        builder.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
+
+
+AFTER_A_RENDERER = """
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    import mujoco
+    from tensorflow_datasets.core import shuffle
+    from drifting_vla_jax.data import builder
+    from tests.small import CAMERAS, SIZE, episode
+
+    shuffle.MAX_MEM_BUFFER_SIZE = 0  # as if there were more than a gigabyte: TensorFlow is needed
+    out = Path(sys.argv[1])
+    episode(0).save(out / "0.npz")
+    print(builder.write(out, {"train": [out / "0.npz"]}, builder.About("test", CAMERAS, SIZE, tuple("xyzg"), 20.0, {})))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not mujoco_rendering._osmesa_answers(), reason="libOSMesa is not installed")
+def test_a_large_set_is_written_after_mujoco_has_loaded_its_renderer(tmp_path):
+    """In one and the same process TensorFlow crashes on being loaded after OSMesa."""
+    (tmp_path / "script.py").write_text(AFTER_A_RENDERER)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", tmp_path],
+        env=os.environ
+        | {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(builder.folder(tmp_path)) in done.stdout

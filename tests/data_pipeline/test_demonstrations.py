@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data import demonstrations
-from drifting_vla_jax.data.demonstrations import CollectSettings, ReplayGateError, collect, episode_path, record, replay
+from drifting_vla_jax.data.demonstrations import (
+    LATER_ATTEMPTS,
+    CollectSettings,
+    ReplayGateError,
+    collect,
+    episode_path,
+    record,
+    replay,
+)
 from drifting_vla_jax.data.episodes import Episode, decode_image
 from drifting_vla_jax.envs.metaworld import HAND_QUATERNION, MetaWorld
 
@@ -90,10 +98,26 @@ def test_an_expert_that_goes_on_longer_ends_nearer_to_its_goal():
     assert long < 0.02 < 0.025 < short < 0.05, "Meta-World calls 5 cm a success"
 
 
-def test_attempts_at_an_episode_settle_for_ever_less():
-    assert BLIND.settles == (2, 1)
-    assert dataclasses.replace(BLIND, settle_steps=8).settles == (8, 2, 1)
-    assert dataclasses.replace(BLIND, settle_steps=1).settles == (1,)
+def test_attempts_at_an_episode_settle_for_ever_less_and_then_go_slowly():
+    slow = LATER_ATTEMPTS[-1]
+    assert BLIND.manners == ((2, 1.0), (1, 1.0), slow) and slow[1] < 1
+    assert dataclasses.replace(BLIND, settle_steps=8).manners == ((8, 1.0), (2, 1.0), (1, 1.0), slow)
+    assert dataclasses.replace(BLIND, settle_steps=1).manners == ((1, 1.0), slow)
+
+
+@pytest.mark.slow
+def test_an_expert_that_runs_through_its_goal_is_held_back(tmp_path):
+    """At full speed the hand presses the handle down past the place where it should stay, in nearly every scene."""
+    settings = dataclasses.replace(
+        BLIND, tasks=("handle-press",), episodes=2, frame_skip=4, hold_steps=10, action_noise=0.2
+    )
+    env = MetaWorld((), 16, 4)
+    at_full_pace = [record(env, settings, "handle-press", seed, settle) for seed in (0, 1) for settle in (2, 1)]
+    slowly = [record(env, settings, "handle-press", seed, *LATER_ATTEMPTS[-1]) for seed in (0, 1)]
+    env.close()
+    assert at_full_pace == [None] * 4 and all(slowly)
+    report = collect(settings, tmp_path).tasks[0]
+    assert report.kept == 2 and report.failed >= 4, "the first two attempts of each failed"
 
 
 def test_pictures_are_of_the_cameras_and_size_asked_for():

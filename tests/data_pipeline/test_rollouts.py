@@ -15,7 +15,6 @@ from drifting_vla_jax.rollout.recorder import read_episodes
 from drifting_vla_jax.rollout.runner import WorkerSettings, run
 from drifting_vla_jax.serve.server import PolicyServer
 from tests.rollout.dummy_policy import SIZE, LookingPolicy
-from tests.small import apart
 
 HOW = {"execute": 2, "max_steps": 60, "hold_steps": 3}
 
@@ -99,7 +98,7 @@ def test_an_evaluation_that_records_successes_can_be_trained_on(tmp_path):
     with pytest.raises(ValueError, match="holds an evaluation with record 'success', this one has None"):
         evaluate(LookingPolicy(), out=out, **how, **HOW)
     settings = rollouts.RolloutSettings(str(out), (), 0, True, 0.25)
-    apart(build.build, settings, tmp_path / "set", "rollouts", False)
+    build.build(settings, tmp_path / "set", "rollouts", False)
     data = DataSet(tmp_path / "set", ("front", "above"))
     assert data.metadata["details"]["environment"] == "dummy" and data.tasks == ["reach-red"]
     assert [len(data.metadata["episodes"][s]) for s in ("train", "val")] == [3, 1]

@@ -22,7 +22,7 @@ from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.wire.client import PolicyClient
 from tests import lerobot_fixture
-from tests.small import CAMERAS, SIZE, apart, episode, small_config, write_episodes
+from tests.small import CAMERAS, SIZE, episode, small_config, write_episodes
 
 BIMANUAL = ActionLayout("bimanual")
 ALOHA = ActionLayout(
@@ -50,7 +50,7 @@ def sets(tmp_path_factory):
     root = lerobot_fixture.write_3(folder / "lerobot", images=True, aloha=True)
     mapping = lerobot_source.read_mapping("aloha")
     settings = RecordedSettings(str(root), mapping, (), 0, (), SIZE, 0.0, 0.3, "fail", 1)
-    apart(build.build, settings, folder / "joints", "lerobot", False)
+    build.build(settings, folder / "joints", "lerobot", False)
     return {"bimanual": both, "joints": folder / "joints"}
 
 
@@ -150,4 +150,4 @@ def test_an_episode_of_another_width_or_layout_is_refused(tmp_path):
     two_arms(0).save(tmp_path / "0.npz")
     about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
     with pytest.raises(ValueError, match="an episode of reach-red has actions of layout bimanual"):
-        apart(builder.write, tmp_path, {"train": [tmp_path / "0.npz"]}, about)
+        builder.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
