@@ -24,8 +24,7 @@ from drifting_vla_jax.rollout import recorder
 
 FLAGS = flags.FLAGS
 
-NAMES = {"metaworld": "Meta-World", "rlbench": "RLBench"}
-LEARNING = (*tables.VAL, "sim/success_rate")  # metrics that are drawn against steps and against time
+NAMES = {"metaworld": "Meta-World", "robosuite": "robosuite", "rlbench": "RLBench"}
 
 
 def write_results(workdirs: Sequence[Path], out: Path, budget: int = VIDEO_BUDGET) -> tuple[Path, Path]:
@@ -105,7 +104,7 @@ def learning(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     """Charts of held-out errors and of success beside the training, a line per run: against steps, against minutes."""
     colours = {entry.run.workdir.name: number for number, entry in enumerate(entries)}  # of what it was trained to be
     runs = list({entry.run.workdir: entry.run for entry in entries}.values())
-    for metric in LEARNING:
+    for metric in (*tables.held_out(entries), "sim/success_rate"):
         by_step = {run.workdir.name: run.metrics.get(metric, {}) for run in runs}
         by_minute = {
             run.workdir.name: {

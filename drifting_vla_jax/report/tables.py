@@ -17,7 +17,13 @@ from drifting_vla_jax.report.entries import Entry
 from drifting_vla_jax.report.rates import Rate
 
 Cell = str | Rate
-VAL = {"val/position_error_cm": "position error, cm", "val/energy_score": "energy score"}
+ROTATION = "val/rotation_error_deg"
+VAL = {
+    "val/position_error_cm": "position error, cm",
+    ROTATION: "rotation error, degrees",
+    "val/energy_score": "energy score",
+}
+NO_TURN = 0.1  # degrees: no larger an error is rounding, in a task where the hand never turns
 
 
 @dataclass(frozen=True)
@@ -306,11 +312,12 @@ def equal_time(entries: Sequence[Entry]) -> Table | None:
         return None
     step = min(max(facts.clock(e.run)) for e in chosen)
     minutes = min(max(facts.clock(e.run).values()) for e in chosen)
+    names = held_out(chosen)
     rows = []
     for entry in chosen:
         clock = facts.clock(entry.run)
         then = max((s for s, m in clock.items() if m <= minutes), default=0)
-        cells = [_errors(entry, at) for at in (max(clock), step, then)]
+        cells = [_errors(entry, at, names) for at in (max(clock), step, then)]
         pace = max(clock) / clock[max(clock)]
         rows.append([f"{entry.objective.replace('_', ' ')}, {entry.run.workdir.name}", f"{max(clock):,}"])
         rows[-1] += [f"{clock[max(clock)]:.0f} min", *cells, f"{then:,}", f"{pace * minutes:,.0f}"]
@@ -325,16 +332,22 @@ def equal_time(entries: Sequence[Entry]) -> Table | None:
         "steps in that time",
     )
     note = (
-        f"Held-out {' / '.join(VAL.values())}, of the last validation by then. A learning rate that falls over all steps has not "
-        "fallen yet in the middle of a run: for a fair comparison at equal time train with --config.train.steps of the last "
-        "column and give that run to this page too."
+        f"Held-out {' / '.join(VAL[name] for name in names)}, of the last validation by then. A learning rate that falls over "
+        "all steps has not fallen yet in the middle of a run: for a fair comparison at equal time train with "
+        "--config.train.steps of the last column and give that run to this page too."
     )
     return Table("At equal steps and at equal time", note, heads, rows)
 
 
-def _errors(entry: Entry, step: int) -> str:
+def held_out(entries: Sequence[Entry]) -> list[str]:
+    """The metrics of ``VAL``: the rotation's only where something turns."""
+    turns = any(v >= NO_TURN for e in entries for v in e.run.metrics.get(ROTATION, {}).values())
+    return [name for name in VAL if turns or name != ROTATION]
+
+
+def _errors(entry: Entry, step: int, names: Sequence[str]) -> str:
     cells = []
-    for name in VAL:
+    for name in names:
         points = {s: value for s, value in entry.run.metrics.get(name, {}).items() if s <= step}
         cells.append(f"{points[max(points)]:.3g}" if points else "-")
     return " / ".join(cells)

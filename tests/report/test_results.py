@@ -148,6 +148,17 @@ def test_equal_steps_and_equal_time(runs, tmp_path):
     assert curves[1]["lines"][1] == {"label": "other", "run": 0, "part": 1, "values": [1.25, 1.0]}
 
 
+def test_the_rotation_is_said_where_something_turns(runs, tmp_path):
+    for run, degrees in ((runs[0], 0.01), (runs[2], 5.25)):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": 4, "val/rotation_error_deg": degrees}) + "\n")
+    _, text = write_results([runs[0], runs[2]], tmp_path / "out")
+    assert "position error, cm / rotation error, degrees / energy score" in text.read_text()
+    assert cells(text.read_text(), "At equal steps and at equal time")["regression, other"][2] == "1.25 / 5.25 / -"
+    titles = [c["title"] for c in Page(tmp_path / "out" / "index.html").charts()["groups"][0]["charts"]]
+    assert "val/rotation_error_deg, step" in titles
+
+
 def test_a_success_and_a_failure_of_each_task_are_shown(runs, tmp_path, evaluate):
     for seed in range(4):
         (runs[2] / "eval" / "step4" / f"{seed}.mp4").write_bytes(b"film %d" % seed)
