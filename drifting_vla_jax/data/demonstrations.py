@@ -226,7 +226,7 @@ class _Outcome:
 
 
 def _finish(env: ScriptedEnv, settings: CollectSettings, out: Path, task: str, index: int) -> _Outcome:
-    """Records one index unless it is there already, and replays it."""
+    """Records one index and replays it, unless that was done already."""
     path = episode_path(out, task, index)
     new = not path.exists()
     if new:
@@ -242,7 +242,17 @@ def _finish(env: ScriptedEnv, settings: CollectSettings, out: Path, task: str, i
         episode.save(path)
     episode = Episode.load(path)
     failed = episode.seed % SEEDS_PER_COLLECTION // SEEDS_PER_ATTEMPT
-    return _Outcome(task, len(episode), failed, replay(env, episode, settings.hold_steps), new)
+    return _Outcome(task, len(episode), failed, _verdict(env, settings, path, episode), new)
+
+
+def _verdict(env: ScriptedEnv, settings: CollectSettings, path: Path, episode: Episode) -> bool:
+    """``replay``'s, kept in a file beside the episode: what was stopped, or refused by the gate, need not be replayed again."""
+    kept = path.with_suffix(".replayed")
+    if kept.exists() and kept.stat().st_mtime_ns >= path.stat().st_mtime_ns and kept.read_text() in ("yes", "no"):
+        return kept.read_text() == "yes"
+    verdict = replay(env, episode, settings.hold_steps)
+    kept.write_text("yes" if verdict else "no")
+    return verdict
 
 
 _WORKER: dict[str, object] = {}
@@ -284,7 +294,7 @@ def _outcomes(settings: CollectSettings, out: Path) -> Iterator[_Outcome]:
 
 
 def collect(settings: CollectSettings, out: Path) -> CollectReport:
-    """Records what is missing, replays everything, and returns the figures.
+    """Records and replays what is missing, and returns the figures of all.
 
     Raises:
       ValueError: episodes of other settings are there, or an expert never succeeds.
@@ -316,7 +326,7 @@ def collect(settings: CollectSettings, out: Path) -> CollectReport:
     if short:
         raise ReplayGateError(
             f"replaying the recorded targets reproduced success too rarely (at least {settings.gate:.0%} is needed): "
-            f"{', '.join(short)}; leave these tasks out, or lower the action noise or the frame skip"
+            f"{', '.join(short)}; leave these tasks out, lower the action noise or the frame skip, or let them through (--gate)"
         )
     new = sum(o.new for outcomes in done.values() for o in outcomes)
     return CollectReport(reports, new, time.monotonic() - start)

@@ -147,6 +147,17 @@ def test_the_gate_refuses_and_names_the_task_and_its_figures(collected):
     assert collect(dataclasses.replace(BLIND, gate=0.5), collected).tasks[0].replayed == 1
 
 
+def test_what_was_replayed_is_not_replayed_again(collected, monkeypatch):
+    before = collect(BLIND, collected).tasks
+    verdict = episode_path(collected, "drawer-close", 1).with_suffix(".replayed")
+    monkeypatch.setattr(demonstrations, "replay", lambda *_: False)
+    assert collect(BLIND, collected).tasks == before
+    verdict.write_text("y")  # a start was stopped while it wrote
+    with pytest.raises(ReplayGateError, match=r"drawer-close 1/2.*let them through \(--gate\)"):
+        collect(BLIND, collected)
+    assert verdict.read_text() == "no"
+
+
 def test_finished_episodes_are_not_recorded_again(collected):
     first, second = (episode_path(collected, "drawer-close", i) for i in range(2))
     stamp, data = first.stat().st_mtime_ns, second.read_bytes()
