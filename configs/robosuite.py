@@ -3,7 +3,7 @@
     bash launch/robosuite.sh        # makes .venv with robosuite in it
     tasks=lift,nut-assembly-square,pick-place-can,stack
     python -m drifting_vla_jax.data.build --source=robosuite --tasks=$tasks --episodes=150 --settle_steps=4 --hold_steps=12 \
-        --out=data/robosuite
+        --gate=0.9 --out=data/robosuite
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite --mode=eval
 
@@ -38,4 +38,5 @@ def get_config():
     config.train.report_every = 5000
     config.eval.episodes = 50
     config.eval.max_steps = 300  # 15 s
+    config.eval.video_camera = "agentview"
     return config

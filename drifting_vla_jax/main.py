@@ -85,9 +85,11 @@ def _compile(config) -> None:
 
 
 def _train(config, workdir: Path) -> None:
+    from drifting_vla_jax.evaluate.checkpoint import check_film
     from drifting_vla_jax.train.distributed import processes
     from drifting_vla_jax.train.loop import train
 
+    check_film(config)  # here, not after hours
     with processes(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.timeout):
         train(config, workdir)
 

@@ -61,7 +61,24 @@ def test_every_configuration_is_valid(path):
 
     from drifting_vla_jax.config import validate
 
-    validate(runpy.run_path(str(path))["get_config"]())
+    config = runpy.run_path(str(path))["get_config"]()
+    validate(config)
+    checkpoint.check_film(config)
+
+
+def test_videos_of_a_view_that_the_simulator_does_not_have_are_refused_before_training(monkeypatch, tmp_path):
+    config = quickstart.get_config()
+    config.env.name, config.env.state_dim = "robosuite", 10
+    message = "video_camera is 'zoom'; robosuite has agentview, wrist, .* and '' is the policy's first view"
+    with pytest.raises(ConfigError, match=message):
+        main._train(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=message):
+        checkpoint.evaluate_configured(None, config, tmp_path)
+    for key, value in (("videos", 0), ("video_camera", ""), ("video_camera", "wrist")):
+        other = config.copy_and_resolve_references()
+        other.eval[key] = value
+        checkpoint.check_film(other)
 
 
 def test_one_evaluation_for_each_number_of_actions_executed(monkeypatch, tmp_path, capsys):

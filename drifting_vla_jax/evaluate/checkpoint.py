@@ -20,7 +20,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.config import validate
+from drifting_vla_jax.config import ConfigError, validate
+from drifting_vla_jax.envs.env import environment_class
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import recorder
@@ -38,6 +39,7 @@ def batch_sizes(config: ConfigDict) -> tuple[int, ...]:
 
 def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[str, Any]:
     """``evaluate`` with the sections ``env``, ``eval`` and ``serve``."""
+    check_film(config)
     e = config.eval
     return evaluate(
         policy,
@@ -59,6 +61,16 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
         record=e.record,
         batch_deadline_ms=config.serve.batch_deadline_ms,
     )
+
+
+def check_film(config: ConfigDict) -> None:
+    """Raises ConfigError if videos are to be of a view that the simulator does not have."""
+    camera, name = config.eval.video_camera, config.env.name
+    there = environment_class(name).cameras
+    if config.eval.videos and camera and camera not in there:
+        raise ConfigError(
+            f"config.eval.video_camera is {camera!r}; {name} has {', '.join(there)}, and '' is the policy's first view"
+        )
 
 
 def tasks(metadata: Mapping[str, Any], config: ConfigDict) -> tuple[str, ...]:
