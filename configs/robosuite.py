@@ -7,7 +7,8 @@
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite --mode=eval
 
-No number yet: nobody has trained it.
+Measured: demonstrations 15 min on two cores, training 33 min on one, evaluation of 200 episodes 5.5 min on one; 71.0% held
+(64.4 - 76.8%, seed 0): lift 47 of 50, stack 42, pick-place-can 49, nut-assembly-square 4 (docs/robosuite.md).
 """
 
 from configs import quickstart
@@ -30,12 +31,12 @@ def get_config():
     config.data.cache_mb = 6000
     config.data.shift = 3
     config.model.width = 96
-    config.train.steps = 6000
+    config.train.steps = 4000
     config.train.ema_decay = 0.998
     config.train.log_every = 50
     config.train.eval_every = 1000
     config.train.save_every = 1000
-    config.train.report_every = 5000
+    config.train.report_every = 4000
     config.eval.episodes = 50
     config.eval.max_steps = 300  # 15 s
     config.eval.video_camera = "agentview"
