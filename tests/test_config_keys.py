@@ -441,7 +441,7 @@ KEYS = {
     "eval.repeatable": (False, evaluation),
     "eval.episode_seconds": (9.0, evaluation),
     "eval.videos": (2, evaluation),
-    "eval.video_camera": ("top", evaluation),
+    "eval.video_camera": ("above", evaluation),
     "eval.record": ("success", evaluation),
     "serve.host": ("0.0.0.0", serving),
     "serve.port": (1, serving),
