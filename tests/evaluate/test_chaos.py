@@ -17,7 +17,7 @@ from drifting_vla_jax.rollout.recorder import episode_key, read_all_episodes, re
 from drifting_vla_jax.rollout.runner import episode_list
 from tests.evaluate.seeing_policy import SeeingPolicy
 
-TASKS, EPISODES, WORKERS, KILLS = ("reach-red", "reach-blue"), 60, 4, 5
+TASKS, EPISODES, WORKERS, KILLS = ("reach-red", "reach-blue"), 100, 4, 5
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -69,18 +69,25 @@ def test_killed_workers_and_a_killed_server_change_nothing(server, tmp_path, mon
     killed = Counter()
 
     def disturb(working, out):
+        """Every worker's first lives end after 0.3 to 2 s, so that all of them are over before a fast machine has finished."""
         rng = random.Random(0)
-        while min((killed[n] for n in range(WORKERS)), default=0) < KILLS:
-            time.sleep(rng.uniform(0.05, 0.4))
+        ends = {}
+        while sum(killed[n] for n in range(WORKERS)) < WORKERS * KILLS:
+            time.sleep(0.02)
             if sum(killed.values()) == 8 and killed["server"] == 0:
                 server.kill()
                 killed["server"] += 1
                 time.sleep(0.3)
                 server.start()
-            place = rng.choice([p for p in working._places if killed[p.number] < KILLS])
-            if place.process.poll() is None and time.time() - place.started > rng.uniform(0.3, 3.0):
-                place.process.kill()
-                killed[place.number] += 1
+            for place in working._places:
+                if place.process is None or place.process.poll() is not None or killed[place.number] == KILLS:
+                    continue
+                end = ends.setdefault((place.number, place.process.pid), place.started + rng.uniform(0.3, 2.0))
+                if time.time() > end:
+                    place.process.kill()
+                    place.process.wait()
+                    killed[place.number] += 1
+                    break
 
     disturbed = run(server, tmp_path / "disturbed", disturb)
     assert killed == {**dict.fromkeys(range(WORKERS), KILLS), "server": 1}
