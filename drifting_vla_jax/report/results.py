@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.report import facts, films, rates, tables, template
+from drifting_vla_jax.report import facts, films, learning, rates, tables, template
 from drifting_vla_jax.report.entries import Entry, read_entries
 from drifting_vla_jax.report.evaluations import OUTCOMES
 from drifting_vla_jax.report.page import VIDEO_BUDGET
@@ -60,7 +60,7 @@ def all_tables(entries: Sequence[Entry]) -> tuple[list[tables.Table], dict[str, 
     found = [tables.runs(entries), *tables.by_group(entries)]
     found += [tables.neighbours(entries)] if len(found) > 1 else []  # Meta-World
     found += [tables.by_task(entries), *tables.pairs(entries), tables.changed(entries), tables.late(entries), interval]
-    found += [tables.latency(entries), tables.equal_time(entries)]
+    found += [tables.latency(entries), learning.equal_time(entries)]
     return [table for table in found if table and table.rows], curve
 
 
@@ -84,7 +84,7 @@ def _again(workdirs: Sequence[Path], out: Path) -> str:
 
 
 def _render(entries, found, intervals, page: Path, budget: int, again: str) -> str:
-    groups = [{"title": "Learning curves", "charts": list(learning(entries))}]
+    groups = [{"title": "Learning curves", "charts": list(learning_curves(entries))}]
     if intervals:
         groups.append({"title": "Success and how often the policy is asked", "charts": [_interval_chart(intervals)]})
     return template.render(
@@ -100,11 +100,11 @@ def _render(entries, found, intervals, page: Path, budget: int, again: str) -> s
     )
 
 
-def learning(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+def learning_curves(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     """Charts of held-out errors and of success beside the training, a line per run: against steps, against minutes."""
     colours = {entry.run.workdir.name: number for number, entry in enumerate(entries)}  # of what it was trained to be
     runs = list({entry.run.workdir: entry.run for entry in entries}.values())
-    for metric in (*tables.held_out(entries), "sim/success_rate"):
+    for metric in (*learning.held_out(entries), "sim/success_rate"):
         by_step = {run.workdir.name: run.metrics.get(metric, {}) for run in runs}
         by_minute = {
             run.workdir.name: {
