@@ -71,6 +71,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6,<4",
             "beartype>=0.20",
+            "hypothesis>=6.100,<7",
             "ruff>=0.12",
             "playwright>=1.50,<2",
             "tensorboardX>=2.6,<3",

@@ -10,26 +10,28 @@ import pytest
 ROOT = Path(__file__).parents[1] / "drifting_vla_jax"
 PEERS = ROOT.parent / "tests" / "benchmarks" / "peers"  # scripts that other Pythons run
 PACKAGE = "drifting_vla_jax"
-GROUND = {"layouts", "types", "config", "cli", "hints"}  # importable from everywhere
+LIGHT_GROUND = {"core", "hints", "layouts"}  # importable from everywhere, by a simulator's process too
+GROUND = LIGHT_GROUND | {"types", "config", "cli"}
 MAY_IMPORT = {
     "": set(),
+    "core": {"hints"},
     "layouts": set(),
-    "types": {"layouts"},
-    "config": {"layouts", "types"},
-    "cli": set(),
+    "types": LIGHT_GROUND,
+    "config": LIGHT_GROUND | {"types"},
+    "cli": LIGHT_GROUND,
     "hints": set(),
-    "envs": {"hints", "layouts"},
-    "wire": set(),
+    "envs": LIGHT_GROUND,
+    "wire": LIGHT_GROUND,
     "objectives": GROUND,
     "figures": set(),
     "data": GROUND | {"envs"},
     "models": GROUND | {"data"},
     "train": GROUND | {"data", "figures", "models", "objectives"},
     "policy": GROUND | {"data", "models", "objectives", "train", "wire"},
-    "serve": {"wire"},
-    "rollout": {"envs", "hints", "wire"},
-    "evaluate": {"envs", "rollout", "serve", "wire"},
-    "report": {"cli", "data", "envs", "evaluate", "figures", "rollout"},
+    "serve": LIGHT_GROUND | {"wire"},
+    "rollout": LIGHT_GROUND | {"envs", "wire"},
+    "evaluate": LIGHT_GROUND | {"envs", "rollout", "serve", "wire"},
+    "report": LIGHT_GROUND | {"cli", "data", "envs", "evaluate", "figures", "rollout"},
     "benchmarks": GROUND | {"data", "models", "objectives", "train", "policy", "serve", "wire"},
     "main": GROUND | {"train", "policy", "serve", "evaluate", "report", "rollout"},
 }
@@ -41,7 +43,7 @@ COMMANDS = {
     "evaluate/checkpoint.py": {"cli", "config", "policy"},
     "evaluate/suite.py": {"cli", "config", "policy"},
 }  # of a lower floor by what they write, of a higher one by what they run
-LIGHT = ("envs", "wire", "rollout", "")
+LIGHT = ("core", "envs", "wire", "rollout", "")
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow", "torch", "tensorflow_datasets", "grain"}
 
 
