@@ -90,7 +90,9 @@ def _local(path: str, given: str) -> str:
             raise PathError(f"{given!r} names no file of this machine; expected file:///FOLDER/NAME")
         return urllib.parse.unquote(here[1])
     if scheme == "hf":
-        raise PathError(f"{given!r} is on the Hugging Face hub, where a path on this machine is expected; download it first")
+        raise PathError(
+            f"{given!r} is on the Hugging Face hub, where a path on this machine is expected; download it first"
+        )
     if scheme in BUCKETS:
         raise PathError(f"{given!r} is in a bucket; expected a path on this machine: copy it here, or mount the bucket")
     raise PathError(f"{given!r} is an address of {scheme}://; expected a path on this machine: download it first")
