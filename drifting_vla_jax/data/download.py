@@ -29,6 +29,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.data import archive
 from drifting_vla_jax.envs.rlbench_tasks import TASKS
 
@@ -162,9 +163,7 @@ def fetch(part: Part, job: Job) -> str:
         path.unlink()  # the next start fetches it again
         raise archive.ArchiveError(f"{part.file}: {error}; start again to fetch it again") from error
     marker = part.folder(job.out) / MARKER
-    partial = marker.with_suffix(".partial")
-    partial.write_text(json.dumps({"unpacked": unpacked, "held": held, "repository": job.repository}))
-    partial.replace(marker)
+    write_atomically(marker, json.dumps({"unpacked": unpacked, "held": held, "repository": job.repository}))
     if not job.keep_archives:
         path.unlink()
     expected = SPLITS.get(part.split, held)

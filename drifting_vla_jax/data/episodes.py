@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.envs.episodes import Episode, decode_image, encode_png
 
 __all__ = ["Episode", "check_fraction", "claim", "decode_image", "encode_png"]
@@ -28,9 +29,7 @@ def claim(folder: Path, settings: Mapping[str, object]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(settings, indent=1))
-    partial.replace(path)
+    write_atomically(path, json.dumps(settings, indent=1))
 
 
 def check_fraction(held_out: float) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
 ROLLOUTS = "rollouts"  # the folder with episodes that a policy left behind
@@ -88,9 +89,7 @@ class Episode:
             arrays[f"sizes/{camera}"] = np.array([len(f) for f in frames], np.int64)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(path)
+        write_atomically(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path, images: bool = True) -> Episode:

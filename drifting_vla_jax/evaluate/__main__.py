@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import recorder
@@ -27,7 +28,7 @@ def main(_) -> None:
         raise FileNotFoundError(f"no episodes in {out}; expected episodes*.jsonl of rollout.worker --out={out}")
     settings = json.loads((out / "settings.json").read_text())
     results = summarize([episodes[key] for key in sorted(episodes)], settings)
-    recorder.write_atomically(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_atomically(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     print(format_results(results))
     print(f"results  {out / 'results.json'}")
 

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.evaluate.crew import Crew, WorkerDiedError
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
@@ -145,5 +146,5 @@ def _merge(out: Path, keys: Sequence[recorder.Key], identity: dict[str, Any]) ->
     for path in [*out.glob("episodes-*.jsonl"), *out.glob("logs/*.alive"), out / "queue"]:
         path.unlink(missing_ok=True)
     results = summarize([recorded[key] for key in keys], identity)
-    recorder.write_atomically(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_atomically(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.config import validate
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.evaluate import checkpoint
 from drifting_vla_jax.evaluate.conditions import BY_NAME, CONDITIONS, FLOW_STEPS, PLAIN, Condition
 from drifting_vla_jax.rollout import recorder
@@ -135,7 +136,7 @@ def record(workdir: Path, trained: Trained, planned: Sequence[Job], again: bool 
         "evaluations": [*rows, *(row for row in before["evaluations"] if row not in rows)],
     }
     path.parent.mkdir(exist_ok=True)
-    recorder.write_atomically(path, json.dumps(about, indent=2) + "\n")
+    write_atomically(path, json.dumps(about, indent=2) + "\n")
     return path
 
 

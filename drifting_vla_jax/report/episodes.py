@@ -20,13 +20,13 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.envs.env import ACTION_NAMES
 from drifting_vla_jax.report import datasheet, demonstrations, frames, template
 from drifting_vla_jax.report.checks.finding import Facts, Finding
 from drifting_vla_jax.report.checks.table import SEVERITIES, Check, run_checks
 from drifting_vla_jax.report.demonstrations import Demonstration, Key
 from drifting_vla_jax.report.page import VIDEO_BUDGET
-from drifting_vla_jax.rollout import recorder
 
 FLAGS = flags.FLAGS
 EPISODES = 12
@@ -96,7 +96,7 @@ def write_page(
         left_out=sum(not panel["film"] for panel in panels),
         cameras=data.cameras,
     )
-    recorder.write_atomically(page, text)
+    write_atomically(page, text)
     return page, results
 
 

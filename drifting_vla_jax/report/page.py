@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.report import curves, evaluations, facts, films, pictures, template
 from drifting_vla_jax.report.run import Run, read_run
-from drifting_vla_jax.rollout import recorder
 
 VIDEO_BUDGET = 20 * 2**20  # bytes of the page
 
@@ -35,7 +35,7 @@ def write_report(workdir: Path, other: Path | None = None, budget: int = VIDEO_B
     page = Path(workdir) / "report" / "index.html"
     chosen = films.choose_films(runs, page, budget)
     page.parent.mkdir(exist_ok=True)
-    recorder.write_atomically(page, render(runs, chosen, page))
+    write_atomically(page, render(runs, chosen, page))
     return page, chosen
 
 

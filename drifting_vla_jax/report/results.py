@@ -15,12 +15,12 @@ from typing import Any
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.report import facts, films, learning, rates, tables, template
 from drifting_vla_jax.report.entries import Entry, read_entries
 from drifting_vla_jax.report.evaluations import OUTCOMES
 from drifting_vla_jax.report.page import VIDEO_BUDGET
 from drifting_vla_jax.report.rates import Rate
-from drifting_vla_jax.rollout import recorder
 
 FLAGS = flags.FLAGS
 
@@ -49,8 +49,8 @@ def write_results(workdirs: Sequence[Path], out: Path, budget: int = VIDEO_BUDGE
     out.mkdir(parents=True, exist_ok=True)
     page, text = out / "index.html", out / "results.md"
     found, intervals = all_tables(entries)
-    recorder.write_atomically(text, f"{_lead(entries)}\n\n{tables.markdown(found)}\n{_again(workdirs, out)}")
-    recorder.write_atomically(page, _render(entries, found, intervals, page, budget, _again(workdirs, out)))
+    write_atomically(text, f"{_lead(entries)}\n\n{tables.markdown(found)}\n{_again(workdirs, out)}")
+    write_atomically(page, _render(entries, found, intervals, page, budget, _again(workdirs, out)))
     return page, text
 
 

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from drifting_vla_jax.core.files import write_atomically
+
 Key = tuple  # (task, variation, seed): what identifies an episode
 
 
@@ -127,16 +129,6 @@ def read_all_episodes(out: Path) -> dict[Key, dict]:
     reader = EpisodeReader(out)
     reader.update()
     return reader.episodes
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_episodes(path: Path, episodes: Iterable[Mapping[str, Any]]) -> None:

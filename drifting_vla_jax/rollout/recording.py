@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.envs.env import Observation
 from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS, Episode, encode_png
-from drifting_vla_jax.rollout.recorder import write_atomically
 
 if TYPE_CHECKING:
     from drifting_vla_jax.rollout.episode import EpisodeSpec
