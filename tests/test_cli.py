@@ -9,7 +9,7 @@ import pytest
 
 from configs import quickstart
 from drifting_vla_jax import main
-from drifting_vla_jax.config import ConfigError
+from drifting_vla_jax.config_checks import ConfigError
 from drifting_vla_jax.evaluate import checkpoint, table
 
 ROOT = Path(__file__).parents[1]

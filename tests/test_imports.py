@@ -11,13 +11,14 @@ ROOT = Path(__file__).parents[1] / "drifting_vla_jax"
 PEERS = ROOT.parent / "tests" / "benchmarks" / "peers"  # scripts that other Pythons run
 PACKAGE = "drifting_vla_jax"
 LIGHT_GROUND = {"core", "hints", "layouts"}  # importable from everywhere, by a simulator's process too
-GROUND = LIGHT_GROUND | {"types", "config", "cli"}
+CONFIG = {"config", "config_checks", "config_ranges"}
+GROUND = LIGHT_GROUND | CONFIG | {"types", "cli"}
 MAY_IMPORT = {
     "": set(),
     "core": {"hints"},
     "layouts": set(),
     "types": LIGHT_GROUND,
-    "config": LIGHT_GROUND | {"types"},
+    **dict.fromkeys(CONFIG, LIGHT_GROUND | CONFIG | {"types"}),
     "cli": LIGHT_GROUND,
     "hints": set(),
     "envs": LIGHT_GROUND,
@@ -40,7 +41,7 @@ COMMANDS = {
     "rollout/robot_command.py": {"cli"},
     "evaluate/__main__.py": {"cli"},
     "evaluate/compare.py": {"cli"},
-    "evaluate/checkpoint.py": {"cli", "config", "policy"},
+    "evaluate/checkpoint.py": {"cli", "config", "config_checks", "policy"},
     "evaluate/suite.py": {"cli", "config", "policy"},
 }  # of a lower floor by what they write, of a higher one by what they run
 LIGHT = ("core", "envs", "wire", "rollout", "")

@@ -20,7 +20,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.config import ConfigError, validate
+from drifting_vla_jax.config import validate
+from drifting_vla_jax.config_checks import ConfigError
 from drifting_vla_jax.envs.env import environment_class
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.evaluate.table import format_results

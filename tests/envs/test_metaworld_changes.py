@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax import config as config_lib
+from drifting_vla_jax import config_ranges
 from drifting_vla_jax.envs import metaworld_changes as changes
 from drifting_vla_jax.envs.metaworld import MetaWorld
 from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
@@ -16,7 +16,7 @@ def test_unseen_words_are_for_every_task_and_in_no_demonstration():
     assert set(changes.UNSEEN) == set(INSTRUCTIONS)
     assert len(set(changes.UNSEEN.values())) == 50 and not said & set(changes.UNSEEN.values())
     assert max(len(phrase.encode()) for phrase in changes.UNSEEN.values()) <= 44  # bytes, as all the others
-    assert config_lib.CHANGES == changes.CHANGES
+    assert config_ranges.CHANGES == changes.CHANGES
 
 
 def test_an_unknown_change_is_refused():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from drifting_vla_jax import config as config_lib
+from drifting_vla_jax import config_ranges
 from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.figures.themes import THEMES
 from drifting_vla_jax.train import figures
@@ -98,4 +98,4 @@ def test_those_of_the_last_step_wait_for_the_ones_before(make):
 
 def test_the_configuration_names_what_there_is():
     names = set(small_config().figures)
-    assert names == set(PLOTS) | {"theme"} and set(config_lib.THEMES) == set(THEMES)
+    assert names == set(PLOTS) | {"theme"} and set(config_ranges.THEMES) == set(THEMES)
