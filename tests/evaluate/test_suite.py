@@ -21,7 +21,7 @@ from tests.small import random_params, small_config
 def trained(**changes):
     """Two tasks of the dummy simulator (or of Meta-World), chunks of 4 actions of which 2 are executed."""
     config = small_config()
-    config.eval.update(workers=1, seed=5, max_steps=6, videos=0)
+    config.eval.update(workers=1, seed=5, max_steps=6, hold_steps=2, videos=0)
     config.update_from_flattened_dict(changes)
     space = ActionSpace("relative", np.zeros((4, 10)), np.full((4, 10), 0.03), np.zeros(4), np.ones(4))
     assets = Assets(config, space, ("go",), 20.0, ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"})
