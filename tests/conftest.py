@@ -63,6 +63,14 @@ def dataset_path(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def single_path(tmp_path_factory) -> Path:
+    """A data set of one episode, to train on, and none to validate on."""
+    from tests.small import episode, write_episodes
+
+    return write_episodes(tmp_path_factory.mktemp("single"), [episode(0)], held_out=0)
+
+
+@pytest.fixture(scope="session")
 def set_paths(tmp_path_factory) -> dict[str, Path]:
     """Three data sets that differ, to be mixed (see ``small.py``)."""
     from tests.small import write_sets

@@ -108,16 +108,20 @@ def write_dataset(out: Path, episodes: int = 8) -> Path:
 
 
 def write_episodes(
-    out: Path, episodes: list[Episode], control_hz: float = 20.0, state_names=("x", "y", "z", "gripper")
+    out: Path,
+    episodes: list[Episode],
+    control_hz: float = 20.0,
+    state_names=("x", "y", "z", "gripper"),
+    held_out: int = 2,
 ) -> Path:
-    """A data set of all but the last two to train on and those to validate on."""
+    """A data set of all but the last two to train on and those to validate on, or of all to train on (``held_out`` 0)."""
     out.mkdir(exist_ok=True)
     paths = [out / f"{index}.npz" for index in range(len(episodes))]
     for path, each in zip(paths, episodes):
         each.save(path)
     views, layout = tuple(episodes[0].images), episodes[0].layout
     about = builder.About("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
-    builder.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
+    builder.write(out, {"train": paths[: len(paths) - held_out], "val": paths[len(paths) - held_out :]}, about)
     return out
 
 

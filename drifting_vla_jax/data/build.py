@@ -159,6 +159,8 @@ def summary(folder: Path) -> str:
     metadata = json.loads((folder / "metadata.json").read_text())
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
     lines = [*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"]
+    if "val" not in metadata["episodes"]:
+        lines.append("no episode is held out: training on it reports no validation errors and draws no figures")
     layout = ActionLayout.from_json(metadata.get("layout"))
     if layout != END_EFFECTOR:
         keys = {"action.layout": layout.name, "action.joints": layout.joints, "action.grippers": layout.grippers}

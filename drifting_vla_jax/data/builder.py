@@ -6,6 +6,8 @@
                                                     keyframe (the row of the next one) where the source knows them
         dataset_info.json, features.json, metadata.json
 
+The split val is missing where no episode is held out.
+
 Records are single steps, so horizon, stride and keyframes are choices at load time; their order is the episodes' order,
 so row i of ``low_dim`` is record i and a window costs one image decode per view. Writing needs tensorflow (TFDS imports
 it to serialise); reading does not.
@@ -180,16 +182,21 @@ def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
 def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path:
     """Writes the data set under ``out`` (atomically: TFDS renames a finished folder) and returns its folder.
 
+    A split without episodes is left out: a data set may have none to validate on.
+
     In a process of its own: TFDS loads TensorFlow to shuffle more than a gigabyte, and TensorFlow crashes where OSMesa, with
     which MuJoCo may draw, was loaded before it.
 
     Raises:
-      ValueError: a split has no episode.
+      ValueError: there is no episode to train on.
       OSError: that process died.
     """
-    empty = [name for name, paths in splits.items() if not paths]
-    if empty:
-        raise ValueError(f"no episodes for split {', '.join(empty)}; ask for more episodes or a smaller val_fraction")
+    splits = {name: paths for name, paths in splits.items() if paths}
+    if "train" not in splits:
+        others = ", ".join(f"{len(paths)} for {name}" for name, paths in splits.items())
+        raise ValueError(
+            f"no episode to train on in {out} ({others or 'none at all'}); give more episodes or a smaller val_fraction"
+        )
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         try:
             process.submit(_write, out, splits, about).result()

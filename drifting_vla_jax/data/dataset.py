@@ -187,7 +187,13 @@ class DataSet:
         self._pictures = {s: Pictures(reader.as_data_source(s, deserialize_method=raw)) for s in splits}
 
     def split(self, name: str, cache_mb: int = 0) -> Split:
-        """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``."""
+        """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``.
+
+        Raises:
+          ValueError: there is no such split.
+        """
+        if name not in self.metadata["episodes"]:
+            raise ValueError(f"data set {self.path} has no split {name}; it has {', '.join(self.metadata['episodes'])}")
         with np.load(self.folder / f"low_dim-{name}.npz") as arrays:
             low = {key: arrays[key] for key in arrays.files}
         episodes = self.metadata["episodes"][name]
@@ -220,14 +226,19 @@ class DataSet:
         """Compares the data set with the configuration.
 
         Raises:
-          ValueError: another image size, action layout or state length, or a task without demonstrations; says what to
-            change.
+          ValueError: no split to train on, another image size, action layout or state length, or a task without
+            demonstrations; says what to change.
         """
         self.check_form(config)
         check_tasks(config, self.tasks, f"data set {self.path}")
 
     def check_form(self, config: ConfigDict) -> None:
         """The part of ``check`` that every set of a mixture must pass: what its pictures and numbers are."""
+        if not self.metadata["episodes"].get("train"):
+            raise ValueError(
+                f"data set {self.path} has no split train, only {', '.join(self.metadata['episodes']) or 'nothing'}: there is "
+                "nothing to learn from; build it again with a smaller --val_fraction"
+            )
         found, wanted = self.metadata["image_size"], config.env.image_size
         if found != wanted:
             raise ValueError(

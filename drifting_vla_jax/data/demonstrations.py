@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, encode_png
+from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, encode_png, held_out_count
 from drifting_vla_jax.envs.env import EnvCrashError, ScriptedEnv, environment_class, make, random_generator
 
 # A success that is passed through in a moment is only caught by stopping soon, or at once, or with an expert held back to a
@@ -97,9 +97,8 @@ class CollectSettings:
 
     @property
     def validation_episodes(self) -> int:
-        """Episodes of each task in the validation split: at least one if a share was asked for and there are two."""
-        wanted = round(self.episodes * self.val_fraction)
-        return max(wanted, int(self.val_fraction > 0 and self.episodes > 1))
+        """Episodes of each task in the validation split."""
+        return held_out_count(self.episodes, self.val_fraction)
 
     def split(self, index: int) -> str:
         """Returns "train" or "val" for the episode of this index."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.envs.episodes import Episode, decode_image, encode_png
 
-__all__ = ["Episode", "check_fraction", "claim", "decode_image", "encode_png"]
+__all__ = ["Episode", "check_fraction", "claim", "decode_image", "encode_png", "held_out_count"]
 
 
 def claim(folder: Path, settings: Mapping[str, object]) -> None:
@@ -36,3 +36,10 @@ def check_fraction(held_out: float) -> None:
     """Raises ValueError unless a share for validation leaves something to train on."""
     if not 0 <= held_out < 1:
         raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {held_out}")
+
+
+def held_out_count(episodes: int, fraction: float) -> int:
+    """How many episodes a share for validation is: of two or more at least one, if a share was asked for, and never all."""
+    if not fraction or episodes < 2:
+        return 0
+    return min(max(round(episodes * fraction), 1), episodes - 1)

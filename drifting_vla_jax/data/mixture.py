@@ -80,8 +80,12 @@ class Mixture:
         return one
 
     def split(self, name: str, cache_mb: int = 0) -> Split:
-        """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``."""
-        shown, parts = [self.sets[k] for k in self._shown], [self.sets[k].split(name) for k in self._shown]
+        """Loads the small arrays of ``train`` or ``val``; keeps decoded images if all fit in ``cache_mb``.
+
+        Sets without that split have no rows in it.
+        """
+        numbers = [k for k in self._shown if name in self.sets[k].metadata["episodes"]]
+        shown, parts = [self.sets[k] for k in numbers], [self.sets[k].split(name) for k in numbers]
         lengths = [len(part) for part in parts]
         rows = np.cumsum([0, *lengths])
         prompts = np.cumsum([0, *(len(part.prompt_ids) for part in parts)])
@@ -102,7 +106,7 @@ class Mixture:
             cameras=self.cameras,
             cache=Cache.within(cache_mb, rows[-1], len(self.cameras), parts[0].size),
             size=parts[0].size,
-            source=np.repeat(self._shown, lengths),
+            source=np.repeat(numbers, lengths),
             seen=np.repeat(there, lengths, axis=0),
         )
 

@@ -157,7 +157,8 @@ def batches(
 
     Training shuffles anew in every epoch, repeats for ever and augments, and with a sharding its batches are on the
     devices, ``config.data.prefetch`` of them ahead of time. Otherwise the order is shuffled once by the seed (so a few
-    batches see every task), each row comes once, nothing is augmented, and batches are numpy. Without a sharding a
+    batches see every task), each row comes once (of fewer than a batch again, until it is full), nothing is augmented, and
+    batches are numpy. Without a sharding a
     batch is whole and numpy.
 
     Of a mixture training shows each set as often as its weight says, through epochs of its own; ``actions`` are then those
@@ -167,7 +168,7 @@ def batches(
     this order, instead of all of the wanted tasks.
 
     Raises:
-      ValueError: fewer rows than one batch, or none of a set of the mixture.
+      ValueError: fewer rows to train on than one batch, or none of a set of the mixture.
       FileNotFoundError: features of this encoder were not stored.
     """
     split = dataset.split(split_name, 0 if config.data.features else config.data.cache_mb)
@@ -176,11 +177,13 @@ def batches(
     tasks[wanted] = np.arange(len(wanted))
     rows = np.flatnonzero(np.isin(split.task, wanted)) if only is None else only
     size = config.data.batch_size
-    if len(rows) < size:
+    if len(rows) < (size if train else 1):
         raise ValueError(
             f"split {split_name} of {dataset.path} has {len(rows)} steps of the wanted tasks, fewer than "
             f"config.data.batch_size {size}; collect more episodes or make the batch smaller"
         )
+    if len(rows) < size:
+        rows = np.resize(rows, size)  # one batch, of which some rows come twice
     tokens = None if is_fixed(config, "text") else make_tokenizer(config)(dataset.instructions)
     features = None
     if config.data.features:

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data import peract, rlbench_images
-from drifting_vla_jax.data.episodes import Episode, check_fraction, claim
+from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, held_out_count
 from drifting_vla_jax.data.peract import Demo
 from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.envs.rlbench_demos import DemoError, named
@@ -148,9 +148,7 @@ def convert(settings: ConvertSettings, out: Path) -> tuple[dict[str, list[Path]]
             stop.set()  # after damage or Ctrl-C the others end with the episode that they are at
     splits: dict[str, list[Path]] = {"train": [], "val": []}
     for (name, *_), (sizes, _) in zip(jobs, done):
-        paths, held = list(sizes), 0 if name else round(len(sizes) * settings.val_fraction)
-        if not name and settings.val_fraction and len(paths) > 1:
-            held = max(held, 1)
+        paths, held = list(sizes), 0 if name else held_out_count(len(sizes), settings.val_fraction)
         splits[name or "train"] += paths[: len(paths) - held]
         splits["val"] += paths[len(paths) - held :]
     different = {size: path for sizes, _ in done for path, size in sizes.items()}

@@ -13,6 +13,7 @@ Several processes write one checkpoint together; any number of them can go on fr
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.state import TrainState, abstract_state
+
+log = logging.getLogger(__name__)
 
 BEST_METRIC = "val/position_error_cm"
 BEST_OF_JOINTS = "val/joint_error"  # where actions have no position
@@ -88,8 +91,11 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """The step whose validation error was smallest; the latest if none was validated."""
-        return self._manager.best_step() or self.latest()
+        """The step whose validation error was smallest; the latest, and a line, if none was validated."""
+        best, latest = self._manager.best_step(), self.latest()
+        if best is None and latest is not None:
+            log.warning("no checkpoint in %s was validated: the best is the latest, step %d", self.folder, latest)
+        return latest if best is None else best
 
     def save(self, state: TrainState, data_state: Any, assets: Assets, metrics: dict[str, float] | None) -> None:
         """Starts writing a checkpoint in the background.

@@ -36,8 +36,9 @@ COMMAND = (sys.executable, "-m", "drifting_vla_jax.report.figures")
 class Figures:
     """``due`` after every step, and ``draw`` what is."""
 
-    def __init__(self, config: ConfigDict, workdir: Path):
-        self._periods = {name: config.figures[name] for name in PLOTS if config.figures[name]}
+    def __init__(self, config: ConfigDict, workdir: Path, held_out: bool = True):
+        """``held_out``: whether there are episodes to show."""
+        self._periods = {name: config.figures[name] for name in PLOTS if config.figures[name] and held_out}
         if self._periods and layout_of(config) != END_EFFECTOR:
             log.warning("figures show one end effector; of actions of layout %s none are drawn", layout_of(config))
             self._periods = {}

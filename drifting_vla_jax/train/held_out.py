@@ -1,11 +1,13 @@
 """What the EMA weights make of held-out episodes: errors for the log, samples and their drift for the figures.
 
 ``eval_step`` is a pure function, compiled once; ``HeldOut`` feeds it the same observations every time, with the same noise.
-Of a mixture every set is looked at by itself (``HeldOutSets``).
+Of a mixture every set is looked at by itself (``HeldOutSets``). A data set need not hold out any episode: there is then nothing
+to log and nothing to draw.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from drifting_vla_jax.train.partition import merge
 from drifting_vla_jax.train.state import abstract_state
 from drifting_vla_jax.train.step import with_text
 from drifting_vla_jax.types import Batch, views
+
+log = logging.getLogger(__name__)
 
 EPISODE_STEPS = 40  # of the one episode that is followed: its observations, and the frames of its video
 
@@ -233,7 +237,10 @@ class HeldOut:
 
 
 class HeldOutSets:
-    """Every set of a mixture by itself: each metric of each set, val/loss/<set>, and their mean by the sets' weights."""
+    """Every set of a mixture by itself: each metric of each set, val/loss/<set>, and their mean by the sets' weights.
+
+    Sets that hold out no episode are not among them.
+    """
 
     def __init__(self, sets: Mapping[str, HeldOut], weights: Mapping[str, float], acting: str):
         """``acting``: the set that figures are of."""
@@ -255,12 +262,26 @@ class HeldOutSets:
 
 def make_held_out(
     dataset: DataSet | Mixture, actions: ActionSpace | ActionSpaces, config: ConfigDict, *more
-) -> HeldOut | HeldOutSets:
-    """Of a data set or of a mixture; ``more`` as ``HeldOut`` takes it."""
+) -> HeldOut | HeldOutSets | None:
+    """Of a data set or of a mixture, ``more`` as ``HeldOut`` takes it; None, and a line, where no episode is held out."""
     if isinstance(dataset, DataSet):
-        return HeldOut(dataset, actions, config, *more)
-    sets = {
-        name: HeldOut(dataset.alone(name), space, config, *more) for name, space in zip(dataset.names, actions.sets)
-    }
+        sets = {"": (dataset, actions)}
+    else:
+        sets = {name: (dataset.alone(name), space) for name, space in zip(dataset.names, actions.sets)}
+    without = [one.path for one, _ in sets.values() if not _holds_out(one, config)]
+    if without:
+        log.warning(
+            "%s: no episode of config.env.tasks is held out; nothing is validated or drawn there%s",
+            ", ".join(without),
+            ", and the best checkpoint is the latest" if len(without) == len(sets) else "",
+        )
+    found = {name: HeldOut(*pair, config, *more) for name, pair in sets.items() if _holds_out(pair[0], config)}
+    if not found or isinstance(dataset, DataSet):
+        return found.get("")
     acting = config.serve.dataset or dataset.names[0]
-    return HeldOutSets(sets, dict(zip(dataset.names, dataset.weights)), acting)
+    weights = {name: weight for name, weight in zip(dataset.names, dataset.weights) if name in found}
+    return HeldOutSets(found, weights, acting if acting in found else next(iter(found)))
+
+
+def _holds_out(dataset: DataSet | Mixture, config: ConfigDict) -> bool:
+    return any(episode["task"] in config.env.tasks for episode in dataset.metadata["episodes"].get("val", ()))

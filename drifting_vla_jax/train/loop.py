@@ -92,7 +92,7 @@ class _Run:
             log.info("resumed at step %d", latest)
         self.train_step, eval_step = compile_train_step(config, mesh), compile_eval_step(config, mesh)
         self.held_out = make_held_out(dataset, actions, config, mesh, self.borrowed, seen_by, eval_step)
-        self.figures = Figures(config, workdir)
+        self.figures = Figures(config, workdir, self.held_out is not None)
         self.rollouts = Rollouts(config, workdir)
         self.record = RunRecord(workdir, mesh, dataset)
         self.reports = Reports(config, workdir)
@@ -134,7 +134,7 @@ class _Run:
                     known |= self._finish_window(step, window, clock)
                     bar.set_postfix_str(_summary(known))
                     window = []
-                if step % t.eval_every == 0 or step == t.steps:
+                if self.held_out and (step % t.eval_every == 0 or step == t.steps):
                     validation = self.held_out.validate(self.state.ema_params)
                     known |= validation
                 self._commit(journal, step, known)

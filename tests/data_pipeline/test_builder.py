@@ -11,7 +11,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from drifting_vla_jax.data import builder
-from drifting_vla_jax.data.episodes import decode_image
+from drifting_vla_jax.data.convert import held_out
+from drifting_vla_jax.data.episodes import decode_image, held_out_count
 from drifting_vla_jax.envs import mujoco_rendering
 from tests.small import CAMERAS, SIZE, TASKS, episode
 
@@ -66,10 +67,23 @@ def test_metadata_is_a_datasheet(folder):
     assert {"numpy", "tensorflow-datasets"} < set(about["datasheet"]["packages"])
 
 
-def test_a_split_without_episodes_is_refused(tmp_path):
+@pytest.mark.parametrize("val, said", [(["0.npz"], "1 for val"), ([], "none at all")])
+def test_a_data_set_with_nothing_to_train_on_is_refused(val, said, tmp_path):
     about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
-    with pytest.raises(ValueError, match="no episodes for split val; ask for more episodes or a smaller val_fraction"):
-        builder.write(tmp_path, {"train": [tmp_path / "0.npz"], "val": []}, about)
+    with pytest.raises(
+        ValueError, match=rf"no episode to train on in .* \({said}\); give more episodes or a smaller val_f"
+    ):
+        builder.write(tmp_path, {"train": [], "val": [tmp_path / name for name in val]}, about)
+
+
+@pytest.mark.parametrize(
+    "episodes, fraction, held",
+    [(1, 0.1, 0), (1, 0.9, 0), (2, 0.001, 1), (2, 0.99, 1), (10, 0.25, 2), (3, 0.0, 0), (3, 0.95, 2), (0, 0.5, 0)],
+)
+def test_a_share_is_one_episode_at_least_and_never_all(episodes, fraction, held):
+    assert held_out_count(episodes, fraction) == held
+    of_recordings = sum(held_out(episodes, fraction))
+    assert (of_recordings > 0) == (held > 0) and (episodes == 0 or of_recordings < episodes)
 
 
 class Deadly:

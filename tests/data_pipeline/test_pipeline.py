@@ -258,10 +258,17 @@ def test_a_position_of_another_kind_is_refused(make):
         make().set_state({"processes": [{"next_index": 8}]})
 
 
-def test_a_batch_larger_than_the_split_is_refused(make, config):
+def test_a_batch_larger_than_the_training_split_is_refused(make, config):
+    config.data.batch_size = 80
+    with pytest.raises(ValueError, match=r"split train of .* has 72 steps of the wanted tasks, fewer than .* 80"):
+        make("train")
+
+
+def test_held_out_steps_fill_a_batch_however_few_they_are(make, config):
     config.data.batch_size = 32
-    with pytest.raises(ValueError, match=r"split val of .* has 24 steps of the wanted tasks, fewer than .* 32"):
-        make("val")
+    (batch,) = make("val")
+    rows = [state.tobytes() for state in batch.observation.state]
+    assert len(rows) == 32 and len(set(rows)) == 24
 
 
 def test_history_is_the_views_of_earlier_steps_oldest_first(config):

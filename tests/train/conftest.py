@@ -1,11 +1,12 @@
-"""What costs seconds to compile is compiled once: the train step and the fresh state of the small configuration."""
+"""What costs seconds to compile is compiled once: the steps and the fresh state of the small configuration."""
 
 import jax
 import numpy as np
 import pytest
 
 from drifting_vla_jax.data import pipeline
-from drifting_vla_jax.train import sharding
+from drifting_vla_jax.train import loop, sharding
+from drifting_vla_jax.train.held_out import compile_eval_step
 from drifting_vla_jax.train.state import abstract_state, create_state
 from drifting_vla_jax.train.step import compile_train_step
 from drifting_vla_jax.types import fake_batch
@@ -54,3 +55,23 @@ def batches(small):
         return [pipeline.to_device(fake_batch(small, 8, prompts=8, seed=i), on) for i in range(5)]
 
     return batches
+
+
+@pytest.fixture(scope="session")
+def eval_step(small, one_device):
+    return compile_eval_step(small, one_device)
+
+
+@pytest.fixture
+def train(config, monkeypatch, small, one_device, step, eval_step, host_state, place):
+    """train(workdir): the loop on one device, with what is compiled here for the same configuration."""
+    monkeypatch.setattr(loop, "compile_train_step", lambda config, mesh: step)
+    monkeypatch.setattr(loop, "compile_eval_step", lambda config, mesh: eval_step)
+    monkeypatch.setattr(loop, "create_state", lambda config, mesh, encoders: place(host_state, mesh))
+
+    def train(workdir):
+        for part in ("model", "objective", "action"):
+            assert config[part] == small[part]
+        loop.train(config, workdir, one_device.devices.flatten())
+
+    return train

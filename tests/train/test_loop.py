@@ -11,7 +11,6 @@ import pytest
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.train import loop, sinks
 from drifting_vla_jax.train.checkpoint import Checkpoints
-from drifting_vla_jax.train.held_out import compile_eval_step
 
 TRAIN = {"loss", "grad_norm", "lr", "centroid_error", "sample_spread", "collapsed_share", "drift_scale"}
 TRAIN |= {
@@ -26,26 +25,6 @@ TRAIN |= {
 }
 VALIDATION = {"position_error_cm", "rotation_error_deg", "gripper_accuracy", "centroid_error", "sample_spread"}
 VALIDATION |= {"loss", "lambda_V", "drift_norm", "spread_ratio", "collapsed_share", "energy_score"}
-
-
-@pytest.fixture(scope="module")
-def eval_step(small, one_device):
-    return compile_eval_step(small, one_device)
-
-
-@pytest.fixture
-def train(config, monkeypatch, small, one_device, step, eval_step, host_state, place):
-    """train(workdir): the loop on one device, with what ``conftest.py`` has compiled for the same configuration."""
-    monkeypatch.setattr(loop, "compile_train_step", lambda config, mesh: step)
-    monkeypatch.setattr(loop, "compile_eval_step", lambda config, mesh: eval_step)
-    monkeypatch.setattr(loop, "create_state", lambda config, mesh, encoders: place(host_state, mesh))
-
-    def train(workdir):
-        for part in ("model", "objective", "action"):
-            assert config[part] == small[part]
-        loop.train(config, workdir, one_device.devices.flatten())
-
-    return train
 
 
 def lines(workdir):
