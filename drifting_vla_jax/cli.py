@@ -10,6 +10,9 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from drifting_vla_jax.core import flag_checks
+from drifting_vla_jax.core.text import shown
+
 # What a user can cause: wrong values, missing files, unreachable servers, full disks, simulators that do not start.
 USER_ERRORS = (ValueError, OSError, RuntimeError, ModuleNotFoundError)
 
@@ -18,7 +21,7 @@ flags.DEFINE_bool("traceback", False, "on an error, show where it came from")
 
 def fail(message: object, code: int = 2) -> NoReturn:
     """Prints one line and exits."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"error: {shown(message)}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -27,7 +30,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
     def parse(argv):
         try:
-            return flags.FLAGS(argv)
+            rest = flags.FLAGS(argv)
+            flag_checks.check(flags.FLAGS)
+            return rest
         except SystemExit:  # --help and its sisters, which end with 1: to have asked for help is no failure
             sys.exit(0)
         except (AttributeError, KeyError) as error:  # ml_collections: an override of a key that does not exist

@@ -6,7 +6,11 @@ Bounds are generous: they refuse what can only be a slip (a negative rate, NaN, 
 from __future__ import annotations
 
 from drifting_vla_jax.core.ranges import (
+    CONTROL_STEPS,
     COUNT,
+    DECAY_RATE,
+    FRAME_SKIP,
+    PIXELS,
     PORT,
     PROCESSES,
     SECONDS,
@@ -34,7 +38,7 @@ OBJECTIVES = ("drifting", "flow_matching", "regression")
 
 STEPS = whole(1, 10**9)
 EVERY = whole(0, 10**9)  # steps between two; 0: never
-PIXELS, NO_PIXELS = whole(1, 4096), whole(0, 4096)
+NO_PIXELS = whole(0, PIXELS.high)
 WIDTH = whole(1, 65536)
 DEPTH = whole(0, 1000)
 HEADS = whole(1, 1024)
@@ -51,7 +55,7 @@ _ENV = {
     "cameras": Many(NAME, least=1),
     "image_size": PIXELS,
     "state_dim": WIDTH,
-    "frame_skip": whole(1, 100_000),
+    "frame_skip": FRAME_SKIP,
     "metaworld.change": Choice(CHANGES),
     "rlbench.control": Choice(CONTROLS),
     "rlbench.headless": FLAG,
@@ -145,8 +149,8 @@ _EVAL = {
     "workers": PROCESSES,
     "execute": whole(1, 4096),
     "execution": Choice(EXECUTIONS),
-    "ensemble_decay": Number(0.0, 1e3),
-    **dict.fromkeys(("lead_steps", "delay_steps", "blend_steps"), whole(0, 100_000)),
+    "ensemble_decay": DECAY_RATE,
+    **dict.fromkeys(("lead_steps", "delay_steps", "blend_steps"), CONTROL_STEPS),
     "latency_ms": Number(-1e6, 1e6),
     **dict.fromkeys(("hold_last", "repeatable"), FLAG),
     **dict.fromkeys(("max_steps", "hold_steps"), COUNT),

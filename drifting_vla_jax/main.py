@@ -27,6 +27,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
@@ -40,16 +41,19 @@ def define_flags() -> None:
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
     flags.DEFINE_list("execute", None, "eval: several values of config.eval.execute, e.g. 1,2,4: one table of all")
     flags.DEFINE_integer(
-        "flow_steps", 0, "eval, serve: Euler steps of a flow-matching policy; 0: as it was trained", lower_bound=0
+        "flow_steps",
+        0,
+        "eval, serve: Euler steps of a flow-matching policy; 0: as it was trained",
+        *ranges.SEVERAL.bounds,
     )
     for part in ("vision", "text"):
         flags.DEFINE_string(
             f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
         )
     flags.DEFINE_string("coordinator", None, "train: host:port on which process 0 of several listens")
-    flags.DEFINE_integer("num_processes", None, "train: how many there are; 1: this one alone", lower_bound=1)
-    flags.DEFINE_integer("process_id", None, "train: which of them this is, from 0")
-    flags.DEFINE_integer("timeout", 600, "train: seconds that several processes wait for each other", lower_bound=30)
+    flags.DEFINE_integer("num_processes", None, "train: how many there are; 1: this one alone", 1, 2**20)
+    flags.DEFINE_integer("process_id", None, "train: which of them this is, from 0", 0, 2**20)
+    flags.DEFINE_integer("timeout", 600, "train: seconds that several processes wait for each other", 30, 10**7)
     flags.mark_flag_as_required("config")
 
 

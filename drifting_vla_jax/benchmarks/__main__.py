@@ -36,10 +36,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("peers", [], "who else does the work: name=python[:checkout], comma-separated")
     flags.DEFINE_string("out", None, "directory for the tables and the single times")
-    flags.DEFINE_integer("rounds", None, "runs of every contestant; a number that suits the suite if not given", 1)
-    flags.DEFINE_integer("largest", 0, "loss: points of one more set; 0: none", lower_bound=0)
+    flags.DEFINE_integer(
+        "rounds", None, "runs of every contestant; a number that suits the suite if not given", 1, 10_000
+    )
+    flags.DEFINE_integer("largest", 0, "loss: points of one more set; 0: none", 0, 10**7)
     flags.DEFINE_string("data", None, "train: a data set whose training is timed; data: PerAct demonstrations")
-    flags.DEFINE_integer("batches", 5000, "data: batches over which memory is watched", lower_bound=1)
+    flags.DEFINE_integer("batches", 5000, "data: batches over which memory is watched", 1, 10**7)
 
 
 def main(_) -> None:

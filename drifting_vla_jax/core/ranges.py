@@ -30,6 +30,11 @@ class Number:
     whole: bool = False
     also: tuple = ()
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """For a flag."""
+        return self.low, self.high
+
     def problem(self, value: object) -> str | None:
         kind = numbers.Integral if self.whole else numbers.Real
         if isinstance(value, kind) and not isinstance(value, bool) and (self._within(value) or value in self.also):
@@ -142,4 +147,11 @@ PORT = whole(0, 65535)
 COUNT = whole(1, 1_000_000)  # episodes, steps of an episode, ...
 SEVERAL = whole(0, 1_000_000)  # the same, and none
 PROCESSES = whole(1, 4096)  # or threads
+PIXELS = whole(1, 4096)
+CONTROL_STEPS = whole(0, 100_000)  # that pass between asking and acting
+FRAME_SKIP = whole(1, 100_000)
+DECAY_RATE = Number(0.0, 1e3)
+HZ = Number(0.0, 100_000.0)  # 0: as recorded
 SECONDS = Number(0.0, 1e8, "(]")
+WAIT = Number(0.0, 1e8)
+MEGABYTES = Number(0.0, 1e6)

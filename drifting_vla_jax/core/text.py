@@ -62,7 +62,7 @@ def normalized(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def shown(text: object, longest: int = 2000) -> str:
+def shown(text: object, longest: int = 8000) -> str:
     """One line that is safe to print: white space in single spaces, control characters and marks escaped."""
     line = " ".join(str(text).split())
     line = "".join(letter if _printable(letter) else f"\\u{ord(letter):04x}" for letter in line)

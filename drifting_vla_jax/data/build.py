@@ -25,6 +25,7 @@ from typing import Any
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.data.sources import SOURCES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
@@ -46,7 +47,7 @@ def define_flags() -> None:
         "episodes",
         None,
         "good episodes per task (metaworld, robosuite: 40, validation included; others: of each split, all)",
-        1,
+        *ranges.COUNT.bounds,
     )
     flags.DEFINE_string("out", None, "directory of the data set", required=True)
     flags.DEFINE_list(
@@ -56,33 +57,45 @@ def define_flags() -> None:
         "the mapping's, or all)",
     )
     flags.DEFINE_integer(
-        "image_size", None, "pixels, height and width of every view (metaworld: 64; robosuite: 96; others: as is)", 8
+        "image_size",
+        None,
+        "pixels, height and width of every view (metaworld: 64; robosuite: 96; others: as is)",
+        8,
+        ranges.PIXELS.high,
     )
     flags.DEFINE_float(
         "val_fraction", 0.1, "share of the episodes held out for validation (not of recordings: of each task's), unless "
-        "--input has splits of its own"
-    )  # fmt: skip
-    flags.DEFINE_integer("workers", 2, "simulator processes, or tasks or episodes converted at once", lower_bound=1)
+        "--input has splits of its own", 0.0, 1.0)  # fmt: skip
+    flags.DEFINE_integer(
+        "workers", 2, "simulator processes, or tasks or episodes converted at once", *ranges.PROCESSES.bounds
+    )
     flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set")
-    flags.DEFINE_integer("frame_skip", None, "metaworld (2), robosuite (25): simulator steps per control step", 1)
+    flags.DEFINE_integer(
+        "frame_skip", None, "metaworld (2), robosuite (25): simulator steps per control step", *ranges.FRAME_SKIP.bounds
+    )
     flags.DEFINE_float(
         "action_noise",
         None,
         "standard deviation of the noise on the expert's commands; metaworld (0.4): of a simulator step's, -1 .. 1; robosuite "
         "(0.2): centimetres, and as many times 3 degrees, of a control step's target",
+        0.0,
+        10.0,
     )
     flags.DEFINE_integer(
-        "hold_steps", 12, f"{_SCRIPTED}: control steps that success must hold before an episode ends", 1
+        "hold_steps",
+        12,
+        f"{_SCRIPTED}: control steps that success must hold before an episode ends",
+        *ranges.COUNT.bounds,
     )
     flags.DEFINE_integer(
         "settle_steps",
         2,
         f"{_SCRIPTED}: control steps of success for which the expert goes on before it holds still",
-        1,
+        *ranges.COUNT.bounds,
     )
-    flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise")
+    flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise", *ranges.SEED.bounds)
     flags.DEFINE_float(
-        "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed"
+        "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed", 0.0, 1.0
     )
     flags.DEFINE_string(
         "input",
@@ -98,7 +111,10 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("mapping", None, "lerobot, rlds: name of a preset, or JSON file: whose numbers are what")
     flags.DEFINE_float(
-        "control_hz", 0.0, "lerobot, rlds: steps per second, rows nearest in time are taken; 0: as recorded", 0.0
+        "control_hz",
+        0.0,
+        "lerobot, rlds: steps per second, rows nearest in time are taken; 0: as recorded",
+        *ranges.HZ.bounds,
     )
 
     flags.DEFINE_bool("only_success", False, "rollouts: leave out those that failed, and those that nobody judged")

@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
-    flags.DEFINE_integer("batch_size", 16, "time steps encoded in one call", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 16, "time steps encoded in one call", 1, 65536)
     flags.mark_flag_as_required("config")
 
 

@@ -29,6 +29,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.data import archive
 from drifting_vla_jax.envs.rlbench_tasks import TASKS
@@ -52,9 +53,9 @@ def define_flags() -> None:
     flags.DEFINE_bool("list", False, "print the tasks with their sizes, fetch nothing")
     flags.DEFINE_list("tasks", list(TASKS), "task names, comma-separated")
     flags.DEFINE_list("splits", ["train", "val"], "some of train, val, test")
-    flags.DEFINE_integer("episodes", 0, "unpack the first N of each part; 0: all", lower_bound=0)
+    flags.DEFINE_integer("episodes", 0, "unpack the first N of each part; 0: all", *ranges.SEVERAL.bounds)
     flags.DEFINE_string("out", None, "directory of the demonstrations")
-    flags.DEFINE_integer("workers", 4, "parts fetched at once", lower_bound=1)
+    flags.DEFINE_integer("workers", 4, "parts fetched at once", *ranges.PROCESSES.bounds)
     flags.DEFINE_bool("keep_archives", False, "keep the .zip files beside what was unpacked")
     flags.DEFINE_string("repository", REPOSITORY, "a data set of the hub with data/<split>/<task>.zip")
 

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax import cli
 from drifting_vla_jax.config import validate
 from drifting_vla_jax.config_checks import ConfigError
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.envs.env import environment_class
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.evaluate.table import format_results
@@ -186,6 +187,6 @@ def main(_) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "directory of the run", required=True)
     flags.DEFINE_string("step", "latest", "which checkpoint, latest | best | a number")
-    flags.DEFINE_integer("episodes", 10, "of every task", lower_bound=1)
+    flags.DEFINE_integer("episodes", 10, "of every task", *ranges.COUNT.bounds)
     flags.DEFINE_string("out", None, "folder of the evaluation", required=True)
     cli.run(main)

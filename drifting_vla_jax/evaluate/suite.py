@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.config import validate
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.evaluate import checkpoint
 from drifting_vla_jax.evaluate.conditions import BY_NAME, CONDITIONS, FLOW_STEPS, PLAIN, Condition
@@ -181,10 +182,12 @@ if __name__ == "__main__":
     flags.DEFINE_list("runs", None, "directories of runs", required=True)
     flags.DEFINE_list("conditions", list(BY_NAME), "some of the table's")
     flags.DEFINE_string("step", "latest", "which checkpoint of each, latest | best | a number")
-    flags.DEFINE_integer("episodes", 50, "of every task, in the plain evaluation", lower_bound=1)
-    flags.DEFINE_integer("fewer", 20, "of every task, in the others", lower_bound=1)
-    flags.DEFINE_integer("videos", 3, "episodes of every task that are filmed, in the plain evaluation", lower_bound=0)
-    flags.DEFINE_integer("workers", 0, "simulator processes; 0: as configured", lower_bound=0)
+    flags.DEFINE_integer("episodes", 50, "of every task, in the plain evaluation", *ranges.COUNT.bounds)
+    flags.DEFINE_integer("fewer", 20, "of every task, in the others", *ranges.COUNT.bounds)
+    flags.DEFINE_integer(
+        "videos", 3, "episodes of every task that are filmed, in the plain evaluation", *ranges.SEVERAL.bounds
+    )
+    flags.DEFINE_integer("workers", 0, "simulator processes; 0: as configured", 0, ranges.PROCESSES.high)
     flags.DEFINE_bool("calls", False, "time the policies' calls again: the machine was busy when they were")
     flags.DEFINE_bool("dry_run", False, "say what there is and what is missing, and run nothing")
     cli.run(main)

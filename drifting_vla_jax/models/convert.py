@@ -20,6 +20,7 @@ import numpy as np
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.data import hub
 
 FLAGS = flags.FLAGS
@@ -198,7 +199,12 @@ def define_flags() -> None:
     example = "facebook/dinov2-large, openai/clip-vit-large-patch14"
     flags.DEFINE_string("model", None, f"hub id ({example}) or a directory", required=True)
     flags.DEFINE_string("out", None, "directory to write", required=True)
-    flags.DEFINE_integer("random", None, "no download: random weights of this seed in the true shapes, for measuring")
+    flags.DEFINE_integer(
+        "random",
+        None,
+        "no download: random weights of this seed in the true shapes, for measuring",
+        *ranges.SEED.bounds,
+    )
 
 
 def main(_) -> None:

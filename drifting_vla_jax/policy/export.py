@@ -39,7 +39,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "directory of the exported policy; it must not exist", required=True)
     flags.DEFINE_string("step", "latest", "which checkpoint, latest | best | a number")
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"what it is to run on, of {', '.join(PLATFORMS)}")
-    flags.DEFINE_integer("num_samples", 1, "chunks drawn for every observation", lower_bound=1)
+    flags.DEFINE_integer("num_samples", 1, "chunks drawn for every observation", 1, 65536)
     flags.DEFINE_enum("choose", "first", CHOICES, "which of them acts")
     flags.DEFINE_string("dataset", "", "of a policy that learned from several data sets: the one to act for")
     for part in ("vision", "text"):

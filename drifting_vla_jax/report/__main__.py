@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.report.page import VIDEO_BUDGET, write_report
 
 FLAGS = flags.FLAGS
@@ -32,5 +33,7 @@ def main(_) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "directory of the run", required=True)
     flags.DEFINE_string("compare", None, "directory of a second run, shown beside it")
-    flags.DEFINE_float("video_mb", VIDEO_BUDGET / 2**20, "size of the page that videos may take", lower_bound=0)
+    flags.DEFINE_float(
+        "video_mb", VIDEO_BUDGET / 2**20, "size of the page that videos may take", *ranges.MEGABYTES.bounds
+    )
     cli.run(main)

@@ -20,6 +20,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.envs.env import ACTION_NAMES
 from drifting_vla_jax.report import datasheet, demonstrations, frames, template
@@ -247,7 +248,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("data", None, "directory of the data set", required=True)
     flags.DEFINE_list("split", [], "splits to look at, comma-separated (default: all)")
     flags.DEFINE_list("tasks", [], "tasks to look at, comma-separated (default: all)")
-    flags.DEFINE_integer("episodes", EPISODES, "episodes shown in full", lower_bound=0)
+    flags.DEFINE_integer("episodes", EPISODES, "episodes shown in full", *ranges.SEVERAL.bounds)
     flags.DEFINE_string("out", None, "the HTML file (default: DATA/report/episodes.html)")
-    flags.DEFINE_float("video_mb", VIDEO_BUDGET / 2**20, "size of the page that films may take", lower_bound=0)
+    flags.DEFINE_float(
+        "video_mb", VIDEO_BUDGET / 2**20, "size of the page that films may take", *ranges.MEGABYTES.bounds
+    )
     cli.run(main)

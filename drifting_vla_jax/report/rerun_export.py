@@ -25,6 +25,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.envs.env import ACTION_NAMES
 from drifting_vla_jax.report import demonstrations, frames
 from drifting_vla_jax.report.demonstrations import Demonstration
@@ -218,5 +219,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("evaluation", None, "folder of an evaluation, RUN/eval/ID")
     flags.DEFINE_string("out", None, "the recording to write, FILE.rrd", required=True)
     flags.DEFINE_list("tasks", [], "tasks, comma-separated (default: all)")
-    flags.DEFINE_integer("episodes", EPISODES, "episodes of each task; 0 is all", lower_bound=0)
+    flags.DEFINE_integer("episodes", EPISODES, "episodes of each task; 0 is all", *ranges.SEVERAL.bounds)
     cli.run(main)

@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.report import facts, films, learning, rates, tables, template
 from drifting_vla_jax.report.entries import Entry, read_entries
@@ -159,5 +160,7 @@ def main(_) -> None:
 if __name__ == "__main__":
     flags.DEFINE_list("runs", None, "directories of runs", required=True)
     flags.DEFINE_string("out", None, "folder of the page", required=True)
-    flags.DEFINE_float("video_mb", VIDEO_BUDGET / 2**20, "size of the page that videos may take", lower_bound=0)
+    flags.DEFINE_float(
+        "video_mb", VIDEO_BUDGET / 2**20, "size of the page that videos may take", *ranges.MEGABYTES.bounds
+    )
     cli.run(main)

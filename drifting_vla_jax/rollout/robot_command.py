@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.rollout import dry_run, recorder
 from drifting_vla_jax.rollout.driver import Driver, make_driver
 from drifting_vla_jax.rollout.driver_check import check_driver
@@ -44,15 +45,23 @@ def define_flags() -> None:
     flags.DEFINE_string("instruction", None, "what the arm is asked to do (replay: the episode's)")
     flags.DEFINE_string("limits", None, "JSON file: low, high, step_m, step_deg, lead_m, timeout_s, stale_s")
     flags.DEFINE_string("out", None, "folder for episodes.jsonl and recorded episodes")
-    flags.DEFINE_integer("episodes", 1, "episodes of this folder, those of earlier starts included", 1)
-    flags.DEFINE_integer("seed", 0, "of the first episode's policy noise; the i-th has seed + i", 0)
-    flags.DEFINE_integer("max_steps", 300, "control steps after which an episode ends", 1)
+    flags.DEFINE_integer(
+        "episodes", 1, "episodes of this folder, those of earlier starts included", *ranges.COUNT.bounds
+    )
+    flags.DEFINE_integer("seed", 0, "of the first episode's policy noise; the i-th has seed + i", *ranges.SEED.bounds)
+    flags.DEFINE_integer("max_steps", 300, "control steps after which an episode ends", *ranges.COUNT.bounds)
     flags.DEFINE_enum("execution", "receding", EXECUTIONS, "how chunks are executed: rollout/execution.py")
-    flags.DEFINE_integer("execute", 8, "actions executed of each chunk before the policy is asked again", 1)
-    flags.DEFINE_float("ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n)", 0.0)
-    flags.DEFINE_integer("lead_steps", 3, "async: asks so many steps before --execute actions are done", 0)
-    flags.DEFINE_integer("blend_steps", 1, "async: control steps from the old chunk to the new one", 0)
-    flags.DEFINE_float("control_hz", 0.0, "targets per second; 0: as the policy learned them", 0.0)
+    flags.DEFINE_integer("execute", 8, "actions executed of each chunk before the policy is asked again", 1, 4096)
+    flags.DEFINE_float(
+        "ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n)", *ranges.DECAY_RATE.bounds
+    )
+    flags.DEFINE_integer(
+        "lead_steps", 3, "async: asks so many steps before --execute actions are done", *ranges.CONTROL_STEPS.bounds
+    )
+    flags.DEFINE_integer(
+        "blend_steps", 1, "async: control steps from the old chunk to the new one", *ranges.CONTROL_STEPS.bounds
+    )
+    flags.DEFINE_float("control_hz", 0.0, "targets per second; 0: as the policy learned them", *ranges.HZ.bounds)
     flags.DEFINE_list("state", None, "names of the policy's state, where its server does not say them")
     flags.DEFINE_enum("fit", "crop", ["crop", "pad"], "how pictures become square: as in the training data")
     flags.DEFINE_string(
@@ -60,7 +69,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("emergency", None, "module:function, true while an emergency button is pressed")
     flags.DEFINE_enum("record", "all", RECORDS, "episodes kept in OUT/rollouts, for data.export and data.build")
-    flags.DEFINE_float("server_wait", 10.0, "seconds to wait for a server that is starting", 0.0)
+    flags.DEFINE_float("server_wait", 10.0, "seconds to wait for a server that is starting", *ranges.WAIT.bounds)
     flags.DEFINE_string("api_key_env", "DRIFTING_VLA_API_KEY", "environment variable that holds the API key")
 
 

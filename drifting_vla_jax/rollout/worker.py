@@ -28,6 +28,8 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from drifting_vla_jax.core import flag_checks, ranges
+from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs.env import EnvError
 from drifting_vla_jax.envs.metaworld_changes import CHANGES
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
@@ -42,28 +44,48 @@ API_KEY_VARIABLE = "DRIFTING_VLA_API_KEY"
 _SERVER = flags.DEFINE_string("server", None, "Address of the policy server, ws://HOST:PORT.")
 _ENV = flags.DEFINE_string("env", None, "The simulator: metaworld, robosuite, rlbench or dummy.")
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks, separated by commas.")
-_EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of every task's first episode; choose one that no demonstration used.")
+_EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", *ranges.COUNT.bounds)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of every task's first episode; choose one that no demonstration used.", *ranges.SEED.bounds
+)
 _OUT = flags.DEFINE_string("out", None, "Folder for episodes.jsonl and videos.")
-_EXECUTE = flags.DEFINE_integer("execute", 8, "Actions executed of each chunk before the policy is asked again.")
+_EXECUTE = flags.DEFINE_integer(
+    "execute", 8, "Actions executed of each chunk before the policy is asked again.", 1, 4096
+)
 _EXECUTION = flags.DEFINE_enum("execution", "receding", EXECUTIONS, "How chunks are executed: rollout/execution.py.")
-_ENSEMBLE_DECAY = flags.DEFINE_float("ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n).")
-_LEAD_STEPS = flags.DEFINE_integer("lead_steps", 1, "async: asks so many steps before --execute actions are done.")
-_DELAY_STEPS = flags.DEFINE_integer("delay_steps", 1, "async: control steps that an answer takes.")
-_BLEND_STEPS = flags.DEFINE_integer("blend_steps", 1, "async: control steps from the old chunk to the new one.")
+_ENSEMBLE_DECAY = flags.DEFINE_float(
+    "ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n).", *ranges.DECAY_RATE.bounds
+)
+_LEAD_STEPS = flags.DEFINE_integer(
+    "lead_steps", 1, "async: asks so many steps before --execute actions are done.", *ranges.CONTROL_STEPS.bounds
+)
+_DELAY_STEPS = flags.DEFINE_integer(
+    "delay_steps", 1, "async: control steps that an answer takes.", *ranges.CONTROL_STEPS.bounds
+)
+_BLEND_STEPS = flags.DEFINE_integer(
+    "blend_steps", 1, "async: control steps from the old chunk to the new one.", *ranges.CONTROL_STEPS.bounds
+)
 _HOLD_LAST = flags.DEFINE_bool("hold_last", False, "async: where an answer comes too late, hold the last target.")
-_MAX_STEPS = flags.DEFINE_integer("max_steps", 200, "Control steps after which an episode has failed.")
-_HOLD_STEPS = flags.DEFINE_integer("hold_steps", 10, "Control steps in a row that the task must stay solved.")
-_FRAME_SKIP = flags.DEFINE_integer("frame_skip", 0, "Simulator steps per action; 0 as the policy was trained.")
+_MAX_STEPS = flags.DEFINE_integer(
+    "max_steps", 200, "Control steps after which an episode has failed.", *ranges.COUNT.bounds
+)
+_HOLD_STEPS = flags.DEFINE_integer(
+    "hold_steps", 10, "Control steps in a row that the task must stay solved.", *ranges.COUNT.bounds
+)
+_FRAME_SKIP = flags.DEFINE_integer(
+    "frame_skip", 0, "Simulator steps per action; 0 as the policy was trained.", 0, ranges.FRAME_SKIP.high
+)
 _VARIATIONS = flags.DEFINE_list("variations", ["0"], "Task variations that the episodes take in turn.")
-_VIDEOS = flags.DEFINE_integer("videos", 0, "Record the first N episodes of every task.", lower_bound=0)
+_VIDEOS = flags.DEFINE_integer("videos", 0, "Record the first N episodes of every task.", *ranges.SEVERAL.bounds)
 _VIDEO_CAMERA = flags.DEFINE_string("video_camera", "", "The view of the videos; the policy's first camera if empty.")
 _VIDEO_SIZE = flags.DEFINE_integer(
-    "video_size", 384, "Height and width of the videos' picture, pixels.", lower_bound=32
+    "video_size", 384, "Height and width of the videos' picture, pixels.", 32, ranges.PIXELS.high
 )
 _RECORD = flags.DEFINE_enum("record", "none", RECORDS, "Episodes kept in OUT/rollouts, for data.export and data.build.")
-_WORKER = flags.DEFINE_integer("worker", 0, "This process's number among those that share OUT.", lower_bound=0)
-_SERVER_WAIT = flags.DEFINE_float("server_wait", 10.0, "Seconds to wait for a server that is starting.", lower_bound=0)
+_WORKER = flags.DEFINE_integer("worker", 0, "This process's number among those that share OUT.", *ranges.SEVERAL.bounds)
+_SERVER_WAIT = flags.DEFINE_float(
+    "server_wait", 10.0, "Seconds to wait for a server that is starting.", *ranges.WAIT.bounds
+)
 _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment variable that holds the API key.")
 
 _REPLAY = flags.DEFINE_bool("replay", False, "Repeat the stored episodes of --demos instead of asking a policy.")
@@ -86,9 +108,7 @@ def settings_from_flags() -> WorkerSettings:
             raise ValueError(f"--{flag.name} is missing (--help explains it)")
     if _DEMOS.value and _VARIATIONS.present:
         raise ValueError("--variations and --demos exclude each other: a stored episode has its own variation")
-    if _SEED.value < 0:
-        raise ValueError(f"--seed is {_SEED.value}; expected 0 or more")
-    if not all(v.isdecimal() for v in _VARIATIONS.value) or not _VARIATIONS.value:
+    if not all(v.isdecimal() and len(v) < 10 for v in _VARIATIONS.value) or not _VARIATIONS.value:
         raise ValueError(
             f"--variations is {','.join(_VARIATIONS.value)!r}; expected whole numbers, separated by commas"
         )
@@ -152,15 +172,17 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     """absl's parser, but its errors are one line as well, and to have asked for help is no failure."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        flag_checks.check(flags.FLAGS)
+        return rest
     except SystemExit:  # only --help and its sisters end here, with 1
         sys.exit(0)
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         sys.exit(_fail(error, 2))
 
 
 def _fail(reason: object, code: int) -> int:
-    sys.stderr.write(f"error: {' '.join(str(reason).split())}\n")
+    sys.stderr.write(f"error: {shown(reason)}\n")
     return code
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from drifting_vla_jax.envs import env as envs
@@ -127,16 +126,21 @@ def test_bad_input_is_one_line_and_a_code(tmp_path, monkeypatch, arguments, code
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--seed=-1"], "--seed is -1"),
+        (["--seed=-1"], "flag --seed=-1: "),
         (["--variations=a"], "--variations is 'a'"),
-        (["--hold_steps=0"], "hold_steps is 0"),
-        (["--blend_steps=-1"], "blend_steps is -1; expected 0 or more"),
+        (["--variations=9999999999"], "--variations is '9999999999'"),
+        (["--variations=0,,1"], "--variations=0,,1 has an empty entry"),
+        (["--hold_steps=0"], "flag --hold_steps=0: "),
+        (["--ensemble_decay=nan"], "--ensemble_decay=nan: expected a finite number"),
+        (["--out="], "--out is given, but empty"),
+        (["--tasks=reach,a\x1b[2J"], "--tasks has the control character U+001B at character 1: 'a\\x1b[2J'"),
+        (["--blend_steps=-1"], "flag --blend_steps=-1: "),
         (["extra"], "unexpected argument 'extra'"),
         (["--server=localhost:80"], "expected ws://HOST:PORT"),
     ],
 )
 def test_bad_flags_are_refused(monkeypatch, capsys, arguments, line):
     monkeypatch.setitem(envs.ENVIRONMENTS, "fake", "nowhere:Fake")  # refused before it is looked for
-    with flagsaver.flagsaver():
-        assert rollout_worker.main(flags.FLAGS(["worker", *BASE, *arguments])) == 2
+    with flagsaver.flagsaver(), pytest.raises(SystemExit, match="2"):
+        sys.exit(rollout_worker.main(rollout_worker._parse(["worker", *BASE, *arguments])))
     assert line in capsys.readouterr().err

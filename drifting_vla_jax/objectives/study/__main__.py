@@ -19,6 +19,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 
 FLAGS = flags.FLAGS
 PARTS = ("toys", "chunks", "samples", "temperatures")
@@ -27,9 +28,9 @@ PARTS = ("toys", "chunks", "samples", "temperatures")
 def define_flags() -> None:
     flags.DEFINE_string("out", None, "directory of the page", required=True)
     flags.DEFINE_list("parts", list(PARTS), f"which of {', '.join(PARTS)}")
-    flags.DEFINE_integer("seeds", 2, "trainings per row (temperatures: one more)", lower_bound=1)
-    flags.DEFINE_integer("steps", 1500, "optimiser steps of a training", lower_bound=200)
-    flags.DEFINE_integer("workers", None, "trainings side by side; one per core if not given", lower_bound=1)
+    flags.DEFINE_integer("seeds", 2, "trainings per row (temperatures: one more)", 1, 1000)
+    flags.DEFINE_integer("steps", 1500, "optimiser steps of a training", 200, 10**7)
+    flags.DEFINE_integer("workers", None, "trainings side by side; one per core if not given", *ranges.PROCESSES.bounds)
 
 
 def main(_) -> None:
