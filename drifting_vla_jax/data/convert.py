@@ -18,10 +18,13 @@ from tqdm import tqdm
 from drifting_vla_jax.data.episodes import Episode, claim, decode_image
 from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.data.recordings import (
+    Faults,
     Format,
+    Job,
     RecordedSettings,
     RecordingError,
     choose_cameras,
+    chosen,
     rows_at,
     task_name,
     to_episode,
@@ -80,56 +83,51 @@ def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
     cameras = choose_cameras(settings.mapping, source.cameras, settings.cameras)
     reading = Reading(settings.mapping, source.widths, source.names)
     rows_at(0, source.hz, settings.control_hz)
-    source.check(reading.fields, list(cameras.values()))
-    jobs = _wanted(source, settings)
+    jobs, faults = _wanted(source, settings)
+    faults |= source.check(reading.fields, list(cameras.values()), jobs, settings.on_error)
+    if faults and faults.keys() >= set(jobs):
+        raise _none_good(faults, settings)
     same = {"converter": CONVERTER, "input": settings.input, "mapping": settings.mapping, "cameras": cameras}
     claim(
         out / ".episodes",
         json.loads(json.dumps(same | {k: getattr(settings, k) for k in ("image_size", "control_hz")})),
     )
 
-    def work(split: str, number: int) -> _Done | str:
+    def work(split: str, number: int) -> _Done | None:
         path = out / ".episodes" / f"{split or 'all'}-{number:06d}.npz"
         if not path.is_file():
             try:
                 recording = source.read(source.splits[split][number], reading.fields)
                 to_episode(recording, reading, cameras, source.hz, settings).save(path)
             except RecordingError as error:
-                if settings.on_error == "fail":
-                    hint = "--on_error=skip leaves such episodes out and counts them"
-                    raise RecordingError(f"{error}; {hint}") from error
-                return str(error)
+                faults.add((split, number), error)
+                return None
         return _Done.of(path)
 
     pool = concurrent.futures.ThreadPoolExecutor(settings.workers)
     try:
-        futures = [pool.submit(work, *job) for job in jobs]
-        results = [future.result() for future in tqdm(futures, desc="episodes", unit="ep", dynamic_ncols=True)]
+        futures = {job: pool.submit(work, *job) for job in jobs if job not in faults}
+        bar = tqdm(futures.items(), desc="episodes", unit="ep", dynamic_ncols=True)
+        done = {job: result for job, future in bar if (result := future.result())}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return _collected(results, [split for split, _ in jobs], reading, tuple(cameras), source.hz, settings)
+    return _collected(done, faults, reading, tuple(cameras), source.hz, settings)
 
 
 def _collected(
-    results: list[_Done | str],
-    of_split: list[str],
-    reading: Reading,
-    cameras: tuple,
-    hz: float,
-    settings: RecordedSettings,
+    of_job: Mapping[Job, _Done], faults: Faults, reading: Reading, cameras: tuple, hz: float, settings: RecordedSettings
 ) -> Converted:
     """What was converted, divided into splits; raises RecordingError if nothing is good or pictures differ in size."""
-    good = [(split, result) for split, result in zip(of_split, results) if isinstance(result, _Done)]
-    done, damaged = [episode for _, episode in good], [result for result in results if isinstance(result, str)]
+    done, damaged = list(of_job.values()), [faults[job] for job in sorted(faults)]
     if not done:
-        raise RecordingError(f"no good episode in {settings.input}; {len(damaged)} are damaged: {damaged[0]}")
+        raise _none_good(faults, settings)
     sizes = {episode.size: episode.path for episode in done}
     if len(sizes) > 1:
         examples = ", ".join(f"{size} px in {path.stem}" for size, path in sizes.items())
         raise RecordingError(f"pictures differ in size ({examples}); give --image_size")
     splits: dict[str, list[Path]] = {"train": [], "val": []}
-    held = iter(held_out(sum(not split for split, _ in good), settings.val_fraction))
-    for split, episode in good:
+    held = iter(held_out(sum(not split for split, _ in of_job), settings.val_fraction))
+    for (split, _), episode in of_job.items():
         splits[split or ("val" if next(held) else "train")].append(episode.path)
     lengths: dict[str, list[int]] = {}
     for episode in done:
@@ -146,24 +144,34 @@ def _collected(
     )
 
 
-def _wanted(source: Format, settings: RecordedSettings) -> list[tuple[str, int]]:
-    """Split and number of each episode that is asked for, in order."""
-    everything = [(split, number) for split, episodes in source.splits.items() for number in range(len(episodes))]
+def _none_good(faults: Faults, settings: RecordedSettings) -> RecordingError:
+    first = faults[min(faults)]
+    return RecordingError(f"no good episode in {settings.input}; {len(faults)} are damaged: {first}")
+
+
+def _wanted(source: Format, settings: RecordedSettings) -> tuple[list[Job], Faults]:
+    """Each episode that is asked for, in order; those of which that cannot be told."""
+    everything, faults = chosen(source.splits, None), Faults(settings.on_error)
     if not everything:
         raise RecordingError(f"{settings.input} has no episodes")
     if not settings.tasks and not settings.episodes:
-        return everything
-    tasks = {job: task_name(source.task_of(source.splits[job[0]][job[1]])) for job in everything}
+        return list(everything), faults
+    tasks = {}
+    for job, episode in everything.items():
+        try:
+            tasks[job] = task_name(source.task_of(episode))
+        except RecordingError as error:
+            faults.add(job, error)
     for task in settings.tasks:
         if task not in tasks.values():
             raise ValueError(f"{settings.input} has no task {task!r}; {hint(task, dict.fromkeys(tasks.values()))}")
     counts: dict[tuple[str, str], int] = {}
-    chosen = []
+    wanted = []
     for (split, number), task in tasks.items():
         counts[split, task] = counts.get((split, task), 0) + 1
         if (not settings.tasks or task in settings.tasks) and counts[split, task] <= (settings.episodes or len(tasks)):
-            chosen.append((split, number))
-    return chosen
+            wanted.append((split, number))
+    return wanted, faults
 
 
 def details(settings: RecordedSettings, converted: Converted) -> dict:
@@ -174,4 +182,6 @@ def details(settings: RecordedSettings, converted: Converted) -> dict:
 def report_lines(about: Mapping) -> list[str]:
     """The datasheet's details as lines: a task each, then the episodes that were left out."""
     lines = [f"{t['task']:{NAME_LENGTH}s} {t['kept']:5d} kept, {t['mean_length']:6.1f} steps" for t in about["tasks"]]
+    if about["damaged"]:
+        lines.append(f"{len(about['damaged'])} damaged and skipped")
     return lines + [f"  skipped: {reason}" for reason in about["damaged"]]

@@ -43,6 +43,30 @@ class Recording:
     pictures: Callable[[str, np.ndarray], Iterator[np.ndarray | bytes]]
 
 
+Job = tuple[str, int]  # split and number of an episode in it
+
+
+class Faults(dict[Job, str]):
+    """Episodes that cannot be used and why: counted if ``on_error`` is "skip", otherwise the first ends it all."""
+
+    def __init__(self, on_error: str):
+        super().__init__()
+        self._on_error = on_error
+
+    def add(self, job: Job, error: Exception) -> None:
+        """Raises RecordingError unless such an episode is to be left out."""
+        if self._on_error == "fail":
+            raise RecordingError(f"{error}; --on_error=skip leaves such episodes out and counts them") from error
+        self[job] = str(error)
+
+
+def chosen(splits: Mapping[str, Sequence], jobs: Sequence[Job] | None) -> dict[Job, object]:
+    """The episodes of these jobs, or all."""
+    if jobs is None:
+        jobs = [(split, number) for split, episodes in splits.items() for number in range(len(episodes))]
+    return {(split, number): splits[split][number] for split, number in jobs}
+
+
 class Format(Protocol):
     """What there is to read.
 
@@ -60,12 +84,22 @@ class Format(Protocol):
     cameras: Sequence[str]
     splits: Mapping[str, Sequence]
 
-    def check(self, fields: Sequence[str], cameras: Sequence[str]) -> None:
-        """Looks at everything that can be looked at without decoding; raises RecordingError."""
+    def check(
+        self,
+        fields: Sequence[str],
+        cameras: Sequence[str],
+        jobs: Sequence[Job] | None = None,
+        on_error: str = "fail",
+    ) -> Faults:
+        """Looks at all of these episodes (none given: every one) that can be looked at without decoding, at no other.
+
+        Raises:
+          RecordingError: an episode is damaged and ``on_error`` is "fail"; or something is wrong with the whole data set.
+        """
         ...
 
     def task_of(self, episode: object) -> str:
-        """The first instruction of an episode."""
+        """The first instruction of an episode; raises RecordingError if it cannot be told."""
         ...
 
     def read(self, episode: object, fields: Sequence[str]) -> Recording:
@@ -86,8 +120,7 @@ class RecordedSettings:
       image_size: pixels of a square side; 0: the shorter side of the pictures ("crop") or the longer one ("pad").
       control_hz: steps per second; 0: as recorded.
       val_fraction: share of the episodes held out, evenly spread, where the input has no splits of its own.
-      on_error: what an episode does that turns out damaged when it is read: "fail" ends the conversion, "skip" leaves it
-        out and counts it.
+      on_error: what a damaged episode does that is asked for: "fail" ends the conversion, "skip" leaves it out and counts it.
       workers: episodes converted at once.
     """
 

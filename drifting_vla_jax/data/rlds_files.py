@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from drifting_vla_jax.data import mapping, presets, tfrecord
-from drifting_vla_jax.data.recordings import RecordedSettings, Recording, RecordingError
+from drifting_vla_jax.data.recordings import Faults, Job, RecordedSettings, Recording, RecordingError
 
 STEPS = "steps/"
 NUMBERS = "fiub"  # kinds of numpy's types
@@ -94,8 +94,15 @@ class RldsFiles:
         self._readers[path] = array_record_data_source.ArrayRecordDataSource([str(path)])
         return len(self._readers[path])
 
-    def check(self, fields: Sequence[str], cameras: Sequence[str]) -> None:
+    def check(
+        self,
+        fields: Sequence[str],
+        cameras: Sequence[str],
+        jobs: Sequence[Job] | None = None,
+        on_error: str = "fail",
+    ) -> Faults:
         """All that can be told without reading whole episodes was, on opening."""
+        return Faults(on_error)
 
     def task_of(self, episode: tuple) -> str:
         return self._instructions(self._features(episode), str(episode[0]))[0]

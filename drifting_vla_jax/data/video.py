@@ -79,14 +79,16 @@ def pictures(path: Path, fps: float, start: float, rows: np.ndarray) -> Iterator
             for frame in container.decode(stream):
                 if row is None:
                     return
+                if frame.time is None:
+                    raise RecordingError(f"{path} has a picture without a time")
                 number = (frame.time - start) * fps
                 if number > row + NEAR:
                     break
                 if number >= row - NEAR:
                     yield frame.to_ndarray(format="rgb24")
                     row = next(wanted, None)
-    except av.FFmpegError as error:
-        raise RecordingError(f"{path} cannot be decoded: {error.strerror}") from error
+    except (av.FFmpegError, OverflowError) as error:  # the second: a time that no file reaches
+        raise RecordingError(f"{path} cannot be decoded: {error}") from error
     if row is not None:
         raise RecordingError(
             f"{path} has no picture at {start + row / fps:.3f} s (row {row} of an episode at {fps:g} fps)"

@@ -171,7 +171,7 @@ BROKEN = {
     "lost frames": (lambda r: columns(r, "frame_index", [0, 1, 3, 4, 5]), "frame_index is not 0 to 4"),
     "no tasks": (lambda r: (r / "meta" / "tasks.jsonl").unlink(), r"tasks\.jsonl is missing"),
     "other version": (lambda r: edit(r / INFO, codebase_version="v1.6"), "codebase_version v1.6; expected one of v2.0"),
-    "no version": (lambda r: (r / INFO).write_text("{}"), "info.json says too little: KeyError 'codebase_version'"),
+    "no version": (lambda r: (r / INFO).write_text("{}"), "info.json: codebase_version is missing; expected a text"),
     "a way out": (lambda r: edit(r / INFO, data_path="../{episode_index}.parquet"), "leads outside"),
 }
 
