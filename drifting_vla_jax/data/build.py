@@ -11,13 +11,14 @@ metaworld and robosuite collect with scripted experts and replay every episode's
 converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. lerobot and rlds read what
 others recorded; a mapping says whose numbers are what (docs/sources.md). rollouts are episodes that a policy left behind:
 an evaluation's or an arm's that were run with --record. Each writes a TFDS data set. Stopped and started
-again it goes on with what is missing; a finished data set is left alone.
+again it goes on with what is missing; a finished data set is left alone, and refused where --input has changed since.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
 FLAGS = flags.FLAGS
+log = logging.getLogger(__name__)
 _SCRIPTED = "metaworld, robosuite"  # simulators with scripted experts
 MAY_CHANGE = ("workers", "gate")  # settings that a finished data set does not depend on
 
@@ -143,11 +145,13 @@ def build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
     """Collects what is missing and writes the data set, unless it is there; returns its folder.
 
     Raises:
-      ValueError: a finished data set is there that was made with other settings.
+      ValueError: a finished data set is there that was made with other settings, or of other recordings than there are now.
     """
     folder = out / "demonstrations" / "1.0.0"
     if (folder / "metadata.json").is_file():
-        _check_same(json.loads((folder / "metadata.json").read_text()), source, settings, out)
+        metadata = json.loads((folder / "metadata.json").read_text())
+        _check_same(metadata, source, settings, out)
+        _check_content(metadata["details"], source, settings, folder)
         return folder
     splits, about = SOURCES[source].collect(settings, out)
     from drifting_vla_jax.data import builder
@@ -168,6 +172,23 @@ def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
     if changed:
         raise ValueError(f"{out} holds a data set made with other settings ({'; '.join(changed)}); choose another --out, "
                          "or remove it")  # fmt: skip
+
+
+def _check_content(details: dict, source: str, settings: Any, folder: Path) -> None:
+    """That the recordings are still those that the data set was made of; where nobody can tell any more, that is said."""
+    made, find = details.get("content"), SOURCES[source].content
+    if made is None or find is None:
+        return
+    try:
+        now = find(settings, details)
+    except (ValueError, OSError, RuntimeError) as error:  # deleted to save room, damaged, or out of reach
+        log.warning("%s is left as it is; whether its recordings have changed cannot be told: %s", folder, error)
+        return
+    if now["fingerprint"] != made["fingerprint"]:
+        raise ValueError(
+            f"{settings.input} has other recordings now ({now['episodes']} episodes) than {folder} was made of "
+            f"({made['episodes']}); choose another --out, or remove {folder.parent} to build it again"
+        )
 
 
 def summary(folder: Path) -> str:

@@ -4,7 +4,9 @@
         demonstrations-{train,val}.array_record-*   the records (any TFDS user can read them)
         low_dim-{train,val}.npz                     state, actions, episode, step, last of every record, in record order;
                                                     keyframe (the row of the next one) where the source knows them
-        dataset_info.json, features.json, metadata.json
+        dataset_info.json, features.json
+        metadata.json                               what ``About`` says; every episode with its length and "content", the
+                                                    fingerprint of all that is in it; "fingerprint" of the whole data set
 
 The split val is missing where no episode is held out.
 
@@ -29,6 +31,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from drifting_vla_jax import __version__
+from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.data.episodes import Episode
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
@@ -96,13 +99,14 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
         episodes, instructions = {}, {}
         for split, paths in self._splits.items():
             rows = []
-            for episode in _without_images(paths):
+            for episode in map(Episode.load, paths):
                 if episode.layout != self._about.layout:
                     raise ValueError(f"an episode of {episode.task} has actions of layout {episode.layout}")
                 ids = [instructions.setdefault(text, len(instructions)) for text in episode.instructions]
                 about = {"task": episode.task, "variation": episode.variation, "seed": episode.seed}
-                rows.append(about | {"length": len(episode), "instructions": ids})
+                rows.append(about | {"length": len(episode), "instructions": ids, "content": episode.fingerprint()})
             episodes[split] = rows
+        contents = [[split, [row["content"] for row in rows]] for split, rows in episodes.items()]
         packages = ("tensorflow-datasets", "numpy", "metaworld", "robosuite", "mujoco")
         datasheet = {
             "made_by": f"drifting_vla_jax {__version__}",
@@ -115,6 +119,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
             "action_names": list(self._about.layout.names),
             "instructions": list(instructions),
             "episodes": episodes,
+            "fingerprint": fingerprint(contents, list(self._about.state_names), self._about.control_hz),
             "datasheet": datasheet,
         }
 
@@ -189,8 +194,11 @@ def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path
 
     Raises:
       ValueError: there is no episode to train on.
+      FileExistsError: something lies where the data set is to be: TFDS would take it for this one.
       OSError: that process died.
     """
+    if folder(out).exists():
+        raise FileExistsError(f"{folder(out)} is there and no whole data set; move it away, or choose another --out")
     splits = {name: paths for name, paths in splits.items() if paths}
     if "train" not in splits:
         others = ", ".join(f"{len(paths)} for {name}" for name, paths in splits.items())

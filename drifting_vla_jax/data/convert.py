@@ -1,20 +1,22 @@
 """Every recording of a data set -> the episode files of each split. A damaged data set is refused before anything is written.
 
 OUT/.episodes/settings.json              what the episodes there were made with
-OUT/.episodes/<split or all>-<n>.npz     written as it is finished: a second start skips it
+OUT/.episodes/<fingerprint>.npz          written as it is finished. The name is that of the recording's content, so that a second
+                                         start goes on, also after the data set was mended, reordered or added to
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.data.episodes import Episode, claim, decode_image
 from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.data.recordings import (
@@ -48,7 +50,7 @@ def held_out(count: int, fraction: float) -> list[bool]:
 @dataclass(frozen=True)
 class Converted:
     """Files of each split; pixels of a picture's side; views; names of the state; what the numbers of an action are; rows per
-    second; a report per task; what was wrong with the episodes that were left out."""
+    second; a report per task; what was wrong with the episodes that were left out; see ``content``, and the hub's commit."""
 
     splits: dict[str, list[Path]]
     image_size: int
@@ -58,6 +60,7 @@ class Converted:
     control_hz: float
     tasks: list[dict]
     damaged: list[str]
+    content: dict
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,12 @@ class _Done:
     task: str
     length: int
     size: int
+    name: str
 
     @classmethod
-    def of(cls, path: Path) -> _Done:
+    def of(cls, path: Path, name: str) -> _Done:
         episode = Episode.load(path)
-        return cls(path, episode.task, len(episode), len(decode_image(next(iter(episode.images.values()))[0])))
+        return cls(path, episode.task, len(episode), len(decode_image(next(iter(episode.images.values()))[0])), name)
 
 
 def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
@@ -80,11 +84,7 @@ def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
       RecordingError, ValueError: see ``Format.check``, ``choose_cameras``, ``to_episode``; before anything is written,
         unless only reading an episode to its end can tell.
     """
-    cameras = choose_cameras(settings.mapping, source.cameras, settings.cameras)
-    reading = Reading(settings.mapping, source.widths, source.names)
-    rows_at(0, source.hz, settings.control_hz)
-    jobs, faults = _wanted(source, settings)
-    faults |= source.check(reading.fields, list(cameras.values()), jobs, settings.on_error)
+    cameras, reading, jobs, faults = _checked(settings, source)
     if faults and faults.keys() >= set(jobs):
         raise _none_good(faults, settings)
     same = {"converter": CONVERTER, "input": settings.input, "mapping": settings.mapping, "cameras": cameras}
@@ -93,25 +93,75 @@ def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
         json.loads(json.dumps(same | {k: getattr(settings, k) for k in ("image_size", "control_hz")})),
     )
 
+    keys: dict[Job, str] = {}
+
     def work(split: str, number: int) -> _Done | None:
-        path = out / ".episodes" / f"{split or 'all'}-{number:06d}.npz"
-        if not path.is_file():
-            try:
+        job = split, number
+        try:
+            keys[job] = _fingerprint(source, job, reading, cameras)
+            path = out / ".episodes" / f"{keys[job]}.npz"
+            if not path.is_file():
                 recording = source.read(source.splits[split][number], reading.fields)
                 to_episode(recording, reading, cameras, source.hz, settings).save(path)
-            except RecordingError as error:
-                faults.add((split, number), error)
-                return None
-        return _Done.of(path)
+        except RecordingError as error:
+            faults.add(job, error)
+            return None
+        return _Done.of(path, f"episode {number}{split and ' of '}{split}")
 
-    pool = concurrent.futures.ThreadPoolExecutor(settings.workers)
+    good = [job for job in jobs if job not in faults]
+    done = {job: result for job, result in zip(good, _in_threads(work, good, settings.workers)) if result}
+    collected = _collected(done, faults, reading, tuple(cameras), source.hz, settings)
+    return replace(collected, content={**_content(jobs, keys), "revision": source.revision})
+
+
+def content(settings: RecordedSettings, source: Format) -> dict:
+    """Names what ``convert`` would convert now: {"episodes": how many, "fingerprint": of all, in order and by split}.
+
+    Raises:
+      RecordingError, ValueError: see ``convert``.
+    """
+    cameras, reading, jobs, faults = _checked(settings, source)
+
+    def work(split: str, number: int) -> str:
+        try:
+            return _fingerprint(source, (split, number), reading, cameras)
+        except RecordingError as error:
+            faults.add((split, number), error)
+            return ""
+
+    good = [job for job in jobs if job not in faults]
+    return _content(jobs, dict(zip(good, _in_threads(work, good, settings.workers))))
+
+
+def _content(jobs: Sequence[Job], keys: Mapping[Job, str]) -> dict:
+    found = [[job[0], keys.get(job, "")] for job in jobs]
+    return {"episodes": len(found), "fingerprint": fingerprint(found)}
+
+
+def _checked(settings: RecordedSettings, source: Format) -> tuple[dict[str, str], Reading, list[Job], Faults]:
+    """The cameras, the numbers and the episodes to read, after everything was looked at; which of these are damaged."""
+    cameras = choose_cameras(settings.mapping, source.cameras, settings.cameras)
+    reading = Reading(settings.mapping, source.widths, source.names)
+    rows_at(0, source.hz, settings.control_hz)
+    jobs, faults = _wanted(source, settings)
+    faults |= source.check(reading.fields, list(cameras.values()), jobs, settings.on_error)
+    return cameras, reading, jobs, faults
+
+
+def _fingerprint(source: Format, job: Job, reading: Reading, cameras: Mapping[str, str]) -> str:
+    """Names all that an episode is made of, but for what ``claim`` compares."""
+    found = source.fingerprint(source.splits[job[0]][job[1]], reading.fields, list(cameras.values()))
+    return fingerprint(found, source.hz, list(reading.state_names), reading.layout.to_json())
+
+
+def _in_threads(work: Callable, jobs: Sequence[Job], workers: int) -> list:
+    """The results of the jobs in their order; after an error the others end with the episode that they are at."""
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
-        futures = {job: pool.submit(work, *job) for job in jobs if job not in faults}
-        bar = tqdm(futures.items(), desc="episodes", unit="ep", dynamic_ncols=True)
-        done = {job: result for job, future in bar if (result := future.result())}
+        futures = [pool.submit(work, *job) for job in jobs]
+        return [future.result() for future in tqdm(futures, desc="episodes", unit="ep", dynamic_ncols=True)]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return _collected(done, faults, reading, tuple(cameras), source.hz, settings)
 
 
 def _collected(
@@ -121,9 +171,9 @@ def _collected(
     done, damaged = list(of_job.values()), [faults[job] for job in sorted(faults)]
     if not done:
         raise _none_good(faults, settings)
-    sizes = {episode.size: episode.path for episode in done}
+    sizes = {episode.size: episode.name for episode in done}
     if len(sizes) > 1:
-        examples = ", ".join(f"{size} px in {path.stem}" for size, path in sizes.items())
+        examples = ", ".join(f"{size} px in {name}" for size, name in sizes.items())
         raise RecordingError(f"pictures differ in size ({examples}); give --image_size")
     splits: dict[str, list[Path]] = {"train": [], "val": []}
     held = iter(held_out(sum(not split for split, _ in of_job), settings.val_fraction))
@@ -141,6 +191,7 @@ def _collected(
         control_hz=settings.control_hz or hz,
         tasks=[{"task": t, "kept": len(n), "mean_length": sum(n) / len(n)} for t, n in lengths.items()],
         damaged=damaged,
+        content={},
     )
 
 
@@ -176,7 +227,8 @@ def _wanted(source: Format, settings: RecordedSettings) -> tuple[list[Job], Faul
 
 def details(settings: RecordedSettings, converted: Converted) -> dict:
     """For the datasheet."""
-    return {"settings": asdict(settings), "tasks": converted.tasks, "damaged": converted.damaged}
+    return {"settings": asdict(settings), "tasks": converted.tasks, "damaged": converted.damaged,
+            "content": converted.content}  # fmt: skip
 
 
 def report_lines(about: Mapping) -> list[str]:

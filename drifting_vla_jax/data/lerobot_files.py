@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drifting_vla_jax.core.files import file_fingerprint, fingerprint
 from drifting_vla_jax.data import hub, tables, video
 from drifting_vla_jax.data.lerobot_index import Episode, Index, misplaced
 from drifting_vla_jax.data.recordings import Faults, Job, Recording, RecordingError, chosen
@@ -48,6 +49,7 @@ class LeRobotFiles:
 
     def __init__(self, name: str):
         self._name, self._root = name, fetch(name)
+        self.revision = "" if Path(name).is_dir() else self._root.name
         self._table = functools.lru_cache(TABLES)(tables.read)
         self._index = Index(self._root)
         self.hz, self.cameras, self.widths = self._index.hz, self._index.cameras, self._index.widths
@@ -143,6 +145,22 @@ class LeRobotFiles:
         if len(at) and at[-1] - at[0] + 1 != len(at):
             raise RecordingError(f"{episode.data}: rows of episode {episode.index} are not together")
         return table.slice(int(at[0]) if len(at) else 0, len(at))
+
+    def fingerprint(self, episode: Episode, fields: Sequence[str], cameras: Sequence[str]) -> str:
+        arrays, instruction = self._rows(episode, fields)
+        parts: list = [instruction, *arrays.values()]
+        for camera in cameras:
+            if camera in self._index.videos:
+                clip = episode.videos[camera]
+                try:
+                    parts += [clip.start, file_fingerprint(clip.file)]
+                except OSError as error:
+                    raise RecordingError(f"{clip.file} cannot be read: {error.strerror}") from error
+            else:
+                pictures = self._slice(episode, (camera, "episode_index"))[camera].to_pylist()
+                found = [each.get("bytes") if isinstance(each, dict) else each for each in pictures]
+                parts += [each if isinstance(each, bytes) else str(each) for each in found]
+        return fingerprint(*parts)
 
     def read(self, episode: Episode, fields: Sequence[str]) -> Recording:
         arrays, instruction = self._rows(episode, fields)

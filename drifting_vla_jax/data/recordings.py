@@ -75,6 +75,7 @@ class Format(Protocol):
       widths: {field: numbers per row}.
       names: {field: what each of them is}, where that is said.
       cameras: fields with pictures.
+      revision: of a hub's repository, which commit; "": a folder of this machine, which anything may change.
       splits: {"train": episodes, "val": episodes} where the data come so divided; {"": episodes} otherwise.
     """
 
@@ -82,6 +83,7 @@ class Format(Protocol):
     widths: Mapping[str, int]
     names: Mapping[str, Sequence[str]]
     cameras: Sequence[str]
+    revision: str
     splits: Mapping[str, Sequence]
 
     def check(
@@ -104,6 +106,10 @@ class Format(Protocol):
 
     def read(self, episode: object, fields: Sequence[str]) -> Recording:
         """Raises RecordingError."""
+        ...
+
+    def fingerprint(self, episode: object, fields: Sequence[str], cameras: Sequence[str]) -> str:
+        """Names all that ``read`` would give of an episode, without decoding; raises RecordingError."""
         ...
 
 

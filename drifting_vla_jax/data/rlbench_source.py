@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from drifting_vla_jax.core.files import file_fingerprint, fingerprint
 from drifting_vla_jax.data import peract, rlbench_images
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, held_out_count
 from drifting_vla_jax.data.peract import Demo
@@ -89,13 +90,25 @@ class ConvertSettings:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What one task of one folder gave: episodes kept, their mean length in steps, and what was wrong with others."""
+    """What one task of one folder gave: episodes kept, their mean length in steps, what was wrong with others, and the
+    fingerprint of all those that were looked at."""
 
     task: str
     folder: str
     kept: int
     mean_length: float
     damaged: tuple[str, ...]
+    content: str = ""
+
+
+def _fingerprint(folder: Path, cameras: tuple[str, ...]) -> str:
+    """Names all that is read of a demonstration: its pickles and these cameras' pictures."""
+    variation = folder.parents[1]  # of stepjam's tree; it says what was asked there
+    parts: list = [variation.name]
+    parts += [[p.name, file_fingerprint(p)] for p in [*variation.glob("*.pkl"), *sorted(folder.glob("*.pkl"))]]
+    for camera in cameras:
+        parts += [camera, [[p.name, file_fingerprint(p)] for p in sorted(folder.glob(f"{camera}_rgb/*.png"))]]
+    return fingerprint(*parts)
 
 
 def to_episode(demo: Demo, cameras: tuple[str, ...], image_size: int) -> Episode:
@@ -127,7 +140,7 @@ def to_episode(demo: Demo, cameras: tuple[str, ...], image_size: int) -> Episode
 
 
 def convert(settings: ConvertSettings, out: Path) -> tuple[dict[str, list[Path]], int, list[TaskReport]]:
-    """Writes what is missing of OUT/.episodes/<folder>/<task>/<name>.npz.
+    """Writes what is missing of OUT/.episodes/<fingerprint of the demonstration>/<folder>/<task>/<name>.npz.
 
     Returns:
       The files of each split, the side of their pictures in pixels, and a report per task and folder.
@@ -162,12 +175,13 @@ def _convert_task(
     settings: ConvertSettings, out: Path, name: str, folder: Path, task: str, bar: tqdm, stop: threading.Event
 ) -> tuple[dict[Path, int], TaskReport]:
     """The files of one task's good episodes with the pixels of their pictures' side, and the report about them."""
-    sizes, damaged, lengths = {}, [], []
+    sizes, damaged, lengths, keys = {}, [], [], []
     for source in rlbench_demos.folders(folder, task).values():
         if stop.is_set() or (settings.episodes and len(sizes) == settings.episodes):
             break
         where = source.relative_to(folder / task)
-        path = out / ".episodes" / (name or "all") / task / f"{where.parts[0]}-{source.name}.npz"
+        keys.append(_fingerprint(source, settings.cameras))
+        path = out / ".episodes" / keys[-1] / (name or "all") / task / f"{where.parts[0]}-{source.name}.npz"
         try:
             if path.is_file():
                 episode = Episode.load(path)
@@ -185,7 +199,30 @@ def _convert_task(
         bar.update()
     if not sizes and damaged:
         raise DemoError(f"no good episode of {task} in {folder}; {len(damaged)} are damaged: {damaged[0]}")
-    return sizes, TaskReport(task, name or folder.name, len(sizes), float(np.mean(lengths or [0])), tuple(damaged))
+    mean = float(np.mean(lengths or [0]))
+    return sizes, TaskReport(task, name or folder.name, len(sizes), mean, tuple(damaged), fingerprint(keys))
+
+
+def content(settings: ConvertSettings, tasks: list[dict]) -> dict:
+    """Names what ``convert`` would look at now, ``tasks`` being what it reported: {"episodes", "fingerprint"}."""
+    jobs = [
+        (name or folder.name, folder, task) for name, folder in settings.folders().items() for task in settings.tasks
+    ]
+    before = {(report["folder"], report["task"]): report["kept"] + len(report["damaged"]) for report in tasks}
+
+    def work(name: str, folder: Path, task: str) -> tuple[int, str]:
+        looked = before.get((name, task), 0) if settings.episodes else None
+        found = list(rlbench_demos.folders(folder, task).values())[:looked]
+        return len(found), fingerprint([_fingerprint(source, settings.cameras) for source in found])
+
+    with concurrent.futures.ThreadPoolExecutor(settings.workers) as pool:
+        found = list(pool.map(work, *zip(*jobs)))
+    return _content([(name, task, *each) for (name, _, task), each in zip(jobs, found)])
+
+
+def _content(found: list[tuple[str, str, int, str]]) -> dict:
+    """Of folder, task, how many were looked at, and their fingerprint."""
+    return {"episodes": sum(each[2] for each in found), "fingerprint": fingerprint(found)}
 
 
 def report_lines(tasks: list[dict]) -> Iterator[str]:
@@ -201,4 +238,6 @@ def report_lines(tasks: list[dict]) -> Iterator[str]:
 def details(settings: ConvertSettings, reports: list[TaskReport]) -> dict:
     """For the datasheet."""
     made_with = asdict(settings) | {"input": str(Path(settings.input).resolve())}
-    return {"settings": made_with, "tasks": [asdict(report) for report in reports]}
+    looked = [(r.folder, r.task, r.kept + len(r.damaged), r.content) for r in reports]
+    tasks = [{name: value for name, value in asdict(report).items() if name != "content"} for report in reports]
+    return {"settings": made_with, "tasks": tasks, "content": _content(looked)}

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.data import mapping, presets, tfrecord
 from drifting_vla_jax.data.recordings import Faults, Job, RecordedSettings, Recording, RecordingError
 
@@ -58,7 +59,7 @@ class RldsFiles:
             raise RecordingError(f"{folder} is no TFDS data set that can be read: {error}") from error
         if "steps" not in info.features or not isinstance(info.features["steps"], tfds.features.Dataset):
             raise RecordingError(f"{folder} has no steps; it is not in the form of RLDS")
-        self.hz, self.names = float(settings.mapping["control_hz"]), {}
+        self.hz, self.names, self.revision = float(settings.mapping["control_hz"]), {}, ""
         self.widths, self.cameras, of_steps = _sorted(info.features["steps"].feature, "")
         of_episodes = _sorted({name: info.features[name] for name in info.features if name != "steps"}, "")[2]
         keys = {name: name for name in of_episodes} | {name: STEPS + name for name in of_steps}
@@ -108,9 +109,11 @@ class RldsFiles:
         return self._instructions(self._features(episode), str(episode[0]))[0]
 
     def _features(self, episode: tuple) -> Mapping:
+        return tf_example_pb2.Example.FromString(self._record(episode)).features.feature
+
+    def _record(self, episode: tuple) -> bytes:
         path, *place = episode
-        data = tfrecord.read(path, *place) if len(place) == 2 else self._readers[path][place[0]]
-        return tf_example_pb2.Example.FromString(data).features.feature
+        return tfrecord.read(path, *place) if len(place) == 2 else self._readers[path][place[0]]
 
     def _instructions(self, features: Mapping, name: str) -> tuple[str, ...]:
         said = [value for key in self._texts for value in features[key].bytes_list.value[:1]]
@@ -118,6 +121,9 @@ class RldsFiles:
         if not texts:
             raise RecordingError(f"{name} has no instruction in {', '.join(self._texts)}")
         return tuple(texts)
+
+    def fingerprint(self, episode: tuple, fields: Sequence[str], cameras: Sequence[str]) -> str:
+        return fingerprint(self._texts, [self.widths[field] for field in fields], self._record(episode))
 
     def read(self, episode: tuple, fields: Sequence[str]) -> Recording:
         features, name = self._features(episode), f"the episode at {episode[1]} of {episode[0]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from drifting_vla_jax.core.files import file_fingerprint, fingerprint
 from drifting_vla_jax.data.convert import held_out
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim
 from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
@@ -73,12 +74,8 @@ class RolloutSettings:
         check_fraction(self.val_fraction)
 
 
-def collect(settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]], dict, list[dict]]:
-    """The files of each split, what the episodes have in common, and a report per task.
-
-    Raises:
-      ValueError: nothing was recorded there, or nothing of what is asked for.
-    """
+def _chosen(settings: RolloutSettings) -> tuple[dict, dict[str, list[tuple[Path, Episode]]]]:
+    """What the episodes have in common, and those that are asked for, of each task; raises as ``collect`` does."""
     rollouts = find(Path(settings.input))
     if rollouts is None:
         raise ValueError(
@@ -88,18 +85,34 @@ def collect(settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]]
     of_task: dict[str, list[tuple[Path, Episode]]] = {}
     for path, episode in tqdm(rollouts.of(settings.tasks, settings.only_success), desc="episodes", unit="ep"):
         of_task.setdefault(episode.task, []).append((path, episode))
+    return rollouts.about, {task: found[: settings.episodes or len(found)] for task, found in of_task.items()}
+
+
+def content(settings: RolloutSettings) -> dict:
+    """Names what ``collect`` would take now: {"episodes": how many, "fingerprint": of all}; raises as it does."""
+    about, of_task = _chosen(settings)
+    files = [file_fingerprint(path) for found in of_task.values() for path, _ in found]
+    return {"episodes": len(files), "fingerprint": fingerprint(about, files)}
+
+
+def collect(settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]], dict, list[dict]]:
+    """The files of each split, what the episodes have in common, and a report per task.
+
+    Raises:
+      ValueError: nothing was recorded there, or nothing of what is asked for.
+    """
+    about, of_task = _chosen(settings)
     claim(out / ".episodes", {"input": settings.input})
     splits: dict[str, list[Path]] = {"train": [], "val": []}
     report = []
     for task, episodes in of_task.items():
-        episodes = episodes[: settings.episodes or len(episodes)]
         for (path, _), held in zip(episodes, held_out(len(episodes), settings.val_fraction)):
             splits["val" if held else "train"].append(path)
         lengths, won = [len(episode) for _, episode in episodes], sum(e.success is True for _, e in episodes)
         report.append(
             {"task": task, "kept": len(lengths), "successes": won, "mean_length": sum(lengths) / len(lengths)}
         )
-    return splits, rollouts.about, report
+    return splits, about, report
 
 
 def report_lines(about: dict) -> list[str]:

@@ -32,6 +32,8 @@ class Source:
       settings: values of flags -> a dataclass of settings; raises ValueError.
       collect: (settings, OUT) -> the episode files of each split, and what the data set says about itself.
       lines: the datasheet's details -> lines to print.
+      content: (settings, the datasheet's details) -> names the recordings that ``collect`` would take now, as details
+        "content" do those that were taken: {"episodes", "fingerprint"}; None where nothing is recorded.
     """
 
     defaults: dict[str, Any]
@@ -39,6 +41,7 @@ class Source:
     settings: Callable[[dict], Any]
     collect: Callable[[Any, Path], tuple[dict[str, list[Path]], About]]
     lines: Callable[[dict], list[str]]
+    content: Callable[[Any, dict], dict] | None = None
 
 
 def _scripted_settings(simulator: str, values: dict) -> Any:
@@ -111,6 +114,12 @@ def _peract(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
     )
 
 
+def _peract_content(settings: Any, details: dict) -> dict:
+    from drifting_vla_jax.data import rlbench_source
+
+    return rlbench_source.content(settings, details["tasks"])
+
+
 def _peract_lines(about: dict) -> list[str]:
     from drifting_vla_jax.data.rlbench_source import report_lines
 
@@ -149,6 +158,15 @@ def _recorded(source: str, settings: Any, out: Path) -> tuple[dict[str, list[Pat
     )
 
 
+def _recorded_content(source: str, settings: Any, details: dict) -> dict:
+    from drifting_vla_jax.data import convert
+
+    files = _recorded_format(source).open_files(settings)
+    if files.revision and files.revision == details["content"]["revision"]:
+        return details["content"]
+    return convert.content(settings, files)
+
+
 def _recorded_lines(about: dict) -> list[str]:
     from drifting_vla_jax.data.convert import report_lines
 
@@ -162,6 +180,7 @@ def _recorded_source(name: str) -> Source:
         settings=functools.partial(_recorded_settings, name),
         collect=functools.partial(_recorded, name),
         lines=_recorded_lines,
+        content=functools.partial(_recorded_content, name),
     )
 
 
@@ -183,8 +202,19 @@ def _rollouts(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
     from drifting_vla_jax.data import builder
 
     shape = {name: shared.pop(name) for name in ("cameras", "image_size", "state_names", "control_hz")}
-    details = {"settings": dataclasses.asdict(settings), "tasks": tasks, **shared}
+    details = {
+        "settings": dataclasses.asdict(settings),
+        "tasks": tasks,
+        "content": rollouts.content(settings),
+        **shared,
+    }
     return splits, builder.About(source="rollouts", details=details, **shape)
+
+
+def _rollouts_content(settings: Any, _: dict) -> dict:
+    from drifting_vla_jax.data import rollouts
+
+    return rollouts.content(settings)
 
 
 def _rollouts_lines(about: dict) -> list[str]:
@@ -208,6 +238,7 @@ SOURCES = {
         settings=_peract_settings,
         collect=_peract,
         lines=_peract_lines,
+        content=_peract_content,
     ),
     "lerobot": _recorded_source("lerobot"),
     "rlds": _recorded_source("rlds"),
@@ -217,5 +248,6 @@ SOURCES = {
         settings=_rollouts_settings,
         collect=_rollouts,
         lines=_rollouts_lines,
+        content=_rollouts_content,
     ),
 }

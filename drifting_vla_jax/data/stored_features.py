@@ -1,7 +1,7 @@
 """Outputs of a frozen image encoder, stored beside the data set they were computed from.
 
     DATASET/features/<encoder hash>-<pixels>px-pool<k>/
-        about.json                  cameras, tokens, width, hash of the data set's metadata; written last
+        about.json                  cameras, tokens, width, fingerprint of the data set; written last
         train.npy, val.npy          bfloat16 (as its 16 bits) [rows, cameras, tokens, width], row i of the data set
 
 The folder's name says which encoder and which image transform made them, so that others are never mistaken for them.
@@ -30,7 +30,9 @@ def folder(dataset: DataSet, config: ConfigDict, encoder_hash: str) -> Path:
 
 
 def fingerprint(dataset: DataSet) -> str:
-    """Names the data set that features were computed from."""
+    """Names the content that features were computed from; of a data set that does not say it, its metadata."""
+    if "fingerprint" in dataset.metadata:
+        return dataset.metadata["fingerprint"]
     return hashlib.sha256((dataset.folder / "metadata.json").read_bytes()).hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.files import fingerprint, write_atomically
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
 ROLLOUTS = "rollouts"  # the folder with episodes that a policy left behind
@@ -73,6 +73,13 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.state)
+
+    def fingerprint(self) -> str:
+        """Names the whole content: the same for the same episode, wherever it came from."""
+        about = [self.task, self.variation, self.seed, list(self.instructions), self.keyframes, self.success]
+        parts = [self.layout.to_json(), self.state, self.actions]
+        pictures = [fingerprint(camera, *frames) for camera, frames in self.images.items()]
+        return fingerprint(about, *parts, pictures)
 
     def save(self, path: Path) -> None:
         """Writes one .npz file atomically: a reader sees the whole episode or none."""

@@ -34,6 +34,7 @@ def facts(data: DataSet, episodes: Sequence[Demonstration]) -> list[tuple[str, s
         ("state", " ".join(about["state_names"])),
         ("action", f"{' '.join(about['action_names'])}: the absolute target one step ahead"),
         ("size on disk", f"{size / 2**20:,.1f} MB, {size / max(1, _all_steps(data)) / 1024:.1f} kB per step"),
+        ("fingerprint", about.get("fingerprint", "")),
         ("made", f"{sheet['made_at']} by {sheet['made_by']}, Python {sheet['python']}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in sheet["packages"].items())),
     ]
