@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from drifting_vla_jax.envs.episodes import NAME_LENGTH
 from drifting_vla_jax.hints import hint
 from drifting_vla_jax.layouts import ActionLayout
 
+log = logging.getLogger(__name__)
 CONVERTER = 1  # raised when the same files would give other episodes
 
 
@@ -142,6 +144,8 @@ def _checked(settings: RecordedSettings, source: Format) -> tuple[dict[str, str]
     """The cameras, the numbers and the episodes to read, after everything was looked at; which of these are damaged."""
     cameras = choose_cameras(settings.mapping, source.cameras, settings.cameras)
     reading = Reading(settings.mapping, source.widths, source.names)
+    if reading.unread:
+        log.info("not read: %s", ", ".join(reading.unread))
     rows_at(0, source.hz, settings.control_hz)
     jobs, faults = _wanted(source, settings)
     faults |= source.check(reading.fields, list(cameras.values()), jobs, settings.on_error)

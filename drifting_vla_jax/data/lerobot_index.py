@@ -17,7 +17,7 @@ from pathlib import Path
 
 from drifting_vla_jax.core import metadata
 from drifting_vla_jax.core.metadata import Fields
-from drifting_vla_jax.data import tables
+from drifting_vla_jax.data import names, tables
 from drifting_vla_jax.data.recordings import RecordingError
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -89,7 +89,8 @@ class Index:
         self.videos = {name for name, kind in kinds.items() if kind == "video"}
         given = {name: about[name] for name, kind in kinds.items() if kind.startswith(NUMBERS)}
         self.widths = {name: math.prod(feature.integers("shape")) for name, feature in given.items()}
-        self.names = {name: flat for name, feature in given.items() if (flat := _flat(feature.get("names", None)))}
+        called = {name: names.flat(feature.get("names", None), self.widths[name]) for name, feature in given.items()}
+        self.names = {name: found for name, found in called.items() if found}
         self.tasks = self._read_tasks()
         episodes: dict[int, Episode] = {}
         for episode in self._episodes_3() if self.version == "v3.0" else self._episodes_2():
@@ -280,10 +281,3 @@ def _tasks(row: Fields) -> tuple[str, ...]:
 
 def _place(row: Fields, prefix: str) -> dict[str, int]:
     return {key: row.integer(f"{prefix}/{key}") for key in ("chunk_index", "file_index")}
-
-
-def _flat(names: object) -> list[str] | None:
-    """What a feature calls its numbers: a list, or {group: list}; anything else is none."""
-    if isinstance(names, dict) and len(names) == 1:
-        (names,) = names.values()
-    return names if isinstance(names, list) and all(map(metadata.is_text, names)) else None

@@ -7,6 +7,7 @@ by others they are refused: nothing in such a data set says where the hand is.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from drifting_vla_jax.data import mapping, presets
 from drifting_vla_jax.data.fields import Field
@@ -59,12 +60,13 @@ def open_files(settings: RecordedSettings) -> LeRobotFiles:
         entries = settings.mapping[part]
         for hand in (entries, entries.get("left", {}), entries.get("right", {})):
             if "position" in hand:
-                _check_pose(Field.parse(hand["position"]["field"]), files, robot, settings.input)
+                _check_pose(hand["position"], files, robot, settings.input)
     return files
 
 
-def _check_pose(field: Field, files: LeRobotFiles, robot: str, source: str) -> None:
-    names = files.names.get(field.name, [])[field.start : field.stop]
+def _check_pose(entry: Mapping, files: LeRobotFiles, robot: str, source: str) -> None:
+    field = Field.parse(entry["field"])
+    names = entry.get("names") or files.names.get(field.name, [])[field.start : field.stop]
     if any(JOINT.search(name) for name in names):
         raise _refusal(f"{field.name} of {source} ({', '.join(names)})")
     if not names and robot.startswith(JOINT_ARMS) and field.name in ("action", "observation.state"):

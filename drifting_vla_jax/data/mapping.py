@@ -38,13 +38,13 @@ ARMS = ("left", "right")
 HAND, LISTS = ("position", "rotation", "gripper"), ("joints", "grippers")
 ENTRIES = {"end_effector": HAND, "bimanual": ARMS, "joints": LISTS}  # of state and action in each layout
 TOP = {"preset", "layout", "cameras", "state", "action", "instruction", "control_hz", "skip_first", "fit"}
-OPENING = {"field", "open", "closed", "relative"}
+OPENING = {"field", "open", "closed", "relative", "names"}
 KEYS = {
-    "position": {"field", "scale"},
-    "rotation": {"field", "form", "scale"},
+    "position": {"field", "scale", "names"},
+    "rotation": {"field", "form", "scale", "names"},
     "gripper": OPENING,
     "joints": {"field", "scale", "names"},
-    "grippers": OPENING | {"names"},
+    "grippers": OPENING,
 }
 
 

@@ -19,18 +19,16 @@ Positions are metres in the frame that the recordings use, rotations are the han
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from drifting_vla_jax.data import names as said
 from drifting_vla_jax.data.fields import FORMS, Field, MappingError, opening, rotation_of
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
 from drifting_vla_jax.layouts import ActionLayout
-
-GRIPPER = re.compile(r"grip|finger|hand|jaw|claw", re.I)  # what data sets call one
 
 Widths = Mapping[str, int]  # numbers of a field
 Names = Mapping[str, Sequence[str]]  # what each of them is, where the data set says so
@@ -38,11 +36,11 @@ Arrays = Mapping[str, np.ndarray]  # {field: [t, k]}
 
 
 class _Body(Protocol):
-    """What is read of one layout: ``state_names`` of [t, s] and ``layout`` of [n, k]; ``fields`` it takes them from."""
+    """What is read of one layout: ``state_names`` of [t, s] and ``layout`` of [n, k]; ``entries`` it takes them from."""
 
     layout: ActionLayout
     state_names: tuple[str, ...]
-    fields: tuple[str, ...]
+    entries: tuple[str, ...]
 
     def state(self, arrays: Arrays) -> np.ndarray: ...
 
@@ -56,18 +54,21 @@ class Reading:
       fields: names of every field that is read.
       state_names: what each entry of the state is.
       layout: what the numbers of a target are.
+      unread: numbers that are left of these fields, "name[i:j] (names)".
 
     Raises (on creation):
-      MappingError: a field that is not there, or has too few or other numbers.
+      MappingError: a field that is not there, or has too few or other numbers; or the data set calls them something else.
     """
 
     def __init__(self, spec: Mapping, widths: Widths, names: Names):
-        self._body: _Body = _Joints(spec, widths, names) if spec.get("layout") == "joints" else _Hands(spec, widths)
+        self._body: _Body = (_Joints if spec.get("layout") == "joints" else _Hands)(spec, widths, names)
         self._more = [Field.parse(text) for text in spec["state"].get("more", [])]
         self.layout, self.state_names = self._body.layout, self._body.state_names
         for field in self._more:
             self.state_names += _names_of(field, widths, names)
-        self.fields = tuple(dict.fromkeys([*self._body.fields, *(field.name for field in self._more)]))
+        entries = [*self._body.entries, *spec["state"].get("more", [])]
+        self.fields = tuple(dict.fromkeys(Field.parse(entry).name for entry in entries))
+        self.unread = said.unread(entries, widths, names)
 
     def state(self, arrays: Arrays) -> np.ndarray:
         """float32 [t, s] of fields [t, k]."""
@@ -90,28 +91,51 @@ def _names_of(field: Field, widths: Widths, names: Names) -> tuple[str, ...]:
     return tuple(known[first : first + field.width(widths)])
 
 
+def _called(where: str, entry: Mapping, widths: Widths, names: Names) -> Sequence[str] | None:
+    """What the mapping or, if it does not say, the data set calls an entry's numbers; None: nobody does.
+
+    Raises:
+      MappingError: the mapping gives other numbers than names.
+    """
+    field, given = Field.parse(entry["field"]), entry.get("names")
+    if given is not None and len(given) != field.width(widths):
+        raise MappingError(f"{where} gives {len(given)} names to {entry['field']}: {field.width(widths)} numbers")
+    return given or (_names_of(field, widths, names) if names.get(field.name) else None)
+
+
 class _Hand:
     """One hand: its part of the mapping's state and action, [t, ...] of each; ``arm`` for messages and names."""
 
-    def __init__(self, arm: str, spec: Mapping, widths: Widths):
+    def __init__(self, arm: str, spec: Mapping, widths: Widths, names: Names):
         self.arm, self._kind = arm, spec["action"]["kind"]
         self._in_hand = spec["action"].get("frame", "base") == "hand"
         self._state, self._action = (spec[part][arm] if arm else spec[part] for part in ("state", "action"))
-        self.fields = []
+        self.entries, arms = [], {arm} - {""}
         for part, entries in (("state", self._state), ("action", self._action)):
             for entry in ("position", "rotation", "gripper"):
                 if entry in entries:
-                    self._check(".".join(filter(None, (part, arm, entry))), entries[entry], widths)
+                    arms |= self._check(".".join(filter(None, (part, arm, entry))), entries[entry], widths, names)
+        if len(arms) > 1:
+            raise said.Disagreement(f"{f'the {arm} hand' if arm else 'one hand'} is read from numbers that the data set calls "
+                                    f"left and right: {', '.join(self.entries)}")  # fmt: skip
         self.rest_names = STATE_NAMES[3:9] if "rotation" in self._state else ()
         self.rest_names += STATE_NAMES[9:] if "gripper" in self._state else ()
 
-    def _check(self, where: str, entry: Mapping, widths: Widths) -> None:
+    def _check(self, where: str, entry: Mapping, widths: Widths, names: Names) -> set[str]:
+        """Raises MappingError; returns the arms that its names name."""
         field = Field.parse(entry["field"])
         wanted = {"position": 3, "gripper": 1}.get(where.split(".")[-1]) or FORMS.get(entry.get("form"), 3)
         found = field.width(widths)
         if found != wanted:
             raise MappingError(f"{where} is {entry['field']}: {found} numbers; expected {wanted}")
-        self.fields.append(field.name)
+        self.entries.append(entry["field"])
+        if self._kind == "achieved" and where.startswith("action") and not where.endswith("gripper"):
+            return set()  # means nothing then
+        called = _called(where, entry, widths, names)
+        if where.endswith("gripper") and "names" not in entry:
+            said.check_gripper(where, entry, called, names.get(field.name))
+        moves = where.startswith("action") and self._kind == "delta"
+        return said.check_entry(where, entry, called, moves, widths[field.name])
 
     def position(self, arrays: Arrays) -> np.ndarray:
         """Of the state, [t, 3]."""
@@ -146,14 +170,14 @@ class _Hand:
 class _Hands:
     """One hand, or a left and a right one."""
 
-    def __init__(self, spec: Mapping, widths: Widths):
+    def __init__(self, spec: Mapping, widths: Widths, names: Names):
         self.layout = ActionLayout(spec.get("layout", "end_effector"))
         arms = ("left", "right") if self.layout.name == "bimanual" else ("",)
-        self._hands = [_Hand(arm, spec, widths) for arm in arms]
+        self._hands = [_Hand(arm, spec, widths, names) for arm in arms]
         named = [(hand.arm, STATE_NAMES[:3]) for hand in self._hands]
         named += [(hand.arm, hand.rest_names) for hand in self._hands]
         self.state_names = tuple(f"{arm} {name}".strip() for arm, names in named for name in names)
-        self.fields = tuple(field for hand in self._hands for field in hand.fields)
+        self.entries = tuple(entry for hand in self._hands for entry in hand.entries)
 
     def state(self, arrays: Arrays) -> np.ndarray:
         parts = [hand.position(arrays) for hand in self._hands] + [hand.rest(arrays) for hand in self._hands]
@@ -181,7 +205,7 @@ class _Joints:
         except ValueError as error:
             raise MappingError(f'{error}; the data set calls them so: give them "names" in the mapping') from error
         self.state_names = joints + (grippers if self._state.get("grippers") else ())
-        self.fields = tuple(Field.parse(entry["field"]).name for part, kind in used for entry in spec[part][kind])
+        self.entries = tuple(entry["field"] for part, kind in used for entry in spec[part][kind])
 
     def state(self, arrays: Arrays) -> np.ndarray:
         openings = [opening(entry, arrays)[:, None] for entry in self._state.get("grippers", [])]
@@ -206,18 +230,16 @@ def _named(where: str, entries: Sequence[Mapping], widths: Widths, names: Names)
     found: tuple[str, ...] = ()
     for entry in entries:
         field = Field.parse(entry["field"])
-        width, called = field.width(widths), _names_of(field, widths, names)
+        width, called = field.width(widths), _called(where, entry, widths, names)
         if where.endswith("grippers"):
             if width != 1:
                 raise MappingError(f"{where} has {entry['field']}: {width} numbers; expected 1 of each")
-            grippers = [name for name in names.get(field.name, ()) if GRIPPER.search(name)]
-            if grippers and called[0] not in grippers:
-                raise MappingError(f"{where} has {entry['field']}, which the data set calls {called[0]}; its grippers are "
-                                   f"{', '.join(grippers)}")  # fmt: skip
-        given = tuple(entry.get("names", called))
-        if len(given) != width:
-            raise MappingError(f"{where} gives {len(given)} names to {entry['field']}: {width} numbers")
-        found += given
+            if "names" not in entry:
+                said.check_gripper(where, entry, called, names.get(field.name))
+            said.check_entry(where.removesuffix("s"), entry, called, False, widths[field.name])
+        else:
+            said.check_joints(where, entry, called)
+        found += tuple(called or _names_of(field, widths, names))
     return found
 
 
