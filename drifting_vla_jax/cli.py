@@ -1,32 +1,91 @@
-"""How every command ends: bad input becomes one line on stderr and a non-zero exit; a bug keeps its traceback."""
+"""How every command begins and ends: paths as people write them; bad input becomes one line on stderr, the last, and a
+non-zero exit; a bug keeps its traceback."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 
-from drifting_vla_jax.core import flag_checks
+from drifting_vla_jax.core import flag_checks, paths
 from drifting_vla_jax.core.text import shown
 
-# What a user can cause: wrong values, missing files, unreachable servers, full disks, simulators that do not start.
-USER_ERRORS = (ValueError, OSError, RuntimeError, ModuleNotFoundError)
+# What a user can cause: wrong values, missing files and packages, unreachable servers, full disks, too little memory,
+# simulators that do not start.
+USER_ERRORS = (ValueError, OSError, RuntimeError, ImportError, MemoryError)
 
 flags.DEFINE_bool("traceback", False, "on an error, show where it came from")
+_MISSING = re.compile(r"flag (--\w+)=None: Flag --\w+ must have a value other than None")  # absl's words
+flags.disclaim_key_flags()  # a path is a flag of the module that defines it
+
+
+class _PathParser(flags.ArgumentParser):
+    """A path, see ``core.paths``; an empty one where the flag may be empty."""
+
+    def __init__(self, writes: str | None, hub: bool, empty: bool):
+        self._writes, self._hub, self._empty = writes, hub, empty
+
+    def parse(self, argument: str) -> str:
+        if not argument and self._empty:
+            return argument
+        path = paths.user_path(argument, self._hub)
+        if self._writes:
+            paths.writable(path, self._writes == "folder")
+        return path
+
+
+class _PathsParser(flags.ListParser):
+    """Comma-separated paths."""
+
+    def parse(self, argument: str | list) -> list[str]:
+        return [paths.user_path(path) for path in super().parse(argument)]
+
+
+def define_path(
+    name: str, default: str | None, text: str, *, writes: str | None = None, hub: bool = False, **options: Any
+) -> flags.FlagHolder:
+    """A flag that is a path of this machine, expanded; what cannot be meant is refused before anything is done.
+
+    Args:
+      default: "" if the flag may be empty.
+      writes: "folder" or "file" if that is what is made there: then it must be possible.
+      hub: an id of the Hugging Face hub will do as well.
+    """
+    parser = _PathParser(writes, hub, default == "")
+    return flags.DEFINE(parser, name, default, text, serializer=flags.ArgumentSerializer(), **options)
+
+
+def define_paths(name: str, default: list[str] | None, text: str, **options: Any) -> flags.FlagHolder:
+    """A flag that is a list of paths, comma-separated; each as of ``define_path``."""
+    return flags.DEFINE(_PathsParser(), name, default, text, serializer=flags.CsvListSerializer(","), **options)
+
+
+def say_error(message: object) -> None:
+    """One line on stderr, a line of its own even where a progress bar was being drawn."""
+    _close_bars()
+    if isinstance(message, BaseException):
+        message = str(message) or type(message).__name__
+    if sys.stderr is not None:  # without one, print would write to stdout
+        with contextlib.suppress(OSError):
+            print(f"error: {shown(message).removeprefix('error: ')}", file=sys.stderr, flush=True)
 
 
 def fail(message: object, code: int = 2) -> NoReturn:
     """Prints one line and exits."""
-    print(f"error: {shown(message)}", file=sys.stderr)
+    say_error(message)
     sys.exit(code)
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Parses absl flags, then runs ``main``; neither shows a traceback for what a user can mend."""
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Parses absl flags, then runs ``main``, whose exit code may be what it returns; neither shows a traceback for what a
+    user can mend."""
 
     def parse(argv):
         try:
@@ -38,22 +97,65 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         except (AttributeError, KeyError) as error:  # ml_collections: an override of a key that does not exist
             fail(_unknown_key(error))
         except (flags.Error, ValueError, OSError, TypeError) as error:
-            fail(error)
+            fail(_MISSING.sub(r"\1 is missing", str(error)))
 
     def guarded(argv):
         _quiet_logging()
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; every option is written --name=value, see --help")
         try:
-            main(argv)
+            code = main(argv)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where it can still be said that nobody reads it or the disk is full
+            return code
         except KeyboardInterrupt:
             fail("interrupted", 130)
         except USER_ERRORS as error:
             if flags.FLAGS.traceback:
                 raise
-            fail(error, 1)
+            _give_up_output()
+            fail("the output goes nowhere: what read it has ended" if isinstance(error, BrokenPipeError) else error, 1)
 
-    app.run(guarded, flags_parser=parse)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of fewer letters is no reason to fail
+    try:
+        app.run(guarded, flags_parser=parse)
+    except SystemExit as end:
+        if end.code:
+            _be_silent()
+        raise
+
+
+def _close_bars() -> None:
+    """A bar that is open would be drawn once more when its loop is cleared away."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()
+
+
+def _give_up_output() -> None:
+    """What cannot be printed now, as into ``| head``, cannot when Python ends either, and would be said after the error."""
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        _redirect(sys.stdout, 1)
+
+
+def _be_silent() -> None:
+    """After the error nothing more is said: not by threads, not by libraries that are cleared away."""
+    _redirect(sys.stderr, 2)
+
+
+def _redirect(stream: Any, descriptor: int) -> None:
+    """Lets a standard stream lead nowhere, if it is the process's own."""
+    with contextlib.suppress(OSError, AttributeError, io.UnsupportedOperation):
+        if stream.fileno() == descriptor:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def _quiet_logging() -> None:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
-    flags.DEFINE_string("workdir", None, "directory of the run: checkpoints, metrics, evaluations")
+    cli.define_path("workdir", None, "directory of the run: checkpoints, metrics, evaluations")
     flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe", "compile"], "what to do")
     flags.DEFINE_string("topology", None, "compile: the devices, e.g. v5e:4x4, v6e:4x4, h100:8; they need not be there")
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
@@ -47,9 +47,8 @@ def define_flags() -> None:
         *ranges.SEVERAL.bounds,
     )
     for part in ("vision", "text"):
-        flags.DEFINE_string(
-            f"{part}_weights", None, f"eval, serve: where the {part} encoder lies, if not as in training"
-        )
+        where = f"eval, serve: where the {part} encoder lies, if not as in training"
+        cli.define_path(f"{part}_weights", None, where, hub=True)
     flags.DEFINE_string("coordinator", None, "train: host:port on which process 0 of several listens")
     flags.DEFINE_integer("num_processes", None, "train: how many there are; 1: this one alone", 1, 2**20)
     flags.DEFINE_integer("process_id", None, "train: which of them this is, from 0", 0, 2**20)

@@ -43,6 +43,8 @@ COMMANDS = {
     "evaluate/compare.py": {"cli"},
     "evaluate/checkpoint.py": {"cli", "config", "config_checks", "policy"},
     "evaluate/suite.py": {"cli", "config", "policy"},
+    "envs/rlbench_check.py": {"cli"},
+    "rollout/worker.py": {"cli"},
 }  # of a lower floor by what they write, of a higher one by what they run
 LIGHT = ("core", "envs", "wire", "rollout", "")
 HEAVY = {"jax", "flax", "optax", "orbax", "tensorflow", "torch", "tensorflow_datasets", "grain"}

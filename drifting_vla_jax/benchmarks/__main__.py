@@ -35,12 +35,12 @@ def define_flags() -> None:
         "config", None, f"of the network; if not given configs/NAME.py: {', '.join(map('='.join, CONFIGS.items()))}"
     )
     flags.DEFINE_list("peers", [], "who else does the work: name=python[:checkout], comma-separated")
-    flags.DEFINE_string("out", None, "directory for the tables and the single times")
+    cli.define_path("out", None, "directory for the tables and the single times", writes="folder")
     flags.DEFINE_integer(
         "rounds", None, "runs of every contestant; a number that suits the suite if not given", 1, 10_000
     )
     flags.DEFINE_integer("largest", 0, "loss: points of one more set; 0: none", 0, 10**7)
-    flags.DEFINE_string("data", None, "train: a data set whose training is timed; data: PerAct demonstrations")
+    cli.define_path("data", None, "train: a data set whose training is timed; data: PerAct demonstrations")
     flags.DEFINE_integer("batches", 5000, "data: batches over which memory is watched", 1, 10**7)
 
 

@@ -51,7 +51,7 @@ def define_flags() -> None:
         "good episodes per task (metaworld, robosuite: 40, validation included; others: of each split, all)",
         *ranges.COUNT.bounds,
     )
-    flags.DEFINE_string("out", None, "directory of the data set", required=True)
+    cli.define_path("out", None, "directory of the data set", writes="folder", required=True)
     flags.DEFINE_list(
         "cameras",
         None,
@@ -99,11 +99,12 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed", 0.0, 1.0
     )
-    flags.DEFINE_string(
+    cli.define_path(
         "input",
         None,
         "peract: folder of the demonstrations, with train/ and val/ or with tasks; lerobot: folder or OWNER/NAME of the "
         "Hugging Face hub; rlds: folder with dataset_info.json; rollouts: folder of an evaluation, or of an arm's episodes",
+        hub=True,
     )
     flags.DEFINE_enum(
         "on_error",
@@ -111,7 +112,7 @@ def define_flags() -> None:
         ["fail", "skip"],
         "peract, lerobot, rlds: what a damaged episode does; skipped ones are counted",
     )
-    flags.DEFINE_string("mapping", None, "lerobot, rlds: name of a preset, or JSON file: whose numbers are what")
+    cli.define_path("mapping", None, "lerobot, rlds: name of a preset, or JSON file: whose numbers are what")
     flags.DEFINE_float(
         "control_hz",
         0.0,

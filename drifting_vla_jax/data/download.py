@@ -54,7 +54,7 @@ def define_flags() -> None:
     flags.DEFINE_list("tasks", list(TASKS), "task names, comma-separated")
     flags.DEFINE_list("splits", ["train", "val"], "some of train, val, test")
     flags.DEFINE_integer("episodes", 0, "unpack the first N of each part; 0: all", *ranges.SEVERAL.bounds)
-    flags.DEFINE_string("out", None, "directory of the demonstrations")
+    cli.define_path("out", None, "directory of the demonstrations", writes="folder")
     flags.DEFINE_integer("workers", 4, "parts fetched at once", *ranges.PROCESSES.bounds)
     flags.DEFINE_bool("keep_archives", False, "keep the .zip files beside what was unpacked")
     flags.DEFINE_string("repository", REPOSITORY, "a data set of the hub with data/<split>/<task>.zip")

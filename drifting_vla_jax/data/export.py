@@ -45,8 +45,8 @@ IMAGES = "observation.images."
 
 def define_flags() -> None:
     flags.DEFINE_enum("format", None, ["lerobot", "episodes"], "what to write", required=True)
-    flags.DEFINE_string("data", None, "directory of a data set of ours, or of recorded episodes", required=True)
-    flags.DEFINE_string("out", None, "directory to write, which is not there yet", required=True)
+    cli.define_path("data", None, "directory of a data set of ours, or of recorded episodes", required=True)
+    cli.define_path("out", None, "directory to write, which is not there yet", writes="folder", required=True)
     flags.DEFINE_bool("only_success", False, "of recorded episodes: leave out those that failed or nobody judged")
     flags.DEFINE_integer("crf", 18, "lerobot: quality of the videos, 0 best .. 51 worst", 0, 51)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from drifting_vla_jax.envs.env import EnvCrashError, EnvError, make
+from drifting_vla_jax import cli
+from drifting_vla_jax.envs.env import EnvCrashError, make
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
 TASK, SIZE = "reach_target", 128  # the one task with nothing to load but three spheres
@@ -29,15 +30,10 @@ def check() -> str:
         env.close()
 
 
-def main(_: Sequence[str]) -> int:
+def main(_: Sequence[str]) -> None:
     """The process boundary."""
-    try:
-        print(check(), file=sys.stderr)
-    except (EnvError, ImportError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    print(check(), file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    cli.run(main)

@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from absl import flags
-
 from drifting_vla_jax import cli
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import recorder
 
-_OUT = flags.DEFINE_string("out", None, "folder that the workers wrote to", required=True)
+_OUT = cli.define_path("out", None, "folder that the workers wrote to", required=True)
 
 
 def main(_) -> None:

@@ -185,8 +185,8 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "directory of the run", required=True)
+    cli.define_path("workdir", None, "directory of the run", required=True)
     flags.DEFINE_string("step", "latest", "which checkpoint, latest | best | a number")
     flags.DEFINE_integer("episodes", 10, "of every task", *ranges.COUNT.bounds)
-    flags.DEFINE_string("out", None, "folder of the evaluation", required=True)
+    cli.define_path("out", None, "folder of the evaluation", writes="folder", required=True)
     cli.run(main)

@@ -151,6 +151,6 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("a", None, "folder of an evaluation", required=True)
-    flags.DEFINE_string("b", None, "folder of the other", required=True)
+    cli.define_path("a", None, "folder of an evaluation", required=True)
+    cli.define_path("b", None, "folder of the other", required=True)
     cli.run(main)

@@ -179,7 +179,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("runs", None, "directories of runs", required=True)
+    cli.define_paths("runs", None, "directories of runs", required=True)
     flags.DEFINE_list("conditions", list(BY_NAME), "some of the table's")
     flags.DEFINE_string("step", "latest", "which checkpoint of each, latest | best | a number")
     flags.DEFINE_integer("episodes", 50, "of every task, in the plain evaluation", *ranges.COUNT.bounds)

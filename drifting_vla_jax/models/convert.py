@@ -197,8 +197,8 @@ def tensors(folder: Path) -> Iterator[tuple[str, Array]]:
 
 def define_flags() -> None:
     example = "facebook/dinov2-large, openai/clip-vit-large-patch14"
-    flags.DEFINE_string("model", None, f"hub id ({example}) or a directory", required=True)
-    flags.DEFINE_string("out", None, "directory to write", required=True)
+    cli.define_path("model", None, f"hub id ({example}) or a directory", hub=True, required=True)
+    cli.define_path("out", None, "directory to write", writes="folder", required=True)
     flags.DEFINE_integer(
         "random",
         None,

@@ -35,15 +35,15 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "directory of the run", required=True)
-    flags.DEFINE_string("out", None, "directory of the exported policy; it must not exist", required=True)
+    cli.define_path("workdir", None, "directory of the run", required=True)
+    cli.define_path("out", None, "directory of the exported policy; it must not exist", writes="folder", required=True)
     flags.DEFINE_string("step", "latest", "which checkpoint, latest | best | a number")
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"what it is to run on, of {', '.join(PLATFORMS)}")
     flags.DEFINE_integer("num_samples", 1, "chunks drawn for every observation", 1, 65536)
     flags.DEFINE_enum("choose", "first", CHOICES, "which of them acts")
     flags.DEFINE_string("dataset", "", "of a policy that learned from several data sets: the one to act for")
     for part in ("vision", "text"):
-        flags.DEFINE_string(f"{part}_weights", None, f"where the {part} encoder lies, if not as in training")
+        cli.define_path(f"{part}_weights", None, f"where the {part} encoder lies, if not as in training", hub=True)
 
 
 def export(

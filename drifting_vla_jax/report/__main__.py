@@ -31,8 +31,8 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "directory of the run", required=True)
-    flags.DEFINE_string("compare", None, "directory of a second run, shown beside it")
+    cli.define_path("workdir", None, "directory of the run", required=True)
+    cli.define_path("compare", None, "directory of a second run, shown beside it")
     flags.DEFINE_float(
         "video_mb", VIDEO_BUDGET / 2**20, "size of the page that videos may take", *ranges.MEGABYTES.bounds
     )

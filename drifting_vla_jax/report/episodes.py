@@ -245,11 +245,11 @@ def _where(finding: Finding) -> str:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data", None, "directory of the data set", required=True)
+    cli.define_path("data", None, "directory of the data set", required=True)
     flags.DEFINE_list("split", [], "splits to look at, comma-separated (default: all)")
     flags.DEFINE_list("tasks", [], "tasks to look at, comma-separated (default: all)")
     flags.DEFINE_integer("episodes", EPISODES, "episodes shown in full", *ranges.SEVERAL.bounds)
-    flags.DEFINE_string("out", None, "the HTML file (default: DATA/report/episodes.html)")
+    cli.define_path("out", None, "the HTML file (default: DATA/report/episodes.html)", writes="file")
     flags.DEFINE_float(
         "video_mb", VIDEO_BUDGET / 2**20, "size of the page that films may take", *ranges.MEGABYTES.bounds
     )

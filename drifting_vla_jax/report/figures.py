@@ -8,7 +8,6 @@ films. What a figure shows of metrics and evaluations ends at its step. It may b
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,16 +167,15 @@ def main(_) -> None:
     out = Path(FLAGS.out) if FLAGS.out else None
     failed = draw_figures(Path(FLAGS.workdir), FLAGS.step, names, FLAGS.theme, int(FLAGS.scale), FLAGS.format, out)
     if failed:
-        print(f"error: {len(failed)} of the figures failed: {', '.join(dict.fromkeys(failed))}", file=sys.stderr)
-        sys.exit(1)
+        cli.fail(f"{len(failed)} of the figures failed: {', '.join(dict.fromkeys(failed))}", 1)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", None, "directory of the run", required=True)
+    cli.define_path("workdir", None, "directory of the run", required=True)
     flags.DEFINE_string("step", "", "of which snapshot: its training step, or all; the newest if empty")
     flags.DEFINE_list("figures", [], "names of figures, separated by commas; all if empty")
     flags.DEFINE_string("theme", "light", "light, dark, paper or presentation")
     flags.DEFINE_enum("scale", "1", ["1", "2"], "times each figure's size in pixels")
     flags.DEFINE_enum("format", "png", FORMATS, "of the files; films are always mp4")
-    flags.DEFINE_string("out", "", "folder to write into; WORKDIR/figures if empty")
+    cli.define_path("out", "", "folder to write into; WORKDIR/figures if empty", writes="folder")
     cli.run(main)

@@ -215,9 +215,9 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("data", None, "directory of a data set")
-    flags.DEFINE_string("evaluation", None, "folder of an evaluation, RUN/eval/ID")
-    flags.DEFINE_string("out", None, "the recording to write, FILE.rrd", required=True)
+    cli.define_path("data", None, "directory of a data set")
+    cli.define_path("evaluation", None, "folder of an evaluation, RUN/eval/ID")
+    cli.define_path("out", None, "the recording to write, FILE.rrd", writes="file", required=True)
     flags.DEFINE_list("tasks", [], "tasks, comma-separated (default: all)")
     flags.DEFINE_integer("episodes", EPISODES, "episodes of each task; 0 is all", *ranges.SEVERAL.bounds)
     cli.run(main)

@@ -158,8 +158,8 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("runs", None, "directories of runs", required=True)
-    flags.DEFINE_string("out", None, "folder of the page", required=True)
+    cli.define_paths("runs", None, "directories of runs", required=True)
+    cli.define_path("out", None, "folder of the page", writes="folder", required=True)
     flags.DEFINE_float(
         "video_mb", VIDEO_BUDGET / 2**20, "size of the page that videos may take", *ranges.MEGABYTES.bounds
     )

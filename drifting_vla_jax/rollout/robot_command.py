@@ -39,12 +39,12 @@ ANSWER_SECONDS = 10.0  # that a server may take; the arm has long been holding t
 def define_flags() -> None:
     flags.DEFINE_string("driver", None, "module:Class of the arm's driver, or replay", required=True)
     flags.DEFINE_string("driver_options", "{}", "JSON object: what the driver's class is made with")
-    flags.DEFINE_string("episode", None, "replay: an episode file, of data.export --format=episodes or recorded")
+    cli.define_path("episode", None, "replay: an episode file, of data.export --format=episodes or recorded")
     flags.DEFINE_bool("check", False, "read for two seconds, say what was found and what is wrong; nothing moves")
     flags.DEFINE_string("server", None, "address of the policy server, ws://HOST:PORT")
     flags.DEFINE_string("instruction", None, "what the arm is asked to do (replay: the episode's)")
-    flags.DEFINE_string("limits", None, "JSON file: low, high, step_m, step_deg, lead_m, timeout_s, stale_s")
-    flags.DEFINE_string("out", None, "folder for episodes.jsonl and recorded episodes")
+    cli.define_path("limits", None, "JSON file: low, high, step_m, step_deg, lead_m, timeout_s, stale_s")
+    cli.define_path("out", None, "folder for episodes.jsonl and recorded episodes", writes="folder")
     flags.DEFINE_integer(
         "episodes", 1, "episodes of this folder, those of earlier starts included", *ranges.COUNT.bounds
     )

@@ -22,14 +22,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from drifting_vla_jax.core import flag_checks, ranges
-from drifting_vla_jax.core.text import shown
+from drifting_vla_jax import cli
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.envs.env import EnvError
 from drifting_vla_jax.envs.metaworld_changes import CHANGES
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
@@ -48,7 +47,7 @@ _EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", *ran
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Seed of every task's first episode; choose one that no demonstration used.", *ranges.SEED.bounds
 )
-_OUT = flags.DEFINE_string("out", None, "Folder for episodes.jsonl and videos.")
+_OUT = cli.define_path("out", None, "Folder for episodes.jsonl and videos.", writes="folder")
 _EXECUTE = flags.DEFINE_integer(
     "execute", 8, "Actions executed of each chunk before the policy is asked again.", 1, 4096
 )
@@ -89,7 +88,7 @@ _SERVER_WAIT = flags.DEFINE_float(
 _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment variable that holds the API key.")
 
 _REPLAY = flags.DEFINE_bool("replay", False, "Repeat the stored episodes of --demos instead of asking a policy.")
-_DEMOS = flags.DEFINE_string("demos", None, "rlbench: a split of stored episodes to start from.")
+_DEMOS = cli.define_path("demos", None, "rlbench: a split of stored episodes to start from.")
 _CONTROL = flags.DEFINE_enum(
     "control", None, CONTROLS, f"rlbench: how a target is reached; {CONTROLS[0]} if not given."
 )
@@ -159,32 +158,20 @@ def main(argv: Sequence[str]) -> int:
         if _REPLAY.value:
             print(summary(settings))
     except ValueError as error:
-        return _fail(error, 2)
+        return _failed(error, 2)
     except (PolicyServerError, OSError, ImportError, EnvError) as error:  # ConnectionError is an OSError
-        return _fail(error, 1)
+        return _failed(error, 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", 130)
+        return _failed("interrupted; the same command goes on from here", 130)
     if unscored:
         logging.warning("%d episodes stay unscored (env_crash); the same command tries them again", unscored)
     return 0
 
 
-def _parse(argv: Sequence[str]) -> Sequence[str]:
-    """absl's parser, but its errors are one line as well, and to have asked for help is no failure."""
-    try:
-        rest = flags.FLAGS(argv)
-        flag_checks.check(flags.FLAGS)
-        return rest
-    except SystemExit:  # only --help and its sisters end here, with 1
-        sys.exit(0)
-    except (flags.Error, ValueError) as error:
-        sys.exit(_fail(error, 2))
-
-
-def _fail(reason: object, code: int) -> int:
-    sys.stderr.write(f"error: {shown(reason)}\n")
+def _failed(reason: object, code: int) -> int:
+    cli.say_error(reason)
     return code
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    cli.run(main)

@@ -20,13 +20,14 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import jax
 from jax.experimental import multihost_utils
+
+from drifting_vla_jax import cli
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class _Watch:
         while not self._stopped.wait(min(1.0, self._timeout / 10)):
             since, what = self._now
             if time.monotonic() - since > self._timeout:
-                print(f"error: after {self._timeout} s: {what()}", file=sys.stderr, flush=True)
+                cli.say_error(f"after {self._timeout} s: {what()}")
                 os._exit(1)
 
 

@@ -26,7 +26,7 @@ PARTS = ("toys", "chunks", "samples", "temperatures")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("out", None, "directory of the page", required=True)
+    cli.define_path("out", None, "directory of the page", writes="folder", required=True)
     flags.DEFINE_list("parts", list(PARTS), f"which of {', '.join(PARTS)}")
     flags.DEFINE_integer("seeds", 2, "trainings per row (temperatures: one more)", 1, 1000)
     flags.DEFINE_integer("steps", 1500, "optimiser steps of a training", 200, 10**7)
