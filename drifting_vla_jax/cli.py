@@ -27,13 +27,13 @@ flags.disclaim_key_flags()  # a path is a flag of the module that defines it
 
 
 class _PathParser(flags.ArgumentParser):
-    """A path, see ``core.paths``; an empty one where the flag may be empty."""
+    """A path, see ``core.paths``; whether it may be empty ``core.flag_checks`` knows."""
 
-    def __init__(self, writes: str | None, hub: bool, empty: bool):
-        self._writes, self._hub, self._empty = writes, hub, empty
+    def __init__(self, writes: str | None, hub: bool):
+        self._writes, self._hub = writes, hub
 
     def parse(self, argument: str) -> str:
-        if not argument and self._empty:
+        if not argument:
             return argument
         path = paths.user_path(argument, self._hub)
         if self._writes:
@@ -54,12 +54,10 @@ def define_path(
     """A flag that is a path of this machine, expanded; what cannot be meant is refused before anything is done.
 
     Args:
-      default: "" if the flag may be empty.
       writes: "folder" or "file" if that is what is made there: then it must be possible.
       hub: an id of the Hugging Face hub will do as well.
     """
-    parser = _PathParser(writes, hub, default == "")
-    return flags.DEFINE(parser, name, default, text, serializer=flags.ArgumentSerializer(), **options)
+    return flags.DEFINE(_PathParser(writes, hub), name, default, text, serializer=flags.ArgumentSerializer(), **options)
 
 
 def define_paths(name: str, default: list[str] | None, text: str, **options: Any) -> flags.FlagHolder:
@@ -83,21 +81,23 @@ def fail(message: object, code: int = 2) -> NoReturn:
     sys.exit(code)
 
 
+def parse(argv: Sequence[str]) -> Sequence[str]:
+    """absl's parser and ``core.flag_checks``; ends the process with one line where a flag cannot be meant."""
+    try:
+        rest = flags.FLAGS(argv)
+        flag_checks.check(flags.FLAGS)
+        return rest
+    except SystemExit:  # --help and its sisters, which end with 1: to have asked for help is no failure
+        sys.exit(0)
+    except (AttributeError, KeyError) as error:  # ml_collections: an override of a key that does not exist
+        fail(_unknown_key(error))
+    except (flags.Error, ValueError, OSError, TypeError) as error:
+        fail(_MISSING.sub(r"\1 is missing", str(error)))
+
+
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Parses absl flags, then runs ``main``, whose exit code may be what it returns; neither shows a traceback for what a
     user can mend."""
-
-    def parse(argv):
-        try:
-            rest = flags.FLAGS(argv)
-            flag_checks.check(flags.FLAGS)
-            return rest
-        except SystemExit:  # --help and its sisters, which end with 1: to have asked for help is no failure
-            sys.exit(0)
-        except (AttributeError, KeyError) as error:  # ml_collections: an override of a key that does not exist
-            fail(_unknown_key(error))
-        except (flags.Error, ValueError, OSError, TypeError) as error:
-            fail(_MISSING.sub(r"\1 is missing", str(error)))
 
     def guarded(argv):
         _quiet_logging()

@@ -29,7 +29,7 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
             (*MAIN, "--config.train.learning_rat=1"),
             "unknown configuration key 'learning_rat'; did you mean 'learning_rate'?",
         ),
-        ((*MAIN, "--workdir=w", "--config.action.horizon=0"), "config.action.horizon is 0; expected at least 1"),
+        ((*MAIN, "--workdir=w", "--config.action.horizon=0"), "config.action.horizon is 0; expected"),
         ((*MAIN, "--mode=eval"), "--mode=eval needs --workdir=DIR"),
         ((*MAIN, "--workdir=nowhere", "--mode=eval"), "no checkpoint in nowhere; train first"),
         ((*MAIN, "--workdir=w", "--config.data.path=nowhere"), "no data set at nowhere; make one with"),

@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import flag_checks
 
 PACKAGE = Path(cli.__file__).parent
 COMMANDS = [path for path in sorted(PACKAGE.rglob("*.py")) if '__name__ == "__main__"' in path.read_text()]
@@ -44,7 +45,7 @@ def test_what_it_says(ends):
     assert ends["fine"] == [0, "done\n", ""] and ends["returns"][0] == 7 and ends["no stderr"] == [1, "", ""]
     last = {case: (code, said.split("\n")[-2]) for case, (code, _, said) in ends.items() if case not in FINE}
     assert last["bar without end"] == (1, "error: two bars, three lines")
-    assert last["unprintable"] == (1, r"error: caf\xe9\x1b[2J\u202e\ud800 next")
+    assert last["unprintable"] == (1, r"error: caf\xe9\u001b[2J\u202e\ud800 next")
     assert ends["unprintable"][1] == "caf\\xe9 \\u2713\n"
     assert last["no words"] == (1, "error: TimeoutError") and last["no memory"] == (1, "error: MemoryError")
     assert last["full disk"] == (1, "error: [Errno 28] No space left on device")
@@ -85,6 +86,6 @@ def test_paths_in_flags(tmp_path, monkeypatch):
         with pytest.raises(flags.IllegalFlagValueError, match=f"flag --{name}="):
             values(["", f"--{name}={text}"])
     values(["", "--out="])
-    with pytest.raises(flags.IllegalFlagValueError, match="it is empty"):
-        values(["", "--workdir="])
+    with pytest.raises(ValueError, match="--workdir is given, but empty"):
+        flag_checks.check(values(["", "--workdir="]) and values)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
+from drifting_vla_jax import cli
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.rollout import worker as rollout_worker
 from drifting_vla_jax.rollout.recorder import read_episodes
@@ -142,5 +143,5 @@ def test_bad_input_is_one_line_and_a_code(tmp_path, monkeypatch, arguments, code
 def test_bad_flags_are_refused(monkeypatch, capsys, arguments, line):
     monkeypatch.setitem(envs.ENVIRONMENTS, "fake", "nowhere:Fake")  # refused before it is looked for
     with flagsaver.flagsaver(), pytest.raises(SystemExit, match="2"):
-        sys.exit(rollout_worker.main(rollout_worker._parse(["worker", *BASE, *arguments])))
+        sys.exit(rollout_worker.main(cli.parse(["worker", *BASE, *arguments])))
     assert line in capsys.readouterr().err
