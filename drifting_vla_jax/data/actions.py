@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation
 
+from drifting_vla_jax.data.bounds import Ranges
 from drifting_vla_jax.envs.rotations import rotation_6d
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 from drifting_vla_jax.types import FRAMES
@@ -108,6 +109,7 @@ class ActionSpace:
         position.
       layout: what the numbers of an action are.
         All four have a leading axis n where n rows each have statistics of their own (``ActionSpaces``).
+      ranges: the ends of those data; None from checkpoints of before they were kept, and for ``ActionSpaces``' rows.
     """
 
     frame: str
@@ -116,6 +118,7 @@ class ActionSpace:
     state_mean: Float[np.ndarray, "*n s"]
     state_std: Float[np.ndarray, "*n s"]
     layout: ActionLayout = END_EFFECTOR
+    ranges: Ranges | None = None
 
     @classmethod
     def fit(
@@ -141,17 +144,18 @@ class ActionSpace:
                 f"config.action.horizon is {horizon}, but no episode has more than {int(real.any(0).sum())} targets with "
                 "this config.action.stride and keyframes; make it smaller"
             )
-        mean, std = np.zeros((2, horizon, layout.network_dim))
+        mean, std, low, high = np.zeros((4, horizon, layout.network_dim))
         position = state[:, : layout.present_dim]
         for k in range(horizon):  # one step of the chunk at a time: memory stays that of the data set
             keep = real[:, k]
             values = to_network(actions[rows[keep, k]][:, None], position[keep], frame, layout)[:, 0]
-            mean[k], std[k] = values.mean(0), values.std(0)
+            mean[k], std[k], low[k], high[k] = values.mean(0), values.std(0), values.min(0), values.max(0)
         least = np.concatenate([[CONSTANT_BELOW.get(p.kind, CONSTANT_ELSE)] * p.width for p in layout.parts])
         std[:, np.all(std < least, axis=0)] = 0.0
         std = np.where(std > 0, np.maximum(std, least), 0.0)
         state = state.astype(np.float64)  # as JSON gives it back: a resumed run must compute with the same numbers
-        return cls(frame, mean, std, state.mean(0), np.maximum(state.std(0), 1e-3), layout)
+        ranges = Ranges(np.stack([state.min(0), state.max(0)]), np.stack([low.min(0), high.max(0)]))
+        return cls(frame, mean, std, state.mean(0), np.maximum(state.std(0), 1e-3), layout, ranges)
 
     def of(self, source: Int[np.ndarray, " n"] | None) -> ActionSpace:
         """The map of n rows wherever they are from: one data set has one."""
@@ -185,12 +189,14 @@ class ActionSpace:
 
     def to_json(self) -> dict:
         arrays = {name: getattr(self, name).tolist() for name in ("mean", "std", "state_mean", "state_std")}
-        return {"frame": self.frame, "layout": self.layout.to_json(), **arrays}
+        more = {"ranges": self.ranges.to_json()} if self.ranges else {}
+        return {"frame": self.frame, "layout": self.layout.to_json(), **arrays, **more}
 
     @classmethod
     def from_json(cls, data: dict) -> ActionSpace:
         arrays = (np.array(data[name]) for name in ("mean", "std", "state_mean", "state_std"))
-        return cls(data["frame"], *arrays, ActionLayout.from_json(data.get("layout")))
+        ranges = Ranges.from_json(data["ranges"]) if "ranges" in data else None
+        return cls(data["frame"], *arrays, ActionLayout.from_json(data.get("layout")), ranges)
 
 
 @dataclass(frozen=True)

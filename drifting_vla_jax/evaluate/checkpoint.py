@@ -29,6 +29,7 @@ from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.execution import Execution
 from drifting_vla_jax.serve.server import Policy
+from drifting_vla_jax.wire import protocol
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
@@ -110,15 +111,7 @@ def execution(policy: Policy, config: ConfigDict, out: Path) -> Execution:
 
 def call_times(policy: Policy) -> list[float]:
     """Milliseconds of each of 100 calls of the policy, one at a time, after a first that compiles; no network between."""
-    m, times = policy.metadata, []
-    steps = (1 + m["history"],) if m.get("history") else ()
-    shape = (*steps, m["image_size"], m["image_size"], 3)
-    observation = {
-        "images": {camera: np.zeros(shape, np.uint8) for camera in m["cameras"]},
-        "state": np.zeros(m["state_dim"], np.float32),
-        "prompt": m["prompts"][0],
-        "seed": 0,
-    }
+    observation, times = protocol.example_observation(policy.metadata), []
     policy.infer([observation])
     for _ in range(100):
         began = time.perf_counter()

@@ -1,10 +1,12 @@
 """A policy: observations as they come over the wire in, chunks of poses out, whoever computes the network.
 
-    check -> pad to a compiled batch size -> normalise -> two functions of arrays -> denormalise
+    check -> pad to a compiled batch size -> normalise -> two functions of arrays -> check -> denormalise
 
 The two functions come from a checkpoint (``restore.py``) or from an exported artefact (``artefact.py``); everything else
 about an answer is here, once. Instructions are tokenised and encoded when first heard, then remembered. What a request
-gets does not depend on what else is in the batch. This module knows no network: it imports none of the models.
+gets does not depend on what else is in the batch. A state that no sensor of the training data's could give is refused,
+and so is a chunk that no arm should execute (``data/bounds.py``). This module knows no network: it imports none of the
+models.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.bounds import Bounds
 from drifting_vla_jax.wire import protocol
 
 
@@ -61,6 +64,7 @@ class Policy:
         """
         self._act, self._encode_text = network.act, network.encode_text
         self._actions, self._unseeded = actions, 0
+        self._bounds = Bounds(actions, metadata.get("state_names", ()))
         self.metadata, self.batch_sizes = dict(metadata), tuple(batch_sizes)
         self._heard = functools.lru_cache(text_cache)(self._hear)
         self._tokens = functools.lru_cache(text_cache)(lambda prompt: tokenizer([prompt]))
@@ -72,6 +76,7 @@ class Policy:
     def check(self, observation: dict) -> None:
         """Raises ValueError with one line if an observation (wire format) cannot be used."""
         protocol.check_observation(observation, self.metadata)
+        self._bounds.check_state(observation["state"])
         self._tokens(observation["prompt"])
 
     def infer(self, observations: Sequence[dict]) -> Float[np.ndarray, "n h k"]:
@@ -84,6 +89,9 @@ class Policy:
         Returns:
           Absolute targets, one control step apart: x y z (m, world), qx qy qz qw (unit, w >= 0), gripper (0 .. 1);
           of another layout what "action_names" of the metadata says.
+
+        Raises:
+          UnsoundActionsError: one of the answers is not finite or far outside of the training data.
         """
         n = len(observations)
         size = next(s for s in self.batch_sizes if s >= n)
@@ -93,6 +101,8 @@ class Policy:
         text = jax.tree.map(lambda *rows: np.concatenate(rows), *[self._heard(o["prompt"]) for o in padded])
         seeds = np.array([self._seed(o) for o in padded], np.uint32)
         chunk = np.asarray(self._act(images, state, text, seeds))[:n]
+        if wrong := self._bounds.unsound(chunk):
+            raise protocol.UnsoundActionsError(wrong)
         return self._actions.denormalise(chunk, self._actions.position(state[:n]))
 
     def _seed(self, observation: dict) -> int:

@@ -87,6 +87,7 @@ class Trained:
             "history_stride": config.model.history_stride,
             "state_dim": config.env.state_dim,
             "state_names": list(assets.state_names),
+            "state_mean": assets.actions.state_mean.tolist(),
             "horizon": config.action.horizon,
             "action_dim": layout.dim,
             "prompts": list(assets.prompts),

@@ -20,6 +20,7 @@ OUTCOMES = {
     "ik": "no joint angles reach the target",
     "path": "no path leads to the target",
     "timeout": "the simulator did not answer in time",
+    "refused": "the policy led to a state, or gave an answer, that its server refuses",
     "env_crash": "the simulator crashed: not counted",
     "server_lost": "the policy server was lost: not counted",
 }

@@ -8,6 +8,7 @@ Success is HELD: the task's condition was true for ``hold_steps`` control steps 
     ended                            the simulator ended the episode by itself before it was held
     invalid_action, ik, path         the simulator refused the action: counts against the policy
     timeout                          the simulator did not answer in time: counts against the policy
+    refused                          the server refused the state to which the policy led, or its own answer: counts too
     env_crash, server_lost           says nothing about the policy: success is null, run again, counted apart
 
 An arm's (``robot.py``) may also end in
@@ -33,6 +34,7 @@ import numpy as np
 from drifting_vla_jax.envs.env import Env, EnvError
 from drifting_vla_jax.rollout.execution import RECEDING, Execution, make_chunks
 from drifting_vla_jax.rollout.memory import ImageMemory
+from drifting_vla_jax.wire.client import REFUSALS, PolicyServerError
 
 if TYPE_CHECKING:
     from drifting_vla_jax.rollout.recording import Recording
@@ -194,7 +196,7 @@ def run_episode(
     Raises:
       EnvError: the simulator crashed (outcome "env_crash"); every other EnvError is an outcome, not an exception.
       ConnectionError: the server was lost.
-      PolicyServerError: the server refuses the simulator's observations.
+      PolicyServerError: the server refuses the simulator's first observation, or has no time.
       ValueError: unknown task or variation.
     """
     result = EpisodeResult()
@@ -205,6 +207,10 @@ def run_episode(
             if error.outcome in UNSCORED:
                 raise
             result.outcome, result.message = error.outcome, str(error)
+        except PolicyServerError as error:
+            if not result.steps or error.kind not in REFUSALS:  # at once: not what this policy takes at all
+                raise
+            result.outcome, result.message = "refused", str(error)
         if film:
             detail, mood = _detail(spec, result), "good" if result.success else "bad"
             film.finish(result.instruction, detail, result.outcome.replace("_", " "), mood, fresh=not result.message)

@@ -32,6 +32,10 @@ from drifting_vla_jax.wire.client import PolicyServerError
 
 logger = logging.getLogger(__name__)
 
+_OUTCOME = {
+    "bad request": DriverError.outcome,
+    "inference failed": "refused",
+}  # by who is at fault, of a server's refusal
 AGAIN = ("driver", "interrupted", "server_lost")  # outcomes of episodes that the next start runs once more
 
 
@@ -155,7 +159,7 @@ def run_arm_episode(
         result.outcome, result.message = error.outcome, str(error)
         raise
     except (ConnectionError, PolicyServerError) as error:
-        result.outcome, result.message = "server_lost", str(error)
+        result.outcome, result.message = _OUTCOME.get(getattr(error, "kind", ""), "server_lost"), str(error)
         raise
     except KeyboardInterrupt:
         robot.stop("interrupted", "interrupted")

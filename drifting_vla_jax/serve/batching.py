@@ -6,7 +6,8 @@ A batch starts when the inference thread is free and one of these holds:
     complete  every open connection has a request waiting: nobody else can come, so waiting would be for nothing
     due       the oldest request has waited ``deadline_s``
 
-One client alone is therefore answered at once, and requests that arrive during an inference form the next batch.
+One client alone is therefore answered at once, and requests that arrive during an inference form the next batch. Where a
+batch fails, its requests are computed again one by one: an error is told only to who caused it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drifting_vla_jax.wire.protocol import UnsoundActionsError
+
 logger = logging.getLogger(__name__)
 
 
 class InferenceError(RuntimeError):
-    """The policy failed on a batch whose observations it had accepted."""
+    """The policy failed on an observation that it had accepted."""
 
 
 class BusyError(RuntimeError):
@@ -53,7 +56,7 @@ class Batcher:
 
     Attributes:
       clients: open connections.
-      failures: batches on which the policy failed.
+      failures: requests on which the policy failed.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Batcher:
         deadline_s: seconds a request waits at most for others while the inference thread is free.
         max_waiting: requests that may wait; one more is turned away at once.
         executor: where ``infer`` runs; one thread.
-        on_batch: told the size of every batch that was answered.
+        on_batch: told of every batch how many requests it answered, if any.
         """
         self._infer = infer
         self._max_batch = max_batch
@@ -140,27 +143,41 @@ class Batcher:
     async def _run(self, batch: list[_Request]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            started, actions, infer_ms = await loop.run_in_executor(self._executor, self._timed, batch)
-        except Exception as error:  # the policy is another party: whatever it raises is logged, counted and answered
-            self.failures += 1
-            logger.exception("inference failed on a batch of %d (failure %d)", len(batch), self.failures)
-            for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(InferenceError(f"{type(error).__name__}: {error}"))
-        else:
-            self._on_batch(len(batch))
-            for request, chunk in zip(batch, actions):
-                if not request.answer.done():  # cancelled when its connection went away
-                    request.answer.set_result(Result(chunk, 1000 * (started - request.arrived), infer_ms))
+            answers, started, infer_ms = await loop.run_in_executor(self._executor, self._timed, batch)
+            good = [answer for answer in answers if not isinstance(answer, InferenceError)]
+            self.failures += len(answers) - len(good)
+            if good:
+                self._on_batch(len(good))
+            for request, answer in zip(batch, answers):
+                if request.answer.done():  # cancelled when its connection went away
+                    continue
+                if isinstance(answer, InferenceError):
+                    request.answer.set_exception(answer)
+                else:
+                    request.answer.set_result(Result(answer, 1000 * (started - request.arrived), infer_ms))
         finally:
             self._running = None
             self._consider()
 
-    def _timed(self, batch: list[_Request]) -> tuple[float, np.ndarray, float]:
-        """In the inference thread: (when it started, actions [n, h, k], milliseconds it took)."""
+    def _timed(self, batch: list[_Request]) -> tuple[list[np.ndarray | InferenceError], float, float]:
+        """In the inference thread: (actions [h, k] or the error of each, when it started, milliseconds it took)."""
         started = time.monotonic()  # the event loop's own clock
-        actions = np.asarray(self._infer([request.observation for request in batch]), np.float32)
-        infer_ms = 1000 * (time.monotonic() - started)
-        if actions.ndim != 3 or len(actions) != len(batch):
-            raise RuntimeError(f"the policy answered {list(actions.shape)} to {len(batch)} observations")
-        return started, actions, infer_ms
+        answers = self._answers([request.observation for request in batch])
+        return answers, started, 1000 * (time.monotonic() - started)
+
+    def _answers(self, observations: list[dict]) -> list[np.ndarray | InferenceError]:
+        """Of each observation its actions [h, k], or why there are none."""
+        try:
+            actions = np.asarray(self._infer(observations), np.float32)
+            if actions.ndim != 3 or len(actions) != len(observations):
+                raise RuntimeError(f"the policy answered {list(actions.shape)} to {len(observations)} observations")
+            if not np.isfinite(actions).all():
+                raise UnsoundActionsError("the policy's actions are not finite")
+        except Exception as error:  # the policy is another party: whatever it raises is logged, counted and answered
+            foreseen = isinstance(error, UnsoundActionsError)
+            said = str(error) if foreseen else f"{type(error).__name__}: {error}"
+            logger.error("inference failed on a batch of %d: %s", len(observations), said, exc_info=not foreseen)
+            if len(observations) > 1:
+                return [answer for one in observations for answer in self._answers([one])]
+            return [InferenceError(said)]
+        return list(actions)

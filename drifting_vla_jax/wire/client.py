@@ -33,8 +33,20 @@ class ServerLostError(ConnectionError):
     """The connection broke or a request went unanswered; the client is closed."""
 
 
+REFUSALS = ("bad request", "inference failed")  # kinds: of an observation, of the policy's own answer to it
+
+
 class PolicyServerError(RuntimeError):
-    """The server refused this request and said why; the connection stays usable."""
+    """The server refused this request and said why; the connection stays usable.
+
+    Attributes:
+      kind: how the message begins: one of ``REFUSALS``, "busy", or "" for what no server of ours says.
+    """
+
+    @property
+    def kind(self) -> str:
+        kind = str(self).partition(": ")[0]
+        return kind if kind in (*REFUSALS, "busy") else ""
 
 
 class PolicyClient:

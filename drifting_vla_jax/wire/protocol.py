@@ -41,10 +41,10 @@ METADATA_KEYS = (
     "control_hz",  # float, actions per second
     "environment",  # str, simulator of the demonstrations
     "frame_skip",  # int, simulator steps per action
-)  # and "state_names" ([str], what the state's numbers are); from a policy that looks back: "history" (earlier time steps
-# shown), "history_stride" (actions between them); from one that learned from several data sets: "dataset" (the one it acts
-# for), "tasks" (which it learned there); from one that moves something else than one end effector: "action_names" (of the
-# action_dim numbers)
+)  # and "state_names" ([str], what the state's numbers are), "state_mean" ([float], of the training data); from a policy that
+# looks back: "history" (earlier time steps shown), "history_stride" (actions between them); from one that learned from several
+# data sets: "dataset" (the one it acts for), "tasks" (which it learned there); from one that moves something else than one end
+# effector: "action_names" (of the action_dim numbers)
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _MAX_NDIM = 32
@@ -52,6 +52,10 @@ _MAX_NDIM = 32
 
 class ProtocolError(ValueError):
     """A message that cannot be sent, or that came and is malformed."""
+
+
+class UnsoundActionsError(RuntimeError):
+    """A policy's answer that must not be executed; the message names what is wrong with it."""
 
 
 def pack(message: Any) -> bytes:
@@ -214,10 +218,10 @@ def _names(names: Any) -> str:
 
 
 def example_observation(metadata: Mapping[str, Any]) -> dict:
-    """A valid observation of black images and zero state: a server warms itself with it, a client can try it first."""
+    """A valid observation, black images and the mean state of training (or zeros): what a server warms itself with."""
     return {
         "images": {camera: np.zeros(image_shape(metadata), np.uint8) for camera in metadata["cameras"]},
-        "state": np.zeros(metadata["state_dim"], np.float32),
+        "state": np.array(metadata.get("state_mean") or np.zeros(metadata["state_dim"]), np.float32),
         "prompt": metadata["prompts"][0] if metadata["prompts"] else "wait",
         "seed": 0,
     }

@@ -6,6 +6,7 @@ import pytest
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, policy_seed, run_episode
 from drifting_vla_jax.rollout.execution import RECEDING, Execution
+from drifting_vla_jax.wire.client import PolicyServerError
 
 SPEC = EpisodeSpec(task="reach", variation=0, seed=5, index=0)
 HORIZON = 4
@@ -103,6 +104,30 @@ def test_a_refused_action_ends_the_episode_under_its_name(error, outcome):
 def test_what_says_nothing_about_the_policy_is_not_an_outcome(error):
     with pytest.raises(type(error)):
         play([False, error])
+
+
+class RefusedLater(CountingClient):
+    """Refuses from the second question on."""
+
+    def __init__(self, message, after=1):
+        super().__init__()
+        self.message, self.after = message, after
+
+    def infer(self, observation):
+        if len(self.requests) == self.after:
+            raise PolicyServerError(self.message)
+        return super().infer(observation)
+
+
+@pytest.mark.parametrize("message", ['bad request: state[2] "z" is 612', "inference failed: not finite"])
+def test_what_the_server_refuses_later_counts_under_its_own_name(message):
+    settings = EpisodeSettings(2, max_steps=6, hold_steps=2)
+    result = run_episode(ScriptedEnv([False] * 6), RefusedLater(message), SPEC, settings)
+    assert (result.outcome, result.success, result.steps, result.message) == ("refused", False, 2, message)
+    with pytest.raises(PolicyServerError):  # at once: the simulator shows what this policy does not take
+        run_episode(ScriptedEnv([False] * 6), RefusedLater(message, 0), SPEC, settings)
+    with pytest.raises(PolicyServerError):
+        run_episode(ScriptedEnv([False] * 6), RefusedLater("busy: 9 wait"), SPEC, settings)
 
 
 def test_images_are_rendered_only_where_the_policy_is_asked():
