@@ -11,18 +11,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import json_format, message
 from tensorflow_datasets.proto import tf_example_pb2
 
+from drifting_vla_jax.core import metadata
 from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.data import mapping, presets, tfrecord
-from drifting_vla_jax.data.recordings import Faults, Job, RecordedSettings, Recording, RecordingError
+from drifting_vla_jax.data.recordings import Faults, Job, RecordedSettings, Recording, RecordingError, chosen
 
 STEPS = "steps/"
 NUMBERS = "fiub"  # kinds of numpy's types
+MOST = 10**7  # episodes in a file
+# What the readers of TFDS raise for files that others than itself wrote:
+_UNREADABLE = (ValueError, LookupError, OSError, AttributeError, TypeError, ImportError, RuntimeError, AssertionError,
+               json_format.Error)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an episode is: a file, and the first byte and the length of its record, or its number (``length`` None).
+
+    ``fault``: what is wrong with the file there; empty where nothing is.
+    """
+
+    file: Path
+    at: int
+    length: int | None = None
+    fault: str = ""
+
+    def __str__(self) -> str:
+        return f"the episode at {self.at} of {self.file}"
 
 
 def read_mapping(name: str) -> dict:
@@ -44,24 +67,31 @@ def open_files(settings: RecordedSettings) -> RldsFiles:
 
 
 class RldsFiles:
-    """A prepared data set, see ``recordings.Format``; an episode is (file, first byte, length) or (file, number).
+    """A prepared data set, see ``recordings.Format``; an episode is a ``Place``.
 
     Raises (on opening):
-      RecordingError: no data set there, a file of it is missing, cut, or has too few records; no steps.
+      RecordingError: no data set there, or its description is damaged or says too little; no steps.
       mapping.MappingError: texts that are not there.
     """
 
     def __init__(self, settings: RecordedSettings):
-        folder = _folder(Path(settings.input))
+        self._folder = folder = _folder(Path(settings.input))
         try:
+            metadata.read_json(folder / "dataset_info.json")
+            _check_classes(metadata.read_json(folder / "features.json").values, folder / "features.json")
             info = tfds.builder_from_directory(str(folder)).info
-        except (ValueError, KeyError, OSError, AttributeError) as error:  # what its JSON readers raise
-            raise RecordingError(f"{folder} is no TFDS data set that can be read: {error}") from error
-        if "steps" not in info.features or not isinstance(info.features["steps"], tfds.features.Dataset):
-            raise RecordingError(f"{folder} has no steps; it is not in the form of RLDS")
+            if "steps" not in info.features or not isinstance(info.features["steps"], tfds.features.Dataset):
+                raise RecordingError("it has no steps, as RLDS has")
+            self.widths, self.cameras, of_steps = _sorted(info.features["steps"].feature, "")
+            of_episodes = _sorted({name: info.features[name] for name in info.features if name != "steps"}, "")[2]
+            shards = {
+                name: list(zip(map(Path, split.filepaths), split.shard_lengths, strict=True))
+                for name, split in info.splits.items()
+            }
+        except _UNREADABLE as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise RecordingError(f"{folder} is no TFDS data set that can be read: {reason}") from error
         self.hz, self.names, self.revision = float(settings.mapping["control_hz"]), {}, ""
-        self.widths, self.cameras, of_steps = _sorted(info.features["steps"].feature, "")
-        of_episodes = _sorted({name: info.features[name] for name in info.features if name != "steps"}, "")[2]
         keys = {name: name for name in of_episodes} | {name: STEPS + name for name in of_steps}
         self._texts = []
         for name in settings.mapping["instruction"]:
@@ -70,30 +100,42 @@ class RldsFiles:
                     f"the data set has no text {name!r}; it has {', '.join(sorted(keys)) or 'none'}"
                 )
             self._texts.append(keys[name])
-        both = {"train", "val"} <= set(info.splits)
-        names = ("train", "val") if both else ("train",) if "train" in info.splits else tuple(info.splits)[:1]
+        both = {"train", "val"} <= set(shards)
+        names = ("train", "val") if both else ("train",) if "train" in shards else tuple(shards)[:1]
         self._readers: dict[Path, Sequence] = {}
-        self.splits = {name if both else "": self._episodes(info.splits[name]) for name in names}
+        self.splits = {
+            name if both else "": [place for shard in shards[name] for place in self._places(*shard)] for name in names
+        }
 
-    def _episodes(self, split: tfds.core.SplitInfo) -> list[tuple]:
-        episodes: list[tuple] = []
-        for path, count in zip(map(Path, split.filepaths), split.shard_lengths):
+    def _places(self, path: Path, count: int) -> list[Place]:
+        """The ``count`` episodes of a file; those that are not there, or of which that cannot be told, say so."""
+        if ".." in path.parts or not path.is_relative_to(self._folder) or not 0 <= count <= MOST:
+            raise RecordingError(
+                f"{self._folder / 'dataset_info.json'}: {count} episodes in {path}; expected a file there"
+            )
+        fault = ""
+        try:
             if "array_record" in path.name:
-                found = [(path, number) for number in range(self._open(path))]
+                found = [Place(path, number) for number in range(self._open(path))]
             else:
-                found = [(path, *place) for place in tfrecord.places(path)]
-            if len(found) != count:
-                raise RecordingError(f"{path} has {len(found)} episodes; dataset_info.json says {count}")
-            episodes += found
-        return episodes
+                found = [Place(path, *place) for place in tfrecord.places(path)]
+        except tfrecord.Cut as error:
+            fault, found = str(error), [Place(path, *place) for place in error.found]
+        said = f"{path} has {len(found)} episodes; dataset_info.json says {count}"
+        if len(found) > count:
+            return [Place(path, number, fault=said) for number in range(count)]
+        return found + [Place(path, number, fault=fault or said) for number in range(len(found), count)]
 
     def _open(self, path: Path) -> int:
         from array_record.python import array_record_data_source
 
         if not path.is_file():
-            raise RecordingError(f"{path} is missing")
-        self._readers[path] = array_record_data_source.ArrayRecordDataSource([str(path)])
-        return len(self._readers[path])
+            raise tfrecord.Cut(f"{path} is {'no file' if path.exists() else 'missing'}", [])
+        try:
+            self._readers[path] = array_record_data_source.ArrayRecordDataSource([str(path)])
+            return len(self._readers[path])
+        except (ValueError, RuntimeError, LookupError) as error:
+            raise tfrecord.Cut(f"{path} cannot be read: {' '.join(str(error).split())[:200]}", []) from error
 
     def check(
         self,
@@ -102,18 +144,31 @@ class RldsFiles:
         jobs: Sequence[Job] | None = None,
         on_error: str = "fail",
     ) -> Faults:
-        """All that can be told without reading whole episodes was, on opening."""
-        return Faults(on_error)
+        """What was found on opening; the rest is told by reading."""
+        faults = Faults(on_error)
+        for job, place in chosen(self.splits, jobs).items():
+            if place.fault:
+                faults.add(job, RecordingError(place.fault))
+        return faults
 
-    def task_of(self, episode: tuple) -> str:
-        return self._instructions(self._features(episode), str(episode[0]))[0]
+    def task_of(self, episode: Place) -> str:
+        return self._instructions(self._features(episode), str(episode))[0]
 
-    def _features(self, episode: tuple) -> Mapping:
-        return tf_example_pb2.Example.FromString(self._record(episode)).features.feature
+    def _features(self, episode: Place) -> Mapping:
+        try:
+            return tf_example_pb2.Example.FromString(self._record(episode)).features.feature
+        except message.DecodeError as error:
+            raise RecordingError(f"{episode} is damaged: {error}") from error
 
-    def _record(self, episode: tuple) -> bytes:
-        path, *place = episode
-        return tfrecord.read(path, *place) if len(place) == 2 else self._readers[path][place[0]]
+    def _record(self, episode: Place) -> bytes:
+        if episode.fault:
+            raise RecordingError(episode.fault)
+        if episode.length is not None:
+            return tfrecord.read(episode.file, episode.at, episode.length)
+        try:
+            return self._readers[episode.file][episode.at]
+        except (RuntimeError, LookupError, ValueError) as error:
+            raise RecordingError(f"{episode} is damaged: {' '.join(str(error).split())[:200]}") from error
 
     def _instructions(self, features: Mapping, name: str) -> tuple[str, ...]:
         said = [value for key in self._texts for value in features[key].bytes_list.value[:1]]
@@ -122,11 +177,11 @@ class RldsFiles:
             raise RecordingError(f"{name} has no instruction in {', '.join(self._texts)}")
         return tuple(texts)
 
-    def fingerprint(self, episode: tuple, fields: Sequence[str], cameras: Sequence[str]) -> str:
+    def fingerprint(self, episode: Place, fields: Sequence[str], cameras: Sequence[str]) -> str:
         return fingerprint(self._texts, [self.widths[field] for field in fields], self._record(episode))
 
-    def read(self, episode: tuple, fields: Sequence[str]) -> Recording:
-        features, name = self._features(episode), f"the episode at {episode[1]} of {episode[0]}"
+    def read(self, episode: Place, fields: Sequence[str]) -> Recording:
+        features, name = self._features(episode), str(episode)
         arrays = {}
         for field in fields:
             feature = features[STEPS + field]
@@ -163,6 +218,16 @@ def _folder(path: Path) -> Path:
     return found[0]
 
 
+def _check_classes(values: object, path: Path) -> None:
+    """That no class is named but TFDS' own: what is named there is imported."""
+    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list) else ():
+        _check_classes(value, path)
+    for key in ("pythonClassName", "type"):
+        name = values.get(key) if isinstance(values, dict) else None
+        if isinstance(name, str) and "." in name and not name.startswith("tensorflow_datasets."):
+            raise RecordingError(f"{path}: {key} is {metadata.shown(name)}; expected a class of tensorflow_datasets")
+
+
 def _sorted(features: Mapping, prefix: str) -> tuple[dict[str, int], list[str], set[str]]:
     """Fields by what they hold: {numbers: how many in a step}, pictures, texts."""
     numbers, pictures, texts = {}, [], set()
@@ -177,6 +242,6 @@ def _sorted(features: Mapping, prefix: str) -> tuple[dict[str, int], list[str], 
             kind, stored = (np.dtype(about.np_dtype).kind for about in (feature, feature.get_serialized_info()))
             if kind not in NUMBERS and feature.shape == ():
                 texts.add(path)
-            elif stored in NUMBERS and None not in feature.shape:  # others are numbers pressed into bytes
+            elif stored in NUMBERS and all(feature.shape):  # others are numbers pressed into bytes
                 numbers[path] = math.prod(feature.shape)
     return numbers, pictures, texts

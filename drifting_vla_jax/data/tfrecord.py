@@ -17,6 +17,14 @@ from drifting_vla_jax.data.recordings import RecordingError
 HEADER, FOOTER = 12, 4
 
 
+class Cut(RecordingError):
+    """A file that is missing or damaged; ``found``: its records before that, as ``places`` gives them."""
+
+    def __init__(self, message: str, found: list[tuple[int, int]]):
+        super().__init__(message)
+        self.found = found
+
+
 def masked(data: bytes) -> int:
     """The checksum that stands in the file."""
     crc = google_crc32c.value(data)
@@ -27,22 +35,22 @@ def places(path: Path) -> list[tuple[int, int]]:
     """Where each record begins and how long it is; nothing but the lengths is read.
 
     Raises:
-      RecordingError: the file is missing, cut, or no TFRecord file.
+      Cut: the file is missing, cut, or no TFRecord file.
     """
     if not path.is_file():
-        raise RecordingError(f"{path} is missing")
+        raise Cut(f"{path} is {'no file' if path.exists() else 'missing'}", [])
     found, at, end = [], 0, path.stat().st_size
     with path.open("rb") as file:
         while at < end:
             file.seek(at)
             header = file.read(HEADER)
             if len(header) < HEADER or masked(header[:8]) != struct.unpack("<I", header[8:])[0]:
-                raise RecordingError(f"{path} is cut or damaged at byte {at} (record {len(found)})")
+                raise Cut(f"{path} is cut or damaged at byte {at} (record {len(found)})", found)
             (length,) = struct.unpack("<Q", header[:8])
             found.append((at + HEADER, length))
             at += HEADER + length + FOOTER
     if at != end:
-        raise RecordingError(f"{path} is cut: record {len(found) - 1} ends at byte {at}, the file at {end}")
+        raise Cut(f"{path} is cut: record {len(found) - 1} ends at byte {at}, the file at {end}", found[:-1])
     return found
 
 
