@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
+from drifting_vla_jax.rollout import recorder
 
 _RATES = ("success_rate", "latched_rate")
 Z95 = 1.959963984540054  # the normal distribution's 97.5% point
@@ -56,13 +57,12 @@ def summarize(episodes: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
         tasks[name] = {**_rates(group), "outcomes": dict(sorted(Counter(e["outcome"] for e in group).items()))}
     rates = [task["success_rate"] for task in tasks.values() if task["n"]]
     overall = {**_rates(episodes), "mean_over_tasks": float(np.mean(rates)) if rates else None}
-    identity = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")
     return {
         "overall": overall,
         "tasks": tasks,
         "latency_ms": _percentiles(t for e in episodes for t in e["round_trip_ms"]),
         "infer_ms": _percentiles(t for e in episodes for t in e["infer_ms"]),
-        **{name: settings[name] for name in identity},
+        **{name: settings[name] for name in recorder.WHOSE},
         "settings": dict(settings),
     }
 

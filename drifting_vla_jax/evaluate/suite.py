@@ -6,7 +6,7 @@
 An evaluation lies in a folder of its own, RUN/eval/step<N>-seed<S>-..., as ``main --mode=eval`` would have it, and what is
 there is not run again: stopped and started again the same command goes on. All runs' plain evaluations come first.
 
-    RUN/eval/suite-step<N>.json    {"checkpoint_step", "objective", "parameters": {"all", "trained"},
+    RUN/eval/suite-step<N>.json    {"checkpoint_step", "weights", "objective", "parameters": {"all", "trained"},
                                     "call_ms": {network evaluations per chunk: {"p50", "p95"}},
                                     "evaluations": [{"condition", "evaluations_per_chunk", "folder"}, ...]}
 """
@@ -61,9 +61,17 @@ class Job:
         return self.trained.metadata()["evaluations_per_chunk"]
 
     def progress(self) -> tuple[int, int]:
-        """Episodes that are there and say something, and how many there are to be."""
+        """Episodes that are there and say something, and how many there are to be.
+
+        Raises:
+          ValueError: those there are another policy's: the run was trained again.
+        """
+        metadata = self.trained.metadata()
+        recorder.check_same(
+            self.out, {name: metadata[name] for name in (*recorder.WHOSE, *recorder.LATER) if name in metadata}
+        )
         e, there = self.config.eval, recorder.read_all_episodes(self.out)
-        tasks = checkpoint.tasks(self.trained.metadata(), self.config)
+        tasks = checkpoint.tasks(metadata, self.config)
         specs = episode_list(tasks, e.episodes, e.seed, demos=checkpoint.env_options(self.config).get("demos", ""))
         return sum(there.get(spec.key, {}).get("success") is not None for spec in specs), len(specs)
 
@@ -120,7 +128,9 @@ def _applies(condition: Condition, config: ConfigDict) -> bool:
 def record(workdir: Path, trained: Trained, planned: Sequence[Job], again: bool = False) -> Path:
     """Writes what the page needs to know of a run's evaluations beyond their folders; calls are timed once, or ``again``."""
     path = workdir / "eval" / f"suite-step{trained.step}.json"
-    before = json.loads(path.read_text()) if path.is_file() else {"call_ms": {}, "evaluations": []}
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    if before.get("weights", trained.weights) != trained.weights:
+        before = {}  # another training's, to the same step
     rows = [
         {
             "condition": job.condition.name,
@@ -131,10 +141,11 @@ def record(workdir: Path, trained: Trained, planned: Sequence[Job], again: bool 
     ]
     about = {
         "checkpoint_step": trained.step,
+        "weights": trained.weights,
         "objective": trained.metadata()["objective"],
         "parameters": trained.parameters(),
-        "call_ms": _call_ms(planned, {} if again else before["call_ms"]),
-        "evaluations": [*rows, *(row for row in before["evaluations"] if row not in rows)],
+        "call_ms": _call_ms(planned, {} if again else before.get("call_ms", {})),
+        "evaluations": [*rows, *(row for row in before.get("evaluations", []) if row not in rows)],
     }
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(about, indent=2) + "\n")

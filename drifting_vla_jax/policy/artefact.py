@@ -68,7 +68,8 @@ def load(folder: str | Path, batch_sizes: Sequence[int] = (1,), text_cache: int 
     kind, length = about["tokenizer"]["kind"], about["tokenizer"]["length"]
     tokenizer = ByteTokenizer(length) if kind == "bytes" else ClipTokenizer(folder / TOKENIZER, length)
     actions = ActionSpace.from_json(about["actions"])
-    return Policy(network, tokenizer, actions, about["metadata"], batch_sizes, text_cache)
+    metadata = {"weights": about["files"][WEIGHTS], **about["metadata"]}  # older ones do not name them
+    return Policy(network, tokenizer, actions, metadata, batch_sizes, text_cache)
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.config import config_hash
+from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.data.text import make_tokenizer
 from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
 from drifting_vla_jax.models.vla import make_text
@@ -40,6 +42,7 @@ class Trained:
       params: EMA weights of the whole network, frozen encoders included, on the device.
       step: optimiser steps behind them.
       flow_steps: Euler steps that a flow-matching policy takes for a chunk; 0: as its configuration says.
+      weights: names what it answers with, see ``fingerprint_of``; "": of no checkpoint.
 
     Raises:
       ValueError: steps are asked of a policy that takes none.
@@ -49,6 +52,7 @@ class Trained:
     params: dict
     step: int
     flow_steps: int = 0
+    weights: str = ""
 
     def __post_init__(self):
         name = self.assets.config.objective.name
@@ -78,6 +82,7 @@ class Trained:
         config, assets = self.assets.config, self.assets
         more = {"dataset": assets.acting, "tasks": list(assets.tasks)} if assets.sets else {}
         more |= {"flow_steps": self.flow_steps} if self.flow_steps else {}
+        more |= {"weights": self.weights} if self.weights else {}
         layout = layout_of(config)
         more |= {"action_names": list(layout.names)} if layout != END_EFFECTOR else {}
         return {
@@ -152,6 +157,17 @@ def make_policy(
     return Policy(network, tokenizer, trained.assets.actions, trained.metadata(**how), batch_sizes, text_cache)
 
 
+def fingerprint_of(params: Mapping, assets: Assets) -> str:
+    """Names a checkpoint's weights and what turns their outputs into poses: two trainings to one step are two policies.
+
+    Args:
+      params: the EMA weights that the checkpoint holds, without those borrowed of encoders, which ``assets`` name.
+    """
+    leaves = flatten_dict(params, sep="/").items()
+    parts = [part for path, leaf in sorted(leaves) for part in (path, np.asarray(leaf))]
+    return fingerprint(assets.actions.to_json(), dict(assets.encoders), *parts)
+
+
 def load(
     workdir: str | Path,
     step: str | int = "latest",
@@ -185,7 +201,8 @@ def load(
         config.model[part].name = name
     params = checkpoints.restore_ema(number, config.lock(), mesh)
     checkpoints.close()
+    weights = fingerprint_of(params, assets)
     pretrained = borrowed.load_encoders(config)
     borrowed.check_identities(pretrained, assets.encoders)
     params = merge(params, borrowed.borrow(config, pretrained, mesh, instructions=None).params)
-    return Trained(assets, params, number, flow_steps)
+    return Trained(assets, params, number, flow_steps, weights)

@@ -40,7 +40,7 @@ class Evaluation:
     @property
     def rules(self) -> dict[str, Any]:
         """How episodes were run: evaluations of other checkpoints with the same rules are one curve."""
-        whose = ("checkpoint_step", "config_hash")
+        whose = ("checkpoint_step", "config_hash", "weights")
         settings = {key: value for key, value in self.results["settings"].items() if key not in whose}
         return settings | {"episodes": {name: task["n"] + task["unscored"] for name, task in self.tasks.items()}}
 

@@ -21,6 +21,8 @@ from typing import Any
 
 from drifting_vla_jax.core.files import write_atomically
 
+WHOSE = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")  # settings that name the policy
+LATER = ("weights", "dataset")  # others that do; evaluations of before they were written down go on without
 Key = tuple  # (task, variation, seed): what identifies an episode
 
 
@@ -136,6 +138,25 @@ def write_episodes(path: Path, episodes: Iterable[Mapping[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(e, allow_nan=False) + "\n" for e in episodes))
 
 
+def check_same(out: Path, settings: Mapping[str, Any]) -> None:
+    """That the evaluation in a folder, if there is one, has none of these settings otherwise.
+
+    Raises:
+      ValueError: it has; the first difference is named.
+    """
+    path = out / "settings.json"
+    there = json.loads(path.read_text()) if path.exists() and read_all_episodes(out) else {}
+    for name in sorted(there.keys() & settings):
+        if there[name] != settings[name]:
+            raise _other(out, name, there[name], settings[name])
+
+
+def _other(out: Path, name: str, there: Any, here: Any) -> ValueError:
+    return ValueError(
+        f"{out} holds an evaluation with {name} {there!r}, this one has {here!r}; choose another folder or delete that one"
+    )
+
+
 def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
     """Makes the folder this evaluation's, or checks that it already is; one without episodes is free to take.
 
@@ -149,8 +170,5 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
         return
     there = json.loads(path.read_text())
     for name in sorted({*there, *settings}):
-        if there.get(name) != settings.get(name):
-            raise ValueError(
-                f"{out} holds an evaluation with {name} {there.get(name)!r}, this one has {settings.get(name)!r}; "
-                "choose another folder or delete that one"
-            )
+        if there.get(name) != settings.get(name) and (name in there or name not in LATER):
+            raise _other(out, name, there.get(name), settings.get(name))

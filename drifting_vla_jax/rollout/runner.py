@@ -90,14 +90,14 @@ def evaluation_identity(
     record: str = "none",
 ) -> dict[str, Any]:
     """What the episodes of one folder have in common: the policy and how it was asked; the content of settings.json."""
-    names = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")
     return {
         "environment": environment,
         "seed": seed,
         **settings.identity(),
         "frame_skip": frame_skip or metadata["frame_skip"],
         **{name: value for name, value in env_options.items() if name != "headless"},
-        **{name: metadata[name] for name in names},
+        **{name: metadata[name] for name in recorder.WHOSE},
+        **{name: metadata[name] for name in recorder.LATER if name in metadata},
         "num_samples": metadata.get("num_samples", 1),
         "choose": metadata.get("choose", "first"),
         **({"record": record} if record != "none" else {}),  # what was run without it has left nothing behind

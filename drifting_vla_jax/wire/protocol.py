@@ -44,7 +44,7 @@ METADATA_KEYS = (
 )  # and "state_names" ([str], what the state's numbers are), "state_mean" ([float], of the training data); from a policy that
 # looks back: "history" (earlier time steps shown), "history_stride" (actions between them); from one that learned from several
 # data sets: "dataset" (the one it acts for), "tasks" (which it learned there); from one that moves something else than one end
-# effector: "action_names" (of the action_dim numbers)
+# effector: "action_names" (of the action_dim numbers); from a checkpoint: "weights" (str, fingerprint of what it answers with)
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 _MAX_NDIM = 32

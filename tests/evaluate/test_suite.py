@@ -1,5 +1,6 @@
 """The suite: which evaluations there are of which run, in which folders; what is there is not run again."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -140,3 +141,23 @@ def test_a_late_policy_of_fewer_steps_acts_in_a_simulator(tmp_path):
     settings = json.loads((job.out / "settings.json").read_text())
     assert (settings["execution"], settings["evaluations_per_chunk"], settings["hold_last"]) == ("async", 2, True)
     job.run()
+
+
+def test_a_run_that_was_trained_again_is_not_taken_for_evaluated(monkeypatch, tmp_path):
+    """To the same step by the same configuration; what is there is another policy's, and is said before anything runs."""
+    first, again = (dataclasses.replace(trained(), weights=name) for name in ("1", "2"))
+    monkeypatch.setattr(suite, "_call_ms", lambda planned, known: known or {"1": first.weights})
+    (job,) = suite.jobs(first, tmp_path, [BY_NAME["plain"]], 1, 1)
+    recorder.claim_folder(job.out, first.metadata())
+    recorder.write_episodes(
+        job.out / "episodes.jsonl",
+        [{"task": task, "variation": 0, "seed": 5, "success": True} for task in first.assets.config.env.tasks],
+    )
+    assert job.progress() == (2, 2)
+    told = json.loads(suite.record(tmp_path, first, [job]).read_text())
+    assert told["weights"] == "1"
+    (job,) = suite.jobs(again, tmp_path, [BY_NAME["plain"]], 1, 1)
+    with pytest.raises(ValueError, match="holds an evaluation with weights '1', this one has '2'"):
+        job.progress()
+    told = json.loads(suite.record(tmp_path, dataclasses.replace(again, weights="3"), []).read_text())
+    assert told["weights"] == "3" and told["evaluations"] == []

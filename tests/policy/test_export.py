@@ -40,7 +40,7 @@ def trained(config) -> Trained:
     rows, last = np.arange(40), np.full(40, 39)
     space = ActionSpace.fit(rng.uniform(-1, 1, (40, 4)), actions, rows, last, config.action.horizon, "relative")
     assets = Assets(config, space, ("reach red", "reach blue"), 20.0, tuple("xyzg"), {})
-    return Trained(assets, random_params(config), 7)
+    return Trained(assets, random_params(config), 7, weights="abc")
 
 
 @pytest.fixture(scope="module")

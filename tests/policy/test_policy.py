@@ -1,5 +1,6 @@
 """A policy needs its checkpoint and nothing else, and answers a request the same whatever else is in the batch."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.policy.restore import restore
+from drifting_vla_jax.policy.restore import fingerprint_of, load, restore
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.train import loop
 from drifting_vla_jax.train.checkpoint import CheckpointError
@@ -109,6 +110,23 @@ def test_an_observation_that_cannot_be_used_is_refused(policy, change, message):
     policy.check(observation(0))
     with pytest.raises(ValueError, match=message):
         policy.check(observation(0, **change))
+
+
+def test_its_weights_and_statistics_are_named(run, policy):
+    """By content: the same from anywhere; another training's at the same step, or another scale of its answers, differ."""
+    trained = load(run)
+    assert policy.metadata["weights"] == trained.weights == trained.metadata()["weights"] != ""
+    params, actions = {"a": {"b": np.ones(3, np.float32)}}, trained.assets.actions.to_json()
+    other = {"a": {"b": np.array([1, 1, 1 + 2**-23], np.float32)}}
+    scaled = dataclasses.replace(
+        trained.assets, actions=type(trained.assets.actions).from_json(actions | {"state_std": [9.0] * 4})
+    )
+    named = [
+        fingerprint_of(params, trained.assets),
+        fingerprint_of(other, trained.assets),
+        fingerprint_of(params, scaled),
+    ]
+    assert len(set(named)) == 3 and fingerprint_of(params, trained.assets) == named[0]
 
 
 def test_nothing_to_restore(tmp_path):

@@ -81,3 +81,24 @@ def test_a_folder_holds_one_evaluation(tmp_path):
         recorder.claim_folder(tmp_path / "eval", settings | {"max_steps": 150})
     with pytest.raises(ValueError, match="extra None, this one has 1"):
         recorder.claim_folder(tmp_path / "eval", settings | {"extra": 1})
+
+
+def test_a_run_that_was_trained_again_does_not_go_on_with_what_it_was(tmp_path):
+    """The same step of the same configuration: the weights tell them apart. An older evaluation does not name them."""
+    settings = {"config_hash": "abc", "checkpoint_step": 100}
+    recorder.claim_folder(tmp_path, settings)
+    recorder.write_episodes(tmp_path / "episodes.jsonl", [line()])
+    recorder.claim_folder(tmp_path, settings | {"weights": "1", "dataset": "a"})
+    recorder.check_same(tmp_path, {"weights": "1", "checkpoint_step": 100})
+    (tmp_path / "settings.json").write_text(json.dumps(settings | {"weights": "1", "dataset": "a"}))
+    for changed in ({"weights": "2"}, {"dataset": "b"}):
+        ((name, value),) = changed.items()
+        with pytest.raises(
+            ValueError, match=f"holds an evaluation with {name} '.', this one has '{value}'; choose another"
+        ):
+            recorder.claim_folder(tmp_path, settings | {"weights": "1", "dataset": "a"} | changed)
+        with pytest.raises(ValueError, match=f"with {name} "):
+            recorder.check_same(tmp_path, changed)
+    with pytest.raises(ValueError, match="with dataset 'a', this one has None"):
+        recorder.claim_folder(tmp_path, settings)
+    recorder.check_same(tmp_path / "nowhere", {"weights": "2"})
