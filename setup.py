@@ -34,6 +34,9 @@ AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode
 DATA = ["tensorflow-cpu>=2.21,<2.22", "google-crc32c>=1.5,<2"]  # the latter: checksums of RLDS in TFRecord files
 LEROBOT = ["pyarrow>=18,<27", "av>=15,<19"]  # LeRobot's data sets, in and out: tables and videos
 
+# configs/ stays where people look for it; an installed package has it within. The rollout image is made without it.
+CONFIGS = {"drifting_vla_jax.configs": "configs"} if Path(__file__).with_name("configs").is_dir() else {}
+
 setup(
     name="drifting-vla-jax",
     version="0.1.0",
@@ -41,7 +44,8 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["drifting_vla_jax", "drifting_vla_jax.*"]),
+    packages=[*find_packages(include=["drifting_vla_jax", "drifting_vla_jax.*"]), *CONFIGS],
+    package_dir=CONFIGS,
     package_data={"drifting_vla_jax.report": ["assets/*"]},
     python_requires=">=3.11",
     install_requires=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,8 +11,14 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.config_checks import validate
+from drifting_vla_jax.config_checks import ConfigError, validate
+from drifting_vla_jax.core import paths
 
+PATHS = (  # section, key, may it be an id of the Hugging Face hub; "" stays ""
+    *(("data", "path", False), ("data.mixture", "paths", False), ("eval", "demos", False)),
+    *(("model.vision", "name", True), ("model.text", "name", True)),
+    *(("serve", "tls_certificate", False), ("serve", "tls_key", False)),
+)
 LATER = {  # keys that older checkpoints lack
     "eval": {"record": "none"},
     "train": {"optimizer": "adamw"},
@@ -25,14 +32,29 @@ def from_flag() -> ConfigDict:
     """What ``--config=FILE --config.key=value ...`` says, checked.
 
     Raises:
-      FileNotFoundError: no such file.
       ConfigError: see ``validate``.
     """
-    path = Path(flags.FLAGS["config"].config_filename)
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration file {path}; the project's own are in configs/")
-    validate(flags.FLAGS.config)
-    return flags.FLAGS.config
+    config = flags.FLAGS.config
+    expand_paths(config)
+    validate(config)
+    return config
+
+
+def expand_paths(config: ConfigDict) -> None:
+    """Every key that is a path becomes the one that is meant, see ``core.paths``.
+
+    Raises:
+      ConfigError: it is none of this machine.
+    """
+    for section, key, hub in PATHS:
+        part = functools.reduce(getattr, section.split("."), config)
+        try:
+            if isinstance(part[key], str):
+                part[key] = part[key] and paths.user_path(part[key], hub)
+            else:
+                part[key] = tuple(paths.user_path(path) for path in part[key])
+        except paths.PathError as error:
+            raise ConfigError(f"config.{section}.{key}: {error}") from error
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -24,17 +24,16 @@ import logging
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax import cli, config_files
+from drifting_vla_jax.core import paths, ranges
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
 
 
 def define_flags() -> None:
-    config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
+    config_files.define_flag()
     cli.define_path("workdir", None, "directory of the run: checkpoints, metrics, evaluations")
     flags.DEFINE_enum("mode", "train", ["train", "eval", "serve", "describe", "compile"], "what to do")
     flags.DEFINE_string("topology", None, "compile: the devices, e.g. v5e:4x4, v6e:4x4, h100:8; they need not be there")
@@ -53,7 +52,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("num_processes", None, "train: how many there are; 1: this one alone", 1, 2**20)
     flags.DEFINE_integer("process_id", None, "train: which of them this is, from 0", 0, 2**20)
     flags.DEFINE_integer("timeout", 600, "train: seconds that several processes wait for each other", 30, 10**7)
-    flags.mark_flag_as_required("config")
 
 
 def main(_) -> None:
@@ -70,6 +68,8 @@ def main(_) -> None:
         return
     if not FLAGS.workdir:
         raise ValueError(f"--mode={FLAGS.mode} needs --workdir=DIR")
+    if FLAGS.mode in ("train", "eval"):
+        paths.writable(FLAGS.workdir)  # now, not after hours
     if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdigit():
         raise ValueError(f"--step={FLAGS.step} is no step; expected latest, best or a number")
     modes = {"train": _train, "eval": _sweep if FLAGS.execute else _evaluate, "serve": _serve}

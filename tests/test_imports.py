@@ -12,7 +12,7 @@ PEERS = ROOT.parent / "tests" / "benchmarks" / "peers"  # scripts that other Pyt
 PACKAGE = "drifting_vla_jax"
 LIGHT_GROUND = {"core", "hints", "layouts"}  # importable from everywhere, by a simulator's process too
 CONFIG = {"config", "config_checks", "config_ranges"}
-GROUND = LIGHT_GROUND | CONFIG | {"types", "cli"}
+GROUND = LIGHT_GROUND | CONFIG | {"config_files", "types", "cli"}
 MAY_IMPORT = {
     "": set(),
     "core": {"hints"},
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "types": LIGHT_GROUND,
     **dict.fromkeys(CONFIG, LIGHT_GROUND | CONFIG | {"types"}),
     "cli": LIGHT_GROUND,
+    "config_files": LIGHT_GROUND | CONFIG,
     "hints": set(),
     "envs": LIGHT_GROUND,
     "wire": LIGHT_GROUND,
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "serve": LIGHT_GROUND | {"wire"},
     "rollout": LIGHT_GROUND | {"envs", "wire"},
     "evaluate": LIGHT_GROUND | {"envs", "rollout", "serve", "wire"},
-    "report": LIGHT_GROUND | {"cli", "data", "envs", "evaluate", "figures", "rollout"},
+    "report": LIGHT_GROUND | {"cli", "config_files", "data", "envs", "evaluate", "figures", "rollout"},
     "benchmarks": GROUND | {"data", "models", "objectives", "train", "policy", "serve", "wire"},
     "main": GROUND | {"train", "policy", "serve", "evaluate", "report", "rollout"},
 }

@@ -21,9 +21,8 @@ import sys
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from drifting_vla_jax import cli
+from drifting_vla_jax import cli, config_files
 
 FLAGS = flags.FLAGS
 CONFIGS = {"infer": "dit_b2", "train": "dit_b2", "data": "rlbench_b2", "serve": "quickstart", "loss": "base"}
@@ -31,9 +30,8 @@ CONFIGS = {"infer": "dit_b2", "train": "dit_b2", "data": "rlbench_b2", "serve": 
 
 def define_flags() -> None:
     flags.DEFINE_enum("suite", None, list(CONFIGS), "what to time", required=True)
-    config_flags.DEFINE_config_file(
-        "config", None, f"of the network; if not given configs/NAME.py: {', '.join(map('='.join, CONFIGS.items()))}"
-    )
+    usual = ", ".join(map("=".join, CONFIGS.items()))
+    config_files.define_flag(f"of the network; if not given configs/NAME.py: {usual}", required=False)
     flags.DEFINE_list("peers", [], "who else does the work: name=python[:checkout], comma-separated")
     cli.define_path("out", None, "directory for the tables and the single times", writes="folder")
     flags.DEFINE_integer(
@@ -46,11 +44,11 @@ def define_flags() -> None:
 
 def main(_) -> None:
     from drifting_vla_jax.benchmarks import machine
-    from drifting_vla_jax.benchmarks.options import Options, named
+    from drifting_vla_jax.benchmarks.options import Options
     from drifting_vla_jax.benchmarks.peer import parse, peers
 
     suite = importlib.import_module(f"drifting_vla_jax.benchmarks.{FLAGS.suite}")
-    config = FLAGS.config or named(CONFIGS[FLAGS.suite])
+    config = FLAGS.config or config_files.load(CONFIGS[FLAGS.suite])
     with peers(parse(FLAGS.peers)) as others:
         report = suite.run(Options.of(FLAGS, config), others)
     text = f"{machine.describe()}\n\n{report.markdown()}"

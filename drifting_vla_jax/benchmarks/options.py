@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -31,11 +29,3 @@ class Options:
     @classmethod
     def of(cls, flags: Any, config: ConfigDict) -> Options:
         return cls(config, flags.rounds, flags.data, flags.batches, flags.largest)
-
-
-def named(name: str) -> ConfigDict:
-    """``configs/NAME.py``, from the directory that the project's commands are given in."""
-    path = Path("configs") / f"{name}.py"
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path} here; run this in the project's root or give --config=FILE")
-    return importlib.import_module(f"configs.{name}").get_config()

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from drifting_vla_jax import config_files
 from drifting_vla_jax.benchmarks import network
 from drifting_vla_jax.benchmarks.compilations import watched
 from drifting_vla_jax.benchmarks.machine import matrix_product
-from drifting_vla_jax.benchmarks.options import Options, named
+from drifting_vla_jax.benchmarks.options import Options
 from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal
 from drifting_vla_jax.benchmarks.timing import Contest, Contestant, contest, of_peer, timed
@@ -52,7 +53,7 @@ def run(options: Options, peers: Peers) -> Report:
     report.goals = _goals(full, half)
     if options.data:
         title = f"The loop: {LOOP_STEPS} steps of configs/quickstart.py in {WINDOWS} windows, without the first"
-        report.figures[title], wait, late = loop(named("quickstart"), options.data)
+        report.figures[title], wait, late = loop(config_files.load("quickstart"), options.data)
         report.goals += [
             goal("input wait, share of the time", 0.02, lambda: wait, at_most=True),
             goal("compilations after the first window", 0, lambda: late, at_most=True),

@@ -14,17 +14,16 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from drifting_vla_jax import cli
+from drifting_vla_jax import cli, config_files
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
+    config_files.define_flag()
     flags.DEFINE_integer("batch_size", 16, "time steps encoded in one call", 1, 65536)
-    flags.mark_flag_as_required("config")
 
 
 def main(_) -> None:

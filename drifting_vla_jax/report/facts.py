@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from drifting_vla_jax import config_files
 from drifting_vla_jax.report.run import Run, flatten
 
-ROOT = Path(__file__).parents[2]
 SECRET = ("serve.api_key",)  # a report is sent around
 UNKNOWN = "not recorded: the run is older than run.json"
 
@@ -142,11 +140,10 @@ def config_rows(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _base() -> dict[str, Any]:
-    """configs/base.py of this checkout; nothing where the package is installed without it."""
-    path = ROOT / "configs" / "base.py"
-    if not path.is_file():
+    """The project's configs/base.py; nothing where the package was copied without it."""
+    if not config_files.shipped():
         return {}
-    return flatten(json.loads(runpy.run_path(str(path))["get_config"]().to_json()))
+    return flatten(json.loads(config_files.load("base").to_json()))
 
 
 def _shown(key: str, config: dict[str, Any]) -> str:
@@ -162,8 +159,8 @@ def _shown(key: str, config: dict[str, Any]) -> str:
 
 def evaluation_command(run: Run) -> str:
     """What makes the evaluation that a page lacks."""
-    name = f"configs/{run.config['name']}.py"
-    config = name if (ROOT / name).is_file() else "configs/NAME.py"
+    name = run.config["name"]
+    config = f"configs/{name}.py" if name in config_files.known() else "configs/NAME.py"
     return f"python -m drifting_vla_jax.main --config={config} --workdir={run.workdir} --mode=eval"
 
 

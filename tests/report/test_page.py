@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drifting_vla_jax.report import facts
+from drifting_vla_jax import config_files
 from drifting_vla_jax.report.page import write_report
 from tests.report.conftest import episode, write_lines
 
@@ -243,7 +243,7 @@ def test_the_configuration_beside_base(make_run):
 
 
 def test_without_base_nothing_is_marked(make_run, monkeypatch, tmp_path):
-    monkeypatch.setattr(facts, "ROOT", tmp_path)
+    monkeypatch.setattr(config_files, "shipped", lambda: None)
     page = report(make_run())
     assert page.row("train.b1") == ["0.9"] and "configs/base.py is not beside this installation" in page.text
 
