@@ -159,6 +159,7 @@ class DataSet:
       metadata: the datasheet and everything ``builder.About`` holds.
       tasks: names, in order of first appearance.
       instructions: every distinct instruction.
+      record_bytes: {split: bytes of all its records}.
     """
 
     def __init__(self, path: str | Path, cameras: Sequence[str]):
@@ -183,6 +184,7 @@ class DataSet:
         skip = {"images": {camera: tfds.decode.SkipDecoding() for camera in self.metadata["cameras"]}}
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         splits = self.metadata["episodes"]
+        self.record_bytes = {s: reader.info.splits[s].num_bytes for s in splits}
         self._records = {s: reader.as_data_source(s, decoders=skip) for s in splits}
         self._pictures = {s: Pictures(reader.as_data_source(s, deserialize_method=raw)) for s in splits}
 

@@ -7,6 +7,7 @@ and rate.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -16,6 +17,7 @@ from drifting_vla_jax import __version__
 from drifting_vla_jax.config import config_hash, from_json, to_json
 from drifting_vla_jax.data.actions import ActionSpace, ActionSpaces
 from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.identity import Identity
 from drifting_vla_jax.data.mixture import Mixture
 from drifting_vla_jax.layouts import layout_of
 from drifting_vla_jax.types import is_mixture, set_names
@@ -28,7 +30,7 @@ class SetAssets:
     Attributes:
       name: the last part of its path.
       cameras, tasks: those of the configuration's that it has.
-      actions, prompts, control_hz, state_names: as in ``Assets``.
+      actions, prompts, control_hz, state_names, data: as in ``Assets``.
     """
 
     name: str
@@ -38,14 +40,16 @@ class SetAssets:
     prompts: tuple[str, ...]
     control_hz: float
     state_names: tuple[str, ...]
+    data: Identity | None = None
 
     def to_json(self) -> dict:
-        return {**vars(self), "actions": self.actions.to_json()}
+        return {**vars(self), "actions": self.actions.to_json(), "data": self.data and self.data.to_json()}
 
     @classmethod
     def from_json(cls, data: dict) -> SetAssets:
         plain = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        return cls(**plain | {"actions": ActionSpace.from_json(data["actions"])})
+        own = {"actions": ActionSpace.from_json(data["actions"]), "data": Identity.from_json(data.get("data"))}
+        return cls(**plain | own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Assets:
       control_hz: actions per second; of keyframes, which have no rate, that of the data.
       state_names: what each entry of proprioception is.
       encoders: identity of each encoder: "scratch", or hub id and weight hash.
+      data: what the data set held; None of an older checkpoint, and of a mixture, whose sets each have their own.
       sets: of a mixture, all of its sets; the four fields above are then those of the set that it acts for.
       acting: of a mixture, the name of that set.
     """
@@ -71,6 +76,7 @@ class Assets:
     encoders: dict[str, str]
     sets: tuple[SetAssets, ...] = ()
     acting: str = ""
+    data: Identity | None = None
 
     def of_set(self, name: str = "") -> Assets:
         """The assets to act for a set of a mixture; "": for the one they are for already.
@@ -127,6 +133,7 @@ class Assets:
 
     def to_json(self) -> dict:
         more = {"sets": [each.to_json() for each in self.sets], "acting": self.acting} if self.sets else {}
+        more |= {"data": self.data.to_json()} if self.data else {}
         return {
             "config": to_json(self.config),
             "config_hash": config_hash(self.config),
@@ -150,18 +157,26 @@ class Assets:
             encoders=data["encoders"],
             sets=tuple(map(SetAssets.from_json, data.get("sets", []))),  # written for mixtures alone
             acting=data.get("acting", ""),
+            data=Identity.from_json(data.get("data")),
         )
 
 
 def make_assets(
-    config: ConfigDict, data: DataSet | Mixture, actions: ActionSpace | ActionSpaces, encoders: dict[str, str]
+    config: ConfigDict,
+    data: DataSet | Mixture,
+    actions: ActionSpace | ActionSpaces,
+    encoders: dict[str, str],
+    identities: Sequence[Identity],
 ) -> Assets:
-    """What a run's checkpoints are to know; of a mixture they act for ``config.serve.dataset``, or for its first set."""
+    """What a run's checkpoints are to know; of a mixture they act for ``config.serve.dataset``, or for its first set.
+
+    ``identities``: of the data set, or of each set of the mixture.
+    """
     if isinstance(data, DataSet):
-        return Assets(config, actions, *_said(data, config), encoders)
+        return Assets(config, actions, *_said(data, config), encoders, data=identities[0])
     sets = tuple(
-        SetAssets(name, each.cameras, _of(config.env.tasks, each.tasks), space, *_said(each, config))
-        for name, each, space in zip(data.names, data.sets, actions.sets)
+        SetAssets(name, each.cameras, _of(config.env.tasks, each.tasks), space, *_said(each, config), identity)
+        for name, each, space, identity in zip(data.names, data.sets, actions.sets, identities)
     )
     first = sets[0]
     assets = Assets(

@@ -29,6 +29,7 @@ from drifting_vla_jax.train.borrowed import borrow, check_identities, identities
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.train.figures import Figures
 from drifting_vla_jax.train.held_out import compile_eval_step, make_held_out
+from drifting_vla_jax.train.known_data import check_resumed, identify_for_all
 from drifting_vla_jax.train.record import RunRecord
 from drifting_vla_jax.train.reports import Reports
 from drifting_vla_jax.train.rollouts import NOTHING, Rollouts
@@ -68,6 +69,8 @@ class _Run:
     def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet | Mixture, mesh, checkpoints: Checkpoints):
         self.config, self.workdir, self.mesh, self.checkpoints = config, workdir, mesh, checkpoints
         latest, encoders = checkpoints.latest(), load_encoders(config)
+        distributed.doing("what the data set holds")
+        contents = identify_for_all(dataset)
         distributed.doing("the state to begin with")
         if latest is None:
             actions = dataset.action_space(config)
@@ -76,10 +79,9 @@ class _Run:
             before = checkpoints.restore_assets(latest)
             check_identities(encoders, before.encoders)
             actions = before.spaces(config)
-            for change in config_lib.differences(before.config, config):
-                log.warning("resuming step %d with another configuration: %s", latest, change)
+            check_resumed(before, latest, config, dataset, contents)
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
-        self.assets = make_assets(config, dataset, actions, identities(encoders))
+        self.assets = make_assets(config, dataset, actions, identities(encoders), contents)
         distributed.doing("what is borrowed, and the data")
         self.borrowed = borrow(config, encoders, mesh, dataset.instructions)
         on_devices = sharding.batch_sharding(mesh)
