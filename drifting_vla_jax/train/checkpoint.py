@@ -4,7 +4,8 @@
         params, ema_params      nested dicts; frozen encoders are not saved, their identity is in ``assets``
         opt_state               optimiser moments, step, rng; the bank of positives, if there is one
         data_state              how far the data iterator has come, so the next batch is the next batch
-        assets                  JSON: config, action statistics, cameras, encoders, prompts, identity of the data, code version (``assets.py``)
+        assets                  JSON: config, action statistics, cameras, encoders, prompts, what the
+                                data held, code version (``assets.py``)
 
 A checkpoint is written beside its final name and renamed, so a killed process leaves the previous one whole. Restores
 are always targeted: the shapes and shardings come from the configuration, whatever number of devices wrote the file.
