@@ -9,6 +9,7 @@ from drifting_vla_jax.core.ranges import (
     CONTROL_STEPS,
     COUNT,
     DECAY_RATE,
+    FIRST_SEED,
     FRAME_SKIP,
     PIXELS,
     PORT,
@@ -145,7 +146,7 @@ _MESH = {
 _EVAL = {
     "episodes": COUNT,
     "demos": MAYBE,
-    "seed": SEED,
+    "seed": FIRST_SEED,
     "workers": PROCESSES,
     "execute": whole(1, 4096),
     "execution": Choice(EXECUTIONS),

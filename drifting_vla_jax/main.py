@@ -70,7 +70,7 @@ def main(_) -> None:
         raise ValueError(f"--mode={FLAGS.mode} needs --workdir=DIR")
     if FLAGS.mode in ("train", "eval"):
         paths.writable(FLAGS.workdir)  # now, not after hours
-    if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdigit():
+    if FLAGS.step not in ("latest", "best") and not FLAGS.step.isdecimal():
         raise ValueError(f"--step={FLAGS.step} is no step; expected latest, best or a number")
     modes = {"train": _train, "eval": _sweep if FLAGS.execute else _evaluate, "serve": _serve}
     modes[FLAGS.mode](config, Path(FLAGS.workdir))

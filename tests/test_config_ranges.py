@@ -58,7 +58,7 @@ def test_a_number_that_makes_no_sense_is_refused_by_its_name(key):
         ("env.tasks", ("a", "a"), "it has 'a' more than once"),
         ("env.tasks", "drawer-open", "expected a tuple"),
         ("env.tasks", ("a\x00b",), "U\\+0000"),
-        ("env.cameras", ("top", 3), "of 3: it is 3, not text"),
+        ("env.cameras", ("top", 3), "of 3: it is no text but int"),
         ("serve.batch_sizes", (1, 2.0), "of 2.0: expected a whole number"),
         ("serve.batch_sizes", (True,), "of True: expected a whole number"),
         ("train.freeze", ("visio",), "of 'visio': expected vision or text or"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from drifting_vla_jax.benchmarks import machine
 from drifting_vla_jax.benchmarks.timing import Contest, Measured
+from drifting_vla_jax.core.text import shown
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Report:
 
 def table(rows: list[list[str]]) -> str:
     """Markdown of rows of cells, the first of which are the heads."""
-    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    head, *body = ["| " + " | ".join(shown(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ class Number:
     def _within(self, value) -> bool:
         low = value >= self.low if self.ends[0] == "[" else value > self.low
         high = value <= self.high if self.ends[1] == "]" else value < self.high
-        return bool(math.isfinite(value) and low and high)
+        return bool(low and high)  # NaN and infinity are neither
 
 
 def whole(low: int, high: int, also: tuple = ()) -> Number:
@@ -142,7 +141,10 @@ def quoted(value: object) -> str:
     return text_lib.shown(f"{value!r}", 120)
 
 
-SEED = whole(0, 2**62)  # jax and numpy take 63 bits; an episode adds its number
+SEED = whole(0, 2**62)  # jax and numpy take 63 bits
+FIRST_SEED = whole(
+    0, 2**32 - 1_000_001
+)  # of episodes: the last one's, of 32 bits, goes to the policy (wire/protocol.py)
 PORT = whole(0, 65535)
 COUNT = whole(1, 1_000_000)  # episodes, steps of an episode, ...
 SEVERAL = whole(0, 1_000_000)  # the same, and none

@@ -18,7 +18,7 @@ def problem(text: object, longest: int = LONGEST) -> str | None:
     White space that is a control character (tab, new line, U+0085, ...) is accepted.
     """
     if not isinstance(text, str):
-        return f"is {text!r:.80}, not text"
+        return f"is no text but {type(text).__name__}"
     for at, letter in enumerate(text):
         kind = unicodedata.category(letter)
         if kind == "Cs":
@@ -28,6 +28,14 @@ def problem(text: object, longest: int = LONGEST) -> str | None:
     if len(text) > longest:
         return f"has {len(text)} characters; at most {longest} are accepted"
     return None
+
+
+def instruction_problem(text: object) -> str | None:
+    """What makes a string unfit for an instruction; None: nothing. Marks and joiners alone say nothing."""
+    found = problem(text)
+    if found is None and all(unicodedata.category(letter) in _UNSEEN for letter in text):
+        return "is empty"
+    return found
 
 
 def name_problem(text: object) -> str | None:
@@ -53,6 +61,7 @@ def name_problem(text: object) -> str | None:
     return None
 
 
+_UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}
 _DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 _MARKS = "\u200e\u200f\u061c\ufeff"
 

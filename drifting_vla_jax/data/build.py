@@ -95,7 +95,7 @@ def define_flags() -> None:
         f"{_SCRIPTED}: control steps of success for which the expert goes on before it holds still",
         *ranges.COUNT.bounds,
     )
-    flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise", *ranges.SEED.bounds)
+    flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise", *ranges.FIRST_SEED.bounds)
     flags.DEFINE_float(
         "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed", 0.0, 1.0
     )

@@ -51,6 +51,6 @@ def read_json(path: Path) -> dict:
       ValueError: it is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; fetch it again") from error

@@ -55,8 +55,8 @@ def _read(source: str, presets: Mapping[str, Mapping]) -> dict:
     if path.suffix != ".json" and not path.is_file():
         raise MappingError(f"--mapping={source} is no preset and no JSON file; {hint(source, presets, 'presets:')}")
     try:
-        spec = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        spec = json.loads(path.read_bytes())
+    except ValueError as error:
         raise MappingError(f"{path} is no JSON: {error}") from error
     if not isinstance(spec, dict):
         raise MappingError(f"{path} holds a {type(spec).__name__}; expected an object, see docs/sources.md")

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from drifting_vla_jax.core.text import instruction_problem, shown
 from drifting_vla_jax.data.episodes import Episode, check_fraction, decode_image, encode_png
 from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.envs.episodes import square, task_name
@@ -41,6 +42,11 @@ class Recording:
     instructions: tuple[str, ...]
     arrays: Mapping[str, np.ndarray]
     pictures: Callable[[str, np.ndarray], Iterator[np.ndarray | bytes]]
+
+    def __post_init__(self):
+        for said in self.instructions:
+            if wrong := instruction_problem(said):
+                raise RecordingError(f"{self.name}: the instruction {wrong}: {shown(repr(said), 80)}")
 
 
 Job = tuple[str, int]  # split and number of an episode in it

@@ -172,7 +172,10 @@ class RldsFiles:
 
     def _instructions(self, features: Mapping, name: str) -> tuple[str, ...]:
         said = [value for key in self._texts for value in features[key].bytes_list.value[:1]]
-        texts = list(dict.fromkeys(filter(None, (value.decode("utf-8", "replace").strip() for value in said))))
+        try:
+            texts = list(dict.fromkeys(filter(None, (value.decode().strip() for value in said))))
+        except UnicodeDecodeError as error:
+            raise RecordingError(f"{name}: the instruction is no text in UTF-8: {error.object[:80]!r}") from error
         if not texts:
             raise RecordingError(f"{name} has no instruction in {', '.join(self._texts)}")
         return tuple(texts)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.core.text import normalized
 from drifting_vla_jax.data import hub
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def make_tokenizer(config: ConfigDict) -> ByteTokenizer | ClipTokenizer:
 
 
 class ByteTokenizer:
-    """UTF-8 bytes of the lower-cased text."""
+    """UTF-8 bytes of the lower-cased text, in Unicode's one spelling (NFC)."""
 
     def __init__(self, length: int):
         self.length = length
@@ -51,7 +52,7 @@ class ByteTokenizer:
         """
         tokens = np.zeros((len(texts), self.length), np.int32)
         for row, text in enumerate(texts):
-            data = _said(text).lower().encode()
+            data = normalized(_said(text)).lower().encode()
             if len(data) > self.length:
                 raise ValueError(
                     f"the instruction has {len(data)} bytes, at most {self.length} fit "
@@ -104,9 +105,14 @@ class ClipTokenizer:
 
 
 def _said(text: str) -> str:
+    """Only what has no tokens is refused here: what else is no instruction is refused where it comes in."""
     text = text.strip()
     if not text:
         raise ValueError("the instruction is empty; say what the robot is to do")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the instruction has a lone surrogate at character {error.start}: {text[:60]!r}") from error
     return text
 
 
@@ -114,7 +120,7 @@ def _from_vocabulary(folder: Path):
     """CLIP's tokenizer from its two original files."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    vocabulary, merges = hub.read_json(folder / "vocab.json"), (folder / "merges.txt").read_text().splitlines()
+    vocabulary, merges = hub.read_json(folder / "vocab.json"), (folder / "merges.txt").read_text("utf-8").split("\n")
     if not {START, END} <= vocabulary.keys():
         raise ValueError(f"the vocabulary in {folder} has no {START} or no {END}; it is not CLIP's")
     pairs = [tuple(line.split(" ")) for line in merges if line and not line.startswith("#version")]

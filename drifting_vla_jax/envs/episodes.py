@@ -7,6 +7,7 @@ With a stride or with keyframes it is some of the later rows (``actions.chunk_in
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -17,12 +18,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from drifting_vla_jax.core import text
 from drifting_vla_jax.core.files import fingerprint, write_atomically
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
 
 ROLLOUTS = "rollouts"  # the folder with episodes that a policy left behind
 ABOUT = "about.json"  # in it: what they have in common
-NAME_LENGTH = 60  # characters of a task's name, at most
+NAME_LENGTH, NAME_BYTES = 60, 180  # characters and bytes of a task's name, at most: it becomes a file's
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Episode:
             raise ValueError(f"actions of {self.task} have shape {self.actions.shape}; expected {expected}")
         if not self.instructions:
             raise ValueError(f"an episode of {self.task} has no instruction")
+        for said in (self.task, *self.instructions):
+            if wrong := text.problem(said):
+                raise ValueError(f"an episode's task or instruction {wrong}: {text.shown(repr(said), 80)}")
         if self.keyframes is not None and (
             list(self.keyframes) != sorted(set(self.keyframes)) or not self.keyframes or self.keyframes[-1] != steps - 1
         ):
@@ -158,5 +163,9 @@ def square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
 
 
 def task_name(instruction: str) -> str:
-    """An instruction as a task's name: small letters and digits, words joined by "-"."""
-    return re.sub(r"[^\w]+", "-", instruction.lower()).strip("-")[:NAME_LENGTH].strip("-") or "unnamed"
+    """An instruction as a task's name: small letters and digits, words joined by "-"; what has none is told by a digest."""
+    name = re.sub(r"[^\w]+", "-", text.normalized(instruction).lower()).strip("-")[:NAME_LENGTH]
+    name = name.encode()[:NAME_BYTES].decode(errors="ignore").strip("-")
+    if name or instruction.isascii():
+        return name or "unnamed"
+    return f"unnamed-{hashlib.sha256(instruction.encode()).hexdigest()[:8]}"

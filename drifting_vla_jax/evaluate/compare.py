@@ -142,7 +142,7 @@ def format_comparison(groups: Mapping[str, Paired]) -> str:
     console = Console(width=120)
     with console.capture() as text:
         console.print(table)
-    return "\n".join(line.rstrip() for line in text.get().splitlines() if line.strip())
+    return "\n".join(line.rstrip() for line in text.get().split("\n") if line.strip())
 
 
 def main(_) -> None:

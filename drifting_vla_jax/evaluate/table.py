@@ -12,6 +12,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from drifting_vla_jax.evaluate.statistics import by_difficulty
@@ -26,7 +27,7 @@ def format_results(results: Mapping[str, Any]) -> str:
     for name, total in zip(_COLUMNS, _cells(results["overall"])):
         table.add_column(name, footer=total, justify="right")
     for name, task in results["tasks"].items():
-        table.add_row(name, *_cells(task))
+        table.add_row(escape(name), *_cells(task))
     return "\n".join([_text(table), "", *_notes(results)])
 
 
@@ -45,7 +46,7 @@ def format_sweep(results: Mapping[int, Mapping[str, Any]]) -> str:
 def _text(table: Table) -> str:
     text = io.StringIO()
     Console(file=text, width=120).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
+    return "\n".join(line.rstrip() for line in text.getvalue().split("\n") if line.strip())
 
 
 def _notes(results: Mapping[str, Any]) -> list[str]:

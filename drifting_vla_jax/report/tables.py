@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs.metaworld import SIMULATOR_HZ
 from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
 from drifting_vla_jax.evaluate.compare import Paired
@@ -33,7 +34,7 @@ def markdown(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
         rows = [table.heads, ["---"] * len(table.heads), *table.rows]
-        lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+        lines = ["| " + " | ".join(shown(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
         parts.append("\n".join([f"## {table.title}", "", table.note, "", *lines]))
     return "\n\n".join(parts) + "\n"
 

@@ -22,7 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.hints import hint
+
+_METRES, _MORE_THAN_NONE = ranges.Number(-1e4, 1e4), ranges.Number(0.0, 1e6, "(]")
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,14 @@ class Limits:
     def __post_init__(self):
         for name in ("low", "high"):
             corner = getattr(self, name)
-            if np.shape(corner) != (3,) or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in corner):
+            if np.shape(corner) != (3,) or any(map(_METRES.problem, corner)):
                 raise ValueError(f"limits: {name} is {corner}; expected x, y, z in metres")
         if not all(a < b for a, b in zip(self.low, self.high)):
             raise ValueError(f"limits: low is {self.low}, high {self.high}; expected low below high in x, y and z")
         for name in ("step_m", "step_deg", "lead_m", "timeout_s", "stale_s"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
-                raise ValueError(f"limits: {name} is {value!r}; expected a number above 0")
+            if _MORE_THAN_NONE.problem(value):
+                raise ValueError(f"limits: {name} is {value!r}; expected a number above 0, up to a million")
         if self.lead_m < self.step_m:
             raise ValueError(f"limits: lead_m {self.lead_m} is below step_m {self.step_m}: no whole step could be made")
 
@@ -69,7 +72,7 @@ class Limits:
           OSError: it cannot be read.
         """
         try:
-            said = json.loads(path.read_text())
+            said = json.loads(path.read_bytes())
         except ValueError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
         names = [field.name for field in dataclasses.fields(cls)]

@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from drifting_vla_jax.core.text import instruction_problem
 from drifting_vla_jax.envs.env import EnvError, Observation, Step, check_action, check_task_name
 from drifting_vla_jax.envs.episodes import square, task_name
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_state
@@ -88,7 +89,7 @@ class Robot:
         for camera in cameras:
             if camera not in driver.cameras:
                 raise ValueError(f"the policy wants camera {camera!r}; the driver has {', '.join(driver.cameras)}")
-        if not instruction.strip() or not control_hz > 0 or fit not in ("crop", "pad"):
+        if instruction_problem(instruction) or not control_hz > 0 or fit not in ("crop", "pad"):
             raise ValueError(
                 f"instruction {instruction!r}, control_hz {control_hz} and fit {fit!r}; expected words, a rate above 0, "
                 "and crop or pad"

@@ -48,7 +48,9 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "episodes", 1, "episodes of this folder, those of earlier starts included", *ranges.COUNT.bounds
     )
-    flags.DEFINE_integer("seed", 0, "of the first episode's policy noise; the i-th has seed + i", *ranges.SEED.bounds)
+    flags.DEFINE_integer(
+        "seed", 0, "of the first episode's policy noise; the i-th has seed + i", *ranges.FIRST_SEED.bounds
+    )
     flags.DEFINE_integer("max_steps", 300, "control steps after which an episode ends", *ranges.COUNT.bounds)
     flags.DEFINE_enum("execution", "receding", EXECUTIONS, "how chunks are executed: rollout/execution.py")
     flags.DEFINE_integer("execute", 8, "actions executed of each chunk before the policy is asked again", 1, 4096)

@@ -14,6 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs.env import Env
 
 MAX_FPS = 20.0  # a faster simulation is filmed every n-th control step
@@ -160,6 +161,7 @@ def caption(picture: np.ndarray, *, title: str, detail: str, state: str, mood: s
     frame.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(frame)
     large, small = _font(16), _font(13)
+    title, detail, state = shown(title), shown(detail), shown(state)  # one line each
     draw.text((10, height + 6), _fit(title, large, width - 20), font=large, fill=_TEXT)
     right = draw.textlength(state, font=small)
     draw.text((width - 10 - right, height + 29), state, font=small, fill=_COLOURS[mood])

@@ -45,7 +45,7 @@ _ENV = flags.DEFINE_string("env", None, "The simulator: metaworld, robosuite, rl
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks, separated by commas.")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", *ranges.COUNT.bounds)
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of every task's first episode; choose one that no demonstration used.", *ranges.SEED.bounds
+    "seed", 0, "Seed of every task's first episode; choose one that no demonstration used.", *ranges.FIRST_SEED.bounds
 )
 _OUT = cli.define_path("out", None, "Folder for episodes.jsonl and videos.", writes="folder")
 _EXECUTE = flags.DEFINE_integer(

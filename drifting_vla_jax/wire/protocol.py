@@ -23,6 +23,8 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from drifting_vla_jax.core.text import instruction_problem, shown
+
 ACTION_DIM = 8  # of one end effector: x y z | qx qy qz qw | gripper
 MAX_MESSAGE_BYTES = 32 * 2**20  # larger messages close the connection (websocket close code 1009)
 SEED_LIMIT = 2**32  # seeds are 0 <= seed < SEED_LIMIT
@@ -183,8 +185,9 @@ def check_observation(observation: Any, metadata: Mapping[str, Any]) -> None:
     if not np.all(np.isfinite(observation["state"])):
         raise ProtocolError(f"state is not finite: {np.array2string(observation['state'], precision=4)}")
     prompt = observation["prompt"]
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise ProtocolError(f"prompt is {_short(prompt)}; expected an instruction, a non-empty str")
+    wrong = instruction_problem(prompt)
+    if wrong:
+        raise ProtocolError(f"prompt is {shown(_short(prompt))}; it {wrong}; expected an instruction, a non-empty str")
     seed = observation.get("seed", 0)
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < SEED_LIMIT:
         raise ProtocolError(f"seed is {_short(seed)}; expected an integer, 0 <= seed < 2**32")
