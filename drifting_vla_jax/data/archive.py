@@ -55,28 +55,52 @@ def episodes(archive: zipfile.ZipFile) -> dict[int, list[zipfile.ZipInfo]]:
     return {number: list(found[number].values()) for number in sorted(found)}
 
 
+def base(folder: Path) -> Path:
+    """Where the episodes of a task's folder are."""
+    return folder / "all_variations" / "episodes"
+
+
 def unpack(path: Path, folder: Path, wanted: int) -> tuple[int, int]:
-    """Unpacks the first ``wanted`` episodes (0: all) that are not in ``folder`` yet.
+    """Unpacks the first ``wanted`` episodes (0: all) that are not in ``folder`` yet, or were unpacked there of another archive.
 
     Returns:
       How many episodes are there now, and how many the archive has.
 
     Raises:
       ArchiveError: see ``episodes``; or a file whose checksum is wrong.
+      FileExistsError: an episode is there that is neither this archive's nor was unpacked by this function.
       OSError: the disk has too little room, or another problem of it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             held = episodes(archive)
             chosen = dict(list(held.items())[: wanted or None])
-            base = folder / "all_variations" / "episodes"
-            missing = {number: files for number, files in chosen.items() if not (base / f"episode{number}").is_dir()}
-            _check_room(base, sum(-(-f.file_size // BLOCK) * BLOCK for files in missing.values() for f in files))
+            places = {number: base(folder) / f"episode{number}" for number in chosen}
+            missing = {number: files for number, files in chosen.items() if not _is_there(places[number], files)}
+            _check_room(
+                base(folder), sum(-(-f.file_size // BLOCK) * BLOCK for files in missing.values() for f in files)
+            )
             for number, files in missing.items():
-                _unpack_episode(archive, files, base / f"episode{number}")
+                _unpack_episode(archive, files, places[number])
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ArchiveError(f"it is damaged: {error}") from error
     return len(chosen), len(held)
+
+
+def _is_there(place: Path, files: list[zipfile.ZipInfo]) -> bool:
+    """Whether these very files are in place: by their sizes, and of pickles by the checksums of when they were unpacked."""
+    if not place.is_dir():
+        return False
+    inside = {EPISODE.fullmatch(info.filename).group(2): info for info in files}
+    same = all((place / name).is_file() and (place / name).stat().st_size == i.file_size for name, i in inside.items())
+    listed = place / CHECKSUMS
+    if listed.is_file():
+        return same and json.loads(listed.read_text()) == {name: inside[name].CRC for name in NEEDED}
+    if not same:
+        raise FileExistsError(
+            f"{place} is there and is not the episode of the archive; move it away, or choose another --out"
+        )
+    return True
 
 
 def _unpack_episode(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], place: Path) -> None:
@@ -91,6 +115,8 @@ def _unpack_episode(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], plac
         if name in NEEDED:
             sums[name] = info.CRC
     (partial / CHECKSUMS).write_text(json.dumps(sums))
+    if place.is_dir():  # of another archive
+        shutil.rmtree(place)
     partial.rename(place)
 
 

@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import cli, config_files
+from drifting_vla_jax.core.files import write_atomically
 
 FLAGS = flags.FLAGS
 
@@ -87,7 +88,7 @@ def cache_features(config: ConfigDict, batch_size: int) -> Path:
     }
     for name, split in splits.items():
         _encode_split(where / f"{name}.npy", split, features, (len(split), views, tokens, width), batch_size, about)
-    (where / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_atomically(where / "about.json", json.dumps(about, indent=2) + "\n")
     for name in splits:
         (where / f"{name}.progress").unlink(missing_ok=True)
     return where
@@ -122,7 +123,7 @@ def _encode_split(path: Path, split, features, shape: tuple[int, ...], batch_siz
             count = min(batch_size, shape[0] - start)
             out[start : start + count] = encoded[:count].view(np.uint16)
             out.flush()
-            progress.write_text(json.dumps({"rows": start + count, "about": about}))
+            write_atomically(progress, json.dumps({"rows": start + count, "about": about}))
             bar.update(count)
 
 

@@ -246,11 +246,13 @@ def _finish(env: ScriptedEnv, settings: CollectSettings, out: Path, task: str, i
 
 def _verdict(env: ScriptedEnv, settings: CollectSettings, path: Path, episode: Episode) -> bool:
     """``replay``'s, kept in a file beside the episode: what was stopped, or refused by the gate, need not be replayed again."""
-    kept = path.with_suffix(".replayed")
-    if kept.exists() and kept.stat().st_mtime_ns >= path.stat().st_mtime_ns and kept.read_text() in ("yes", "no"):
-        return kept.read_text() == "yes"
+    kept, whose = path.with_suffix(".replayed"), episode.fingerprint()
+    verdicts = {f"{word} {whose}": word == "yes" for word in ("yes", "no")}
+    found = kept.read_text() if kept.exists() else ""
+    if found in verdicts:
+        return verdicts[found]
     verdict = replay(env, episode, settings.hold_steps)
-    kept.write_text("yes" if verdict else "no")
+    kept.write_text(f"{'yes' if verdict else 'no'} {whose}")
     return verdict
 
 

@@ -134,11 +134,21 @@ def listing(found: dict[Part, int]) -> Iterator[str]:
 
 
 def is_done(part: Part, job: Job) -> bool:
-    """Whether a part was unpacked with as many episodes as are wanted, or all there are."""
+    """Whether a part was unpacked with as many episodes as are wanted, or all there are, and these are still there.
+
+    Raises:
+      DownloadError: it is another repository's.
+    """
     marker = part.folder(job.out) / MARKER
     if not marker.is_file():
         return False
     about = json.loads(marker.read_text())
+    if about.get("repository", job.repository) != job.repository:
+        raise DownloadError(
+            f"{marker.parent} was fetched from {about['repository']}, not from {job.repository}; choose another --out"
+        )
+    if not all((archive.base(marker.parent) / name).is_dir() for name in about.get("episodes", [])):
+        return False
     return about["unpacked"] >= min(job.episodes or about["held"], about["held"])
 
 
@@ -164,7 +174,9 @@ def fetch(part: Part, job: Job) -> str:
         path.unlink()  # the next start fetches it again
         raise archive.ArchiveError(f"{part.file}: {error}; start again to fetch it again") from error
     marker = part.folder(job.out) / MARKER
-    write_atomically(marker, json.dumps({"unpacked": unpacked, "held": held, "repository": job.repository}))
+    about = {"unpacked": unpacked, "held": held, "repository": job.repository}
+    there = sorted(path.name for path in archive.base(marker.parent).glob("episode*"))
+    write_atomically(marker, json.dumps(about | {"episodes": there}))
     if not job.keep_archives:
         path.unlink()
     expected = SPLITS.get(part.split, held)

@@ -7,7 +7,7 @@ report that is made again beside the training converts what is new alone.
 from __future__ import annotations
 
 import base64
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from drifting_vla_jax.core.files import file_fingerprint, write_atomically
 from drifting_vla_jax.figures.gallery import PLOTS, Plot
 from drifting_vla_jax.report.run import Run
 
@@ -67,13 +68,16 @@ def _thin(steps: dict[int, Path], most: int) -> dict[int, Path]:
 
 
 def _webp(path: Path) -> bytes:
-    kept = path.parents[2] / "report" / "pictures" / path.parent.name / f"{path.stem}.webp"
-    if not kept.exists() or kept.stat().st_mtime < path.stat().st_mtime:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f".{os.getpid()}.partial")
+    folder = path.parents[2] / "report" / "pictures" / path.parent.name
+    kept = folder / f"{path.stem}-{file_fingerprint(path)}.webp"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for older in folder.glob(f"{path.stem}*.webp"):  # of a figure that has been drawn again since
+            older.unlink(missing_ok=True)
+        encoded = io.BytesIO()
         with Image.open(path) as image:
-            image.convert("RGB").save(partial, "WEBP", quality=82, method=4)
-        partial.replace(kept)
+            image.convert("RGB").save(encoded, "WEBP", quality=82, method=4)
+        write_atomically(kept, encoded.getvalue())
     return kept.read_bytes()
 
 

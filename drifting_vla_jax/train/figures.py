@@ -69,6 +69,9 @@ class FigureDrawing:
 
     def __init__(self, folder: Path, names: Sequence[str], step: int, theme: str):
         self._folder, self._names, self._step = folder, names, step
+        for name in names:  # an earlier training's: what cannot be drawn now is missing, not old
+            for suffix in ("png", "mp4"):
+                (folder / name / f"{step:08d}.{suffix}").unlink(missing_ok=True)
         what = [f"--workdir={folder.parent}", f"--step={step}", f"--figures={','.join(names)}", f"--theme={theme}"]
         env = {
             **os.environ,

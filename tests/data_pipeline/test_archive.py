@@ -97,3 +97,38 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"unpacking needs 0\.00 GB in .*, 0\.00 GB are free"):
         unpack(small_zip(tmp_path / "a.zip", {}), tmp_path / "t", 0)
     assert not list((tmp_path / "t").rglob("*.pkl"))
+
+
+def changed_zip(path: Path, number: int, name: str, data: str) -> Path:
+    """The archive of ``small_zip`` with another file in it."""
+    small_zip(path.with_suffix(".old"), {})
+    with zipfile.ZipFile(path.with_suffix(".old")) as old, zipfile.ZipFile(path, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, data if info.filename == ROOT.format(number, name) else old.read(info))
+    return path
+
+
+@pytest.mark.parametrize("name", ["low_dim_obs.pkl", "front_rgb/0.png"])
+def test_an_episode_of_another_archive_is_unpacked_again(name, tmp_path):
+    """The repository was mended between two starts: what is there already is looked at, not only whether it is there."""
+    base = tmp_path / "t/all_variations/episodes"
+    unpack(small_zip(tmp_path / "a.zip", {}), tmp_path / "t", 2)
+    stamp = (base / "episode0" / name).stat().st_mtime_ns
+    data = "9" * len("1 low_dim_obs.pkl" * 20) if name.endswith("pkl") else "longer" * 100  # the same size, or another
+    assert unpack(changed_zip(tmp_path / "b.zip", 1, name, data), tmp_path / "t", 0) == (3, 3)
+    assert (base / "episode1" / name).read_text() == data
+    assert (base / "episode0" / name).stat().st_mtime_ns == stamp
+    assert sorted(p.name for p in base.iterdir()) == ["episode0", "episode1", "episode10"]
+
+
+def test_an_episode_that_nobody_unpacked_is_left_and_said(tmp_path):
+    """One's own recording under a number of the archive; the same files unpacked by another tool are taken."""
+    base = tmp_path / "t/all_variations/episodes"
+    unpack(small_zip(tmp_path / "a.zip", {}), tmp_path / "t", 0)
+    for path in base.glob("*/" + archive.CHECKSUMS):
+        path.unlink()
+    assert unpack(tmp_path / "a.zip", tmp_path / "t", 0) == (3, 3)
+    (base / "episode1/front_rgb/0.png").write_text("mine")
+    with pytest.raises(FileExistsError, match="episode1 is there and is not the episode of the archive; move it away"):
+        unpack(tmp_path / "a.zip", tmp_path / "t", 0)
+    assert (base / "episode1/front_rgb/0.png").read_text() == "mine"

@@ -166,3 +166,20 @@ def test_a_fault_in_one_part_does_not_leave_the_others_waiting(tmp_path, monkeyp
     monkeypatch.setattr(download.threading, "excepthook", lambda _: None)
     failed = download.fetch_all([Part("train", task) for task in "abc"], job(tmp_path), workers=3)
     assert failed == {Part("train", "a"): "stopped by a fault of this program, see above"}
+
+
+def test_a_part_of_another_repository_or_with_episodes_gone_is_not_done(tmp_path):
+    part = Part("train", "open_drawer")
+    episodes = part.folder(tmp_path) / "all_variations/episodes"
+    for name in ("episode0", "episode1"):
+        (episodes / name).mkdir(parents=True)
+    about = {"unpacked": 2, "held": 2, "repository": "somebody/demos", "episodes": ["episode0", "episode1"]}
+    (part.folder(tmp_path) / download.MARKER).write_text(json.dumps(about))
+    here = Job("somebody/demos", tmp_path, 0, False)
+    assert download.is_done(part, here)
+    with pytest.raises(
+        download.DownloadError, match="was fetched from somebody/demos, not from else/demos; choose another"
+    ):
+        download.is_done(part, Job("else/demos", tmp_path, 0, False))
+    (episodes / "episode1").rmdir()  # damaged, and deleted to have it fetched again
+    assert not download.is_done(part, here)

@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drifting_vla_jax.core.files import fingerprint
-from drifting_vla_jax.data import build, convert, lerobot_source, rlbench_source, rollouts
+from drifting_vla_jax.data import (
+    build,
+    builder,
+    convert,
+    demonstrations,
+    lerobot_source,
+    rlbench_source,
+    rollouts,
+    stored_features,
+)
+from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.episodes import Episode, encode_png
 from drifting_vla_jax.data.recordings import Faults, RecordedSettings, Recording, RecordingError
 from tests import lerobot_fixture as fixture
@@ -278,3 +289,37 @@ def test_whatever_was_there_before_a_set_is_built_of_what_is_there_now(tmp_path_
     kept = tmp_path_factory.mktemp("kept")
     for episodes in history:
         assert outcome(episodes, kept) == outcome(episodes, tmp_path_factory.mktemp("fresh"))
+
+
+def test_a_verdict_is_of_the_episode_that_was_replayed(tmp_path, monkeypatch):
+    """An episode that was copied in keeps its old time; the verdict beside it is another's."""
+    path, seen = tmp_path / "00000.npz", []
+    picture, still = encode_png(np.zeros((8, 8, 3), np.uint8)), np.array([[0, 0, 0, 0, 0, 0, 1, 1]], np.float32)
+    first = Episode("push", 0, 0, ("push",), {"top": [picture]}, np.zeros((1, 4), np.float32), still)
+    monkeypatch.setattr(
+        demonstrations, "replay", lambda env, episode, steps: seen.append(episode.seed) or not episode.seed
+    )
+    how = SimpleNamespace(hold_steps=1)
+    for episode in (first, first, replace(first, seed=1)):
+        episode.save(path)
+        os.utime(path, (1, 1))
+        assert demonstrations._verdict(None, how, path, Episode.load(path)) == (episode.seed == 0)
+    assert seen == [0, 1]
+
+
+def test_a_built_set_names_its_content_and_features_follow_it(dataset_path, tmp_path):
+    dataset = DataSet(dataset_path, ())
+    told = dataset.metadata
+    assert len(told["fingerprint"]) == 32 and all(len(e["content"]) == 32 for s in told["episodes"].values() for e in s)
+    assert stored_features.fingerprint(dataset) == told["fingerprint"]
+    again = SimpleNamespace(metadata=told | {"datasheet": {"made_at": "later"}}, folder=tmp_path)
+    assert stored_features.fingerprint(again) == told["fingerprint"]  # built again of the same: features stay good
+    (tmp_path / "metadata.json").write_text("{}")
+    assert len(stored_features.fingerprint(SimpleNamespace(metadata={}, folder=tmp_path))) == 16  # of before
+
+
+def test_what_lies_where_a_set_is_to_be_is_not_taken_for_it(tmp_path):
+    builder.folder(tmp_path).mkdir(parents=True)
+    about = builder.About("test", ("top",), 8, tuple("xyzg"), 20.0, {})
+    with pytest.raises(FileExistsError, match="is there and no whole data set; move it away"):
+        builder.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)

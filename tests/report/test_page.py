@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from drifting_vla_jax import config_files
+from drifting_vla_jax.report import pictures
 from drifting_vla_jax.report.page import write_report
 from tests.report.conftest import episode, write_lines
 
@@ -315,3 +318,16 @@ def test_the_command(make_run):
     workdir = make_run()
     result = run_command(f"--workdir={workdir}")
     assert result.returncode == 0 and str(workdir / "report" / "index.html") in result.stdout
+
+
+def test_a_figure_that_was_drawn_again_is_shown_again(tmp_path):
+    """Also where the new file is the older one: copied from elsewhere with its time."""
+    path = tmp_path / "figures" / "A1_drifting_field" / "00000010.png"
+    path.parent.mkdir(parents=True)
+    seen = []
+    for shade in (0, 200, 200):
+        Image.new("RGB", (8, 8), (shade,) * 3).save(path)
+        os.utime(path, (1, 1))
+        seen.append(pictures._webp(path))
+    assert seen[0] != seen[1] == seen[2]
+    assert len(list((tmp_path / "report/pictures/A1_drifting_field").iterdir())) == 1

@@ -99,3 +99,11 @@ def test_those_of_the_last_step_wait_for_the_ones_before(make):
 def test_the_configuration_names_what_there_is():
     names = set(small_config().figures)
     assert names == set(PLOTS) | {"theme"} and set(config_ranges.THEMES) == set(THEMES)
+
+
+def test_a_figure_of_an_earlier_training_is_not_taken_for_this_ones(make, tmp_path):
+    old = tmp_path / "figures" / "A1_drifting_field" / "00000002.png"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    drawing = make({"A1_drifting_field": 2}, drawn=0, code=1).draw(("A1_drifting_field",), snapshot(2))
+    assert wait(drawing) == ({}, {})
