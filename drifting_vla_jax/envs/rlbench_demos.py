@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from drifting_vla_jax.core.text import instruction_problem
 from drifting_vla_jax.envs import unpickle
 from drifting_vla_jax.envs.rlbench_state import make_action
 
@@ -215,8 +216,11 @@ def _descriptions(folder: Path) -> tuple[str, ...]:
     if not written.is_file():
         return ()
     texts = load_pickle(written)
-    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+    if not isinstance(texts, (list, tuple)) or not texts:
         raise DemoError(f"{written} holds no list of instructions")
+    for text in texts:
+        if wrong := instruction_problem(text):
+            raise DemoError(f"{written}: an instruction {wrong}")
     return tuple(texts)
 
 

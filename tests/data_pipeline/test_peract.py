@@ -122,6 +122,10 @@ DAMAGES = {
         lambda e: rewrite(e / "variation_descriptions.pkl", pickle.dumps([])),
         "holds no list of instructions",
     ),
+    "an instruction that is no text": (
+        lambda e: rewrite(e / "variation_descriptions.pkl", pickle.dumps(["open", "open\x00"])),
+        r"variation_descriptions\.pkl: an instruction has the control character U\+0000 at character 4",
+    ),
     "another pickle": (lambda e: rewrite(e / "low_dim_obs.pkl", pickle.dumps({"a": 1})), "has no list of at least two"),
     "a payload": (
         lambda e: rewrite(e / "low_dim_obs.pkl", b"cposix\nsystem\n(S'touch trap'\ntR."),
