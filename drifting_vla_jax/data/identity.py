@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from drifting_vla_jax.core.files import fingerprint
-from drifting_vla_jax.data.dataset import DataSet
+from drifting_vla_jax.data.dataset import DataSet, Split
 from drifting_vla_jax.data.mixture import Mixture
 
 LOOK = 32  # time steps of a split whose pictures are read
@@ -91,7 +92,10 @@ def identify(data: DataSet | Mixture) -> tuple[Identity, ...]:
 def _identify(data: DataSet, name: str) -> SplitIdentity:
     split, episodes = data.split(name), data.metadata["episodes"][name]
     arrays = [split.state, split.actions, split.last, *([] if split.keyframe is None else [split.keyframe])]
-    seen = [split.pictures[row] for row in np.unique(np.linspace(0, len(split) - 1, LOOK).round().astype(int)).tolist()]
+    seen = [
+        _pictures(data, split, name, row)
+        for row in np.unique(np.linspace(0, len(split) - 1, LOOK).astype(int)).tolist()
+    ]
     return SplitIdentity(
         episodes=len(episodes),
         steps=len(split),
@@ -100,3 +104,14 @@ def _identify(data: DataSet, name: str) -> SplitIdentity:
         images={camera: fingerprint(*(pictures[camera] for pictures in seen)) for camera in data.cameras},
         size=data.record_bytes[name],
     )
+
+
+def _pictures(data: DataSet, split: Split, name: str, row: int) -> dict[str, bytes]:
+    try:
+        found = split.pictures[row]
+        return {camera: found[camera] for camera in data.cameras}
+    except (KeyError, IndexError, DecodeError) as error:
+        raise ValueError(
+            f"record {row} of split {name} of data set {data.path} has no image of {', '.join(data.cameras)} that can be read: "
+            "its files are damaged or not all there; copy or build it again"
+        ) from error

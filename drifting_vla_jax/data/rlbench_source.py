@@ -75,8 +75,8 @@ class ConvertSettings:
 
     @property
     def has_splits(self) -> bool:
-        """Whether the input comes in two splits."""
-        return all((Path(self.input) / split).is_dir() for split in ("train", "val"))
+        """Whether the input comes in two splits; an empty val/ is none."""
+        return all(any((Path(self.input) / split).glob("[!.]*/")) for split in ("train", "val"))
 
     def folders(self) -> dict[str, Path]:
         """Where the tasks are; under the name of a split, or of "" if the input is to be divided."""

@@ -80,6 +80,11 @@ def test_a_folder_without_val_is_divided(settings, tmp_path):
     assert (len(splits["train"]), len(splits["val"])) == (6, 0)
 
 
+def test_an_empty_val_is_no_split(settings, own):
+    (own / "val").mkdir()
+    assert dataclasses.replace(settings, input=str(own)).folders() == {"": own / "train"}
+
+
 def test_train_and_val_are_kept_apart_where_both_are_there(settings, own, tmp_path):
     for task in TASKS:
         shutil.copytree(own / "train" / task, own / "val" / task)

@@ -233,6 +233,16 @@ def test_a_run_refuses_other_units_and_leaves_all_as_it_was(train, config, rebui
     assert Path(json.loads((tmp_path / "run" / "config.json").read_text())["data"]["path"]) != Path(config.data.path)
 
 
+def test_damaged_records_are_named_at_once(config, rebuilt):
+    changed = rebuilt()
+    for file in builder.folder(changed.data.path).glob("*.array_record-*"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(
+        ValueError, match="record .* of split train of data set .* has no image of front, side that can be read"
+    ):
+        identify(open_data(changed))
+
+
 def test_processes_that_see_other_data_are_named(config, monkeypatch):
     data = open_data(config)
     assert known_data.identify_for_all(data) == identify(data)
