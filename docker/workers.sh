@@ -38,8 +38,8 @@ for _ in "${pids[@]}"; do
   wait -n || { code=$?; break; }
 done
 if [ "$code" != 0 ]; then
-  printf 'error: a worker ended with %s, the others are stopped; the same command goes on\n' "$code" >&2
   stop
   wait || true
+  printf 'error: a worker ended with %s, the others are stopped; the same command goes on\n' "$code" >&2
 fi
 exit "$code"

@@ -70,6 +70,9 @@ def _mixture_problems(config: ConfigDict) -> Iterator[str]:
     for weight in weights:
         if weight < LEAST_SHARE * sum(weights):
             yield f"config.data.mixture.weights has {weight}, less than {LEAST_SHARE:g} of all; take that set out"
+    for path, name in zip(config.data.mixture.paths, names):
+        if name in ("", ".."):
+            yield f"config.data.mixture.paths has {path!r}; sets go by the ends of their paths: write the folder's name"
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"config.data.mixture.paths has two sets called {name!r}; rename a folder: sets go by the ends of their paths"
     if is_mixture(config) and config.serve.dataset not in ("", *names):

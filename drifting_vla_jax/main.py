@@ -11,6 +11,7 @@
     describe  prints parameters, operations and layouts of a configuration, without data
     compile   compiles a configuration for --topology=v5e:4x4 (or h100:8, ...), which need not be there: memory, messages
 
+--config takes a file anywhere, the name of one of configs/ (quickstart), or the config.json of a run.
 eval and serve take the network from the checkpoint; from --config they take only the sections eval and serve. DIR may
 also be a policy that policy.export wrote.
 

@@ -19,7 +19,8 @@ if [ ! -f "$stamp" ]; then
   say "installing into .venv (extras: $extras); this takes a few minutes"
   [ -x .venv/bin/python ] || "$python" -m venv .venv || die "cannot make .venv; on Debian: apt-get install -y python3-venv"
   .venv/bin/python -m pip install --quiet --upgrade pip
-  .venv/bin/python -m pip install --progress-bar on --constraint constraints.txt --editable ".[$extras]"
+  .venv/bin/python -m pip install --progress-bar on --constraint constraints.txt --editable ".[$extras]" ||
+    die "the installation failed (above: why); the same command goes on with it"
   touch "$stamp"
 fi
 # shellcheck source=/dev/null

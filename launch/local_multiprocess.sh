@@ -22,7 +22,11 @@ for argument in "$@"; do
 done
 [ -n "$config" ] && [ -n "$workdir" ] || die "--config=FILE and --workdir=DIR are needed"
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[[ $workdir != *://* && $workdir != *\$* ]] || die "--workdir=$workdir: expected a folder of this machine, written out"
+workdir=${workdir/#\~\//$HOME/}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # the paths that were given are of the folder this is started in
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 port=${PORT:-$((20000 + RANDOM % 20000))}
 flags="--xla_force_host_platform_device_count=${DEVICES:-1} ${XLA_FLAGS:-}"
 command=(env JAX_PLATFORMS=cpu "XLA_FLAGS=${flags% }" python -m drifting_vla_jax.main "${arguments[@]}"
@@ -38,7 +42,7 @@ if [ -n "${DRY_RUN:-}" ]; then
 fi
 
 # shellcheck source=/dev/null
-[ ! -f .venv/bin/activate ] || . .venv/bin/activate
+[ ! -f "$root/.venv/bin/activate" ] || . "$root/.venv/bin/activate"
 mkdir -p "$logs"
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' INT TERM
@@ -60,6 +64,7 @@ while [ "${#pids[@]}" -gt 0 ]; do
     unset 'pids[i]'
     [ "$status" = 0 ] && continue
     kill -KILL "${pids[@]}" 2>/dev/null || true
+    wait # what they still print comes before why
     die "process $i ended with $status, the others are stopped; see $logs/$i.log"
   done
 done

@@ -21,7 +21,9 @@ done
 [ "${#arguments[@]}" -ge 2 ] || die "bash launch/tpu_pod.sh create|status|install|train|stop|delete NAME [...]"
 step=${arguments[0]} name=${arguments[1]}
 training=("${arguments[@]:2}")
-place=("--project=${PROJECT:?set PROJECT to your Google Cloud project}" "--zone=${ZONE:?set ZONE, such as us-west4-a}")
+[ -n "${PROJECT:-}" ] || die "set PROJECT to your Google Cloud project"
+[ -n "${ZONE:-}" ] || die "set ZONE, such as us-west4-a"
+place=("--project=$PROJECT" "--zone=$ZONE")
 folder=drifting-vla-jax # in the home directory of every host
 
 run() {

@@ -41,6 +41,7 @@ MIXED = {"data.mixture.paths": ("data/a", "data/b")}
             {**MIXED, "data.mixture.weights": (1.0, 1e-5)},
             "weights has 1e-05, less than 0.0001 of all; take that set out",
         ),
+        ({"data.mixture.paths": ("a", ".")}, "paths has '.'; sets go by the ends of their paths"),
         ({"data.mixture.paths": ("x/a", "y/a")}, "paths has two sets called 'a'; rename a folder"),
         ({**MIXED, "serve.dataset": "c"}, "config.serve.dataset is 'c'; expected a or b, or '' for the first"),
         ({"action.layout": "legs"}, "config.action.layout is 'legs'; expected end_effector or bimanual or joints"),

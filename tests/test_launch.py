@@ -51,9 +51,28 @@ def test_local_processes_are_told_of_each_other():
     assert len(lines) == 3 and not (ROOT / "runs/a run").exists()
 
 
+def test_local_paths_are_those_of_the_folder_it_is_started_in(tmp_path, programs):
+    """Not of the project; ~ is not left for a folder of that name."""
+    config, workdir = "--config=mine.py", "--workdir=~/a run"
+    command = ["bash", str(LAUNCH / "local_multiprocess.sh"), "1", config, workdir]
+    env = {**os.environ, "HOME": str(tmp_path), "PATH": programs(python="pwd; printf '%s|' \"$@\"")}
+    (tmp_path / "launch").symlink_to(LAUNCH)  # a project without .venv
+    command[1] = str(tmp_path / "launch" / "local_multiprocess.sh")
+    (tmp_path / "away").mkdir()
+    done = subprocess.run(command, env=env, cwd=tmp_path / "away", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "a run" / "processes" / "0.log").read_text()
+    assert told.startswith(f"{tmp_path}/away\n") and f"|{config}|{workdir}|" in told
+    assert not list((tmp_path / "away").iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("two", *TRAIN), "how many processes?"), (("2", TRAIN[0]), "--config=FILE and --workdir=DIR are needed")],
+    [
+        (("two", *TRAIN), "how many processes?"),
+        (("2", TRAIN[0]), "--config=FILE and --workdir=DIR are needed"),
+        (("2", TRAIN[0], "--workdir=gs://bucket/run"), "--workdir=gs://bucket/run: expected a folder of this machine"),
+    ],
 )
 def test_local_without_what_it_needs_says_so(arguments, message):
     done = run("local_multiprocess.sh", *arguments)
@@ -252,6 +271,7 @@ def test_a_slice_is_asked_for_in_the_queue_and_trained_on_by_every_host():
 def test_tpu_without_what_it_needs_says_so(arguments, env, message):
     done = run("tpu_pod.sh", *arguments, "--dry-run", **env)
     assert done.returncode == 1 and message in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
 # GKE

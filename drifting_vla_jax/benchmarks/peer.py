@@ -25,6 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drifting_vla_jax.core import paths
+
 SCRIPTS = Path(__file__).parents[2] / "tests" / "benchmarks" / "peers"
 KNOWN: Mapping[str, str] = {
     "original": "the PyTorch project that this one re-imagines; python:checkout",
@@ -59,6 +61,7 @@ def parse(options: Sequence[str]) -> dict[str, Where]:
         python, _, checkout = rest.partition(":")
         if name not in KNOWN:
             raise ValueError(f"--peers: unknown peer {name!r}; known are {', '.join(KNOWN)}")
+        python, checkout = (paths.user_path(part) if part else "" for part in (python, checkout))
         if not Path(python).is_file():
             raise ValueError(
                 f"--peers: {name}={rest}: expected {name}=PYTHON[:CHECKOUT]; there is no program {python!r}"

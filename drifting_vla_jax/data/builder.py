@@ -24,6 +24,7 @@ import datetime
 import importlib.metadata
 import multiprocessing
 import platform
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -205,7 +206,8 @@ def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path
         raise ValueError(
             f"no episode to train on in {out} ({others or 'none at all'}); give more episodes or a smaller val_fraction"
         )
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    silent = signal.signal, (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback after ours
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), *silent) as process:
         try:
             process.submit(_write, out, splits, about).result()
         except concurrent.futures.process.BrokenProcessPool as error:

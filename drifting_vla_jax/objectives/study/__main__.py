@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,8 +47,9 @@ def main(_) -> None:
     start, out = time.monotonic(), Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     study = page.Study(parts=tuple(FLAGS.parts), seeds=FLAGS.seeds, steps=FLAGS.steps)
+    silent = signal.signal, (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends them without tracebacks after ours
     with concurrent.futures.ProcessPoolExecutor(
-        FLAGS.workers or os.cpu_count(), multiprocessing.get_context("spawn")
+        FLAGS.workers or os.cpu_count(), multiprocessing.get_context("spawn"), *silent
     ) as pool:
         first = _all(pool, study.jobs(), "study")
         results = first | _all(pool, study.jobs_of_equal_time(first), "equal time")
