@@ -17,6 +17,7 @@ again it goes on with what is missing; a finished data set is left alone, and re
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 import logging
 import shutil
@@ -177,6 +178,9 @@ def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
 
 def _check_content(details: dict, source: str, settings: Any, folder: Path) -> None:
     """That the recordings are still those that the data set was made of; where nobody can tell any more, that is said."""
+    otherwise = _recorded_otherwise(details.get("recorded", {}), settings)
+    if otherwise:
+        log.warning("%s is left as it is; it would be recorded otherwise now: %s", folder, "; ".join(otherwise))
     made, find = details.get("content"), SOURCES[source].content
     if made is None or find is None:
         return
@@ -190,6 +194,15 @@ def _check_content(details: dict, source: str, settings: Any, folder: Path) -> N
             f"{settings.input} has other recordings now ({now['episodes']} episodes) than {folder} was made of "
             f"({made['episodes']}); choose another --out, or remove {folder.parent} to build it again"
         )
+
+
+def _recorded_otherwise(before: dict, settings: Any) -> list[str]:
+    """What a simulator's episodes depend on and has changed: versions, mostly; nothing where it is not installed."""
+    try:
+        now = settings.recorded() if before else {}
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [f"{name} {value} -> {now.get(name)}" for name, value in before.items() if now.get(name) != value]
 
 
 def summary(folder: Path) -> str:

@@ -68,7 +68,11 @@ def _scripted(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
         image_size=settings.image_size,
         state_names=simulator.state_names,
         control_hz=simulator.simulator_hz / settings.frame_skip,
-        details={"settings": dataclasses.asdict(settings), "tasks": [dataclasses.asdict(t) for t in report.tasks]},
+        details={
+            "settings": dataclasses.asdict(settings),
+            "tasks": [dataclasses.asdict(t) for t in report.tasks],
+            "recorded": settings.recorded(),
+        },
     )
 
 

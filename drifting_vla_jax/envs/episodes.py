@@ -11,6 +11,8 @@ import hashlib
 import io
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +107,21 @@ class Episode:
 
     @classmethod
     def load(cls, path: Path, images: bool = True) -> Episode:
-        """Reads what ``save`` wrote (no pickle), all of it or without the images."""
+        """Reads what ``save`` wrote (no pickle), all of it or without the images.
+
+        Raises:
+          ValueError: it is damaged or something else.
+        """
+        try:
+            return cls._load(path, images)
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError) as error:
+            said = str(error).splitlines() or [type(error).__name__]
+            raise ValueError(
+                f"{path} is no whole episode: {said[0]}; delete it, or move it away, and start again"
+            ) from error
+
+    @classmethod
+    def _load(cls, path: Path, images: bool) -> Episode:
         with np.load(path, allow_pickle=False) as arrays:
             frames = {}
             for key in arrays.files:

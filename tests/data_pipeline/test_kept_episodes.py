@@ -1,9 +1,10 @@
 """What an earlier start left is used where its source is what it was, and nowhere else: content decides, not place or time."""
 
+import importlib.metadata
 import json
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -323,3 +324,39 @@ def test_what_lies_where_a_set_is_to_be_is_not_taken_for_it(tmp_path):
     about = builder.About("test", ("top",), 8, tuple("xyzg"), 20.0, {})
     with pytest.raises(FileExistsError, match="is there and no whole data set; move it away"):
         builder.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
+
+
+def test_a_finished_set_of_another_simulator_is_said(finished, monkeypatch, caplog):
+    chosen = demonstrations.CollectSettings(("drawer-open",), 2, ("top",), 64, 2, 0.4, 12, 2, 0, 0.1, 0.95, 1)
+    about = {"settings": asdict(chosen), "recorded": chosen.recorded()}
+    out = finished("metaworld", chosen, about)
+    build.build(chosen, out, "metaworld", False)
+    assert not caplog.messages
+    monkeypatch.setattr(demonstrations, "RECORDER", 99)
+    build.build(chosen, out, "metaworld", False)
+    assert "it would be recorded otherwise now: recorder 6 -> 99" in caplog.text
+    monkeypatch.setattr(
+        demonstrations.CollectSettings, "recorded", lambda _: importlib.metadata.version("no-such-simulator")
+    )
+    build.build(chosen, out, "metaworld", False)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK half", "cut"])
+def test_an_episode_file_that_is_damaged_is_named(damage, tmp_path):
+    path = tmp_path / "push.npz"
+    Episode(
+        "push", 0, 0, ("push",), {}, np.zeros((1, 4), np.float32), np.array([[0, 0, 0, 0, 0, 0, 1, 1]], np.float32)
+    ).save(path)
+    path.write_bytes(path.read_bytes()[:200] if damage == "cut" else damage)
+    with pytest.raises(ValueError, match=r"push\.npz is no whole episode: .*; delete it"):
+        Episode.load(path)
+
+
+def test_a_picture_in_a_table_that_is_replaced_is_converted_again(tmp_path):
+    root = fixture.write_2(tmp_path / "set", images=True)
+    before = contents(converted(root, tmp_path / "out"))
+    path, camera = root / FOLDERS[0] / "episode_000001.parquet", next(iter(fixture.SIZES))
+    column = pq.read_table(path)[camera].to_pylist()
+    rewrite(path, **{camera: column[::-1]})
+    assert before != contents(converted(root, tmp_path / "out")) == contents(converted(root, tmp_path / "fresh"))

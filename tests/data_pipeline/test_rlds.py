@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from scipy.spatial.transform import Rotation
 
-from drifting_vla_jax.data import convert, rlds_files
+from drifting_vla_jax.data import convert, rlds_files, tfrecord
 from drifting_vla_jax.data.episodes import Episode, decode_image
 from drifting_vla_jax.data.recordings import RecordedSettings
 from tests.small import apart
@@ -291,3 +291,20 @@ def test_what_rlds_leaves_open_the_mapping_must_say(tmp_path):
         ValueError, match="control_hz is missing; RLDS does not say how many steps there are per second"
     ):
         rlds_files.read_mapping(str(file))
+
+
+@pytest.mark.slow
+def test_records_that_change_places_are_converted_again(sets, tmp_path):
+    """One file's two records, the same bytes in another order; what was converted before is used, each for its own."""
+    root = Path(shutil.copytree(sets("libero"), tmp_path / "libero"))
+    before = converted(root, tmp_path / "out", "libero")
+    file = max(root.glob("*.tfrecord-*"), key=lambda path: len(tfrecord.places(path)))
+    data, places = file.read_bytes(), tfrecord.places(file)
+    assert len(places) > 1
+    records = [data[start - tfrecord.HEADER : start + length + tfrecord.FOOTER] for start, length in places]
+    file.write_bytes(b"".join(records[::-1]))
+    after, fresh = (converted(root, tmp_path / out, "libero") for out in ("out", "fresh"))
+    found = [
+        [Episode.load(p).fingerprint() for p in d.splits["train"] + d.splits["val"]] for d in (before, after, fresh)
+    ]
+    assert found[0] != found[1] == found[2] and sorted(found[0]) == sorted(found[1])
