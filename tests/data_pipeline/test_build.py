@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def read(monkeypatch):
     """read("--source=...", ...) -> the settings that this command line asks for."""
     values = flags.FlagValues()
-    names = ("DEFINE_enum", "DEFINE_list", "DEFINE_integer", "DEFINE_string", "DEFINE_float", "DEFINE_bool")
+    names = ("DEFINE", "DEFINE_enum", "DEFINE_list", "DEFINE_integer", "DEFINE_string", "DEFINE_float", "DEFINE_bool")
     for name in names:
         original = getattr(flags, name)
         monkeypatch.setattr(flags, name, lambda *a, original=original, **k: original(*a, flag_values=values, **k))
