@@ -77,7 +77,7 @@ class Bounds:
         i = int(outside[0])
         name = f' "{self._names[i]}"' if i < len(self._names) and self._names[i] else ""
         unit, size = _UNITS.get(self._kinds[i], ("", math.inf))
-        hint = f"; is it in {unit}?" if self._state.near(i, state[i] * size) else ""
+        hint = f"; is it in {unit}?" if unit and self._state.near(i, state[i] * size) else ""
         more = f" ({outside.size} entries are far outside)" if outside.size > 1 else ""
         raise ValueError(f"state[{i}]{name} is {state[i]:g}, {self._state.said(i)}{hint}{more}")
 

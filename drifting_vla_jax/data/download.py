@@ -31,7 +31,7 @@ from tqdm import tqdm
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
-from drifting_vla_jax.data import archive
+from drifting_vla_jax.data import archive, hub
 from drifting_vla_jax.envs.rlbench_tasks import TASKS
 
 FLAGS = flags.FLAGS
@@ -106,17 +106,9 @@ def sizes(repository: str, splits: list[str]) -> dict[Part, int]:
                     found[Part(split, Path(entry.path).stem)] = entry.size
         except RemoteEntryNotFoundError:
             continue  # a repository without this split: its parts are then missing
-        except hub_errors() as error:  # network, offline, no such repository
-            raise DownloadError(f"the hub does not say what {repository} holds ({_short(error)})") from error
+        except hub.errors() as error:  # network, offline, no such repository
+            raise DownloadError(f"the hub does not say what {repository} holds ({hub.reason(error)})") from error
     return found
-
-
-def hub_errors() -> tuple[type[Exception], ...]:
-    """What the hub's library raises when it cannot give something: its own errors, those of the network, of the disk."""
-    import httpx
-    from huggingface_hub.errors import HFValidationError
-
-    return OSError, RuntimeError, HFValidationError, httpx.HTTPError
 
 
 def _short(error: Exception) -> str:
@@ -166,8 +158,8 @@ def fetch(part: Part, job: Job) -> str:
         path = Path(hf_hub_download(job.repository, part.file, repo_type="dataset", local_dir=archives))
     except RemoteEntryNotFoundError as error:
         raise DownloadError(f"{job.repository} has no {part.file}") from error
-    except hub_errors() as error:
-        raise DownloadError(_short(error)) from error
+    except hub.errors() as error:
+        raise DownloadError(hub.reason(error)) from error
     try:
         unpacked, held = archive.unpack(path, part.folder(job.out), job.episodes)
     except archive.ArchiveError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import tqdm
 
+from drifting_vla_jax.core.network import shown
 from drifting_vla_jax.envs import env as envs
 from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.rollout import recorder
@@ -208,7 +209,7 @@ class Worker:
             logger.warning("%s", error)
             return False
         if self._client.metadata != self.metadata:
-            raise ValueError(f"the server at {self._settings.server} came back with another policy")
+            raise ValueError(f"the server at {shown(self._settings.server)} came back with another policy")
         return True
 
     def _make_env(self) -> envs.Env:

@@ -12,15 +12,28 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket that has the port (0: a free one) but does not listen yet.
 
     Raises:
-      OSError: the port is in use, or the host is not ours.
+      ValueError: there is no such port.
+      OSError: the port is in use or not for everybody, or the host is not ours.
     """
+    if not 0 <= port < 2**16:  # the resolver would take it modulo 65536
+        raise ValueError(f"config.serve.port is {port}; expected 0 (a free one) to 65535")
+    host = host.removeprefix("[").removesuffix("]")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(error.errno, f"host {host!r} has no address: {error.strerror}") from error
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OSError(
+            errno.EADDRNOTAVAIL,
+            f"config.serve.host {host!r} has no address: {reason}; 0.0.0.0 or :: listens on all of ours",
+        ) from error
     family, kind, proto, _, address = found[0]
-    sock = socket.socket(family, kind, proto)
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError as error:  # a machine without IPv6
+        raise port_error(error, host, port) from error
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if address[0] == "::":  # all of ours, IPv4 too, whatever the system's custom is
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
         sock.bind(address)
     except OSError as error:
@@ -36,7 +49,11 @@ def port_error(error: OSError, host: str, port: int) -> OSError:
             f"port {port} on {host} is in use; stop what listens there or choose another port (0 takes a free one)"
         )
         return OSError(error.errno, message)
-    return OSError(error.errno, f"cannot listen on port {port} of {host}: {error.strerror}")
+    hint = {
+        errno.EACCES: "; ports below 1024 are the administrator's, choose another",
+        errno.EADDRNOTAVAIL: "; that is no address of this machine, 0.0.0.0 or :: listens on all of them",
+    }.get(error.errno, "")
+    return OSError(error.errno, f"cannot listen on port {port} of {host}: {error.strerror}{hint}")
 
 
 def tls(certificate: str, key: str) -> ssl.SSLContext | None:

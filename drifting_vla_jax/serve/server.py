@@ -33,6 +33,7 @@ import numpy as np
 from websockets.asyncio.server import Request, Response, Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from drifting_vla_jax.core.network import joined
 from drifting_vla_jax.serve.batching import Batcher, BusyError, InferenceError, Result
 from drifting_vla_jax.serve.listening import bind, port_error
 from drifting_vla_jax.serve.telemetry import Telemetry
@@ -233,7 +234,7 @@ class PolicyServer:
         except OSError as error:  # another server began to listen while this one was compiling
             sock.close()
             raise port_error(error, self._host, self.port) from error
-        logger.info("serving on %s://%s:%d", "wss" if self._tls else "ws", self._host, self.port)
+        logger.info("serving on %s://%s", "wss" if self._tls else "ws", joined(self._host.strip("[]"), self.port))
         ready()
         await self._stop.wait()
         await self._drain(server)

@@ -17,7 +17,6 @@ import faulthandler
 import itertools
 import logging
 import os
-import re
 import signal
 import socket
 import threading
@@ -28,6 +27,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core import network
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ def initialise(coordinator: str | None, num_processes: int | None, process_id: i
     where = _where(coordinator, num_processes, process_id)
     if where is None:
         return
+    os.environ.setdefault("grpc_proxy", "")  # else JAX would ask a proxy of the internet for the other processes
     _watch = _Watch(timeout, lambda: _unreached(coordinator, num_processes, process_id))
     try:
         jax.distributed.initialize(
@@ -99,8 +100,10 @@ def _where(coordinator: str | None, num_processes: int | None, process_id: int |
     if num_processes == 1:
         return None
     if not missing:
-        if not re.fullmatch(r".+:\d+", coordinator):
-            raise ValueError(f"--coordinator={coordinator} is no address; expected host:port")
+        try:
+            network.split(coordinator)
+        except ValueError as error:
+            raise ValueError(f"--coordinator={coordinator} is no address; {error}") from None
         if not 0 <= process_id < num_processes:
             raise ValueError(f"--process_id={process_id} is out of range; expected 0 to {num_processes - 1}")
         found = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
@@ -117,10 +120,9 @@ def _unreached(coordinator: str | None, num_processes: int | None, process_id: i
     """What keeps this process from finding the others."""
     if coordinator is None:
         return "did not find the other processes; is every one started, and the coordinator's port open?"
-    host, port = coordinator.rsplit(":", 1)
     try:
-        socket.create_connection((host, int(port)), 1).close()
-    except OSError as error:
+        socket.create_connection(network.split(coordinator), 1).close()
+    except (OSError, UnicodeError) as error:
         return f"(process {process_id} of {num_processes}) no answer from the coordinator {coordinator}: {error}"
     return (
         f"(process {process_id} of {num_processes}) the coordinator {coordinator} answers, but not all of the "

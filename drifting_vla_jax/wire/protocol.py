@@ -165,9 +165,27 @@ def check_metadata(metadata: Any) -> None:
     if missing:
         raise ProtocolError(f"the server's metadata lacks {', '.join(missing)}; is it a drifting_vla_jax server?")
     names = metadata.get("action_names")
-    expected = ACTION_DIM if names is None else len(names)
+    expected = len(names) if isinstance(names, (list, tuple)) else ACTION_DIM
     if metadata["action_dim"] != expected:
         raise ProtocolError(f"the server's actions have {metadata['action_dim']} dimensions; expected {expected}")
+
+
+def check_values(metadata: Mapping[str, Any]) -> None:
+    """Raises ProtocolError with one line if one of the metadata's values is not what ``METADATA_KEYS`` says of it."""
+    for key in ("cameras", "prompts", "state_names", "action_names"):
+        names = metadata.get(key) or ()
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            raise ProtocolError(f"the server's metadata has {key} {_short(names)}; expected a list of str")
+    least = {"image_size": 1, "state_dim": 1, "horizon": 1, "action_dim": 1, "frame_skip": 0}
+    for key, smallest in (least | {"history": 0, "history_stride": 1}).items():
+        value = metadata.get(key, smallest)
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < smallest:
+            raise ProtocolError(f"the server's metadata has {key} {_short(value)}; expected a number from {smallest}")
+    rate, mean = metadata["control_hz"], metadata.get("state_mean")
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < math.inf:
+        raise ProtocolError(f"the server's metadata has control_hz {_short(rate)}; expected actions per second")
+    if mean is not None and np.shape(mean) != (metadata["state_dim"],):
+        raise ProtocolError(f"the server's metadata has state_mean {_short(mean)}; expected state_dim numbers")
 
 
 def check_observation(observation: Any, metadata: Mapping[str, Any]) -> None:

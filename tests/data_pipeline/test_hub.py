@@ -1,8 +1,10 @@
 """Folders by name: on this machine, in the hub's cache, or neither."""
 
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,77 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"width": ')
     with pytest.raises(ValueError, match=r"config\.json is damaged: .*; fetch it again"):
         hub.read_json(tmp_path / "config.json")
+
+
+class _Portal(http.server.BaseHTTPRequestHandler):
+    """Answers everything with ``said``."""
+
+    said = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html" if b"<" in self.said else "application/json")
+        self.send_header("Content-Length", str(len(self.said)))
+        self.end_headers()
+        self.wfile.write(self.said)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """asked(endpoint, VARIABLE=value) -> what is said where the hub is asked there, in this environment."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+
+    def ask(endpoint: str, **environment: str) -> str:
+        huggingface_hub.close_session()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", endpoint)
+        with pytest.raises(hub.HubError) as caught:
+            hub.folder("owner/name", ["*.json"])
+        assert "\n" not in str(caught.value) and endpoint in str(caught.value)
+        return str(caught.value)
+
+    yield ask
+    huggingface_hub.close_session()
+
+
+@pytest.mark.parametrize("said", [b"<html>please log in</html>", b"{}", b"[1]", b"3"])
+def test_a_login_page_in_between_is_said_to_be_one(said, asked):
+    with http.server.HTTPServer(("127.0.0.1", 0), type("Portal", (_Portal,), {"said": said})) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        assert (
+            f"(what answers is no hub; a login page of the network may be in between; asked was {endpoint})"
+            in asked(endpoint)
+        )
+        said = asked(endpoint.replace("http:", "https:"))
+        assert "SSL" in said
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "Name or service not known"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "through the proxy socks5://127.0.0.1:9 (from ALL_PROXY)"),
+        (
+            {"HTTPS_PROXY": "http://me:secret@127.0.0.1:9"},
+            "through the proxy http://***@127.0.0.1:9 (from HTTPS_PROXY)",
+        ),
+        ({"HTTPS_PROXY": "ftp://x"}, "Unknown scheme for proxy URL"),
+    ],
+)
+def test_the_network_between_us_and_the_hub_is_named(environment, said, asked):
+    told = asked("https://hub.invalid", **environment)
+    assert said in told and "secret" not in told

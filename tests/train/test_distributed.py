@@ -237,6 +237,23 @@ def test_flags_say_where_the_others_are(told, monkeypatch):
     assert told("host:1", 2, 1) == where | {"cluster_detection_method": "deactivate"}
 
 
+def test_the_others_are_not_asked_through_a_proxy(told, monkeypatch):
+    """JAX's library would follow http_proxy, and end the process with a stack trace of C++."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("grpc_proxy", raising=False)
+    assert told("[::1]:1", 2, 1)["coordinator_address"] == "[::1]:1" and os.environ["grpc_proxy"] == ""
+    monkeypatch.setenv("grpc_proxy", "http://ours:1")  # somebody means it
+    assert told("host:1", 2, 1) and os.environ["grpc_proxy"] == "http://ours:1"
+
+
+def test_what_keeps_a_process_from_the_others_is_named():
+    for coordinator, reason in (("[::1]:9", "refused|unreachable|Cannot assign"), ("no-such-host.invalid:9", "not known|resolution"),
+                                (f"{'a' * 70}:9", "too long")):  # fmt: skip
+        assert re.search(
+            rf"no answer from the coordinator .*:9: .*({reason})", distributed._unreached(coordinator, 2, 1)
+        )
+
+
 def test_without_flags_jax_looks_around(told):
     assert told() == {}
 
@@ -270,6 +287,9 @@ def test_where_jax_finds_no_cluster_nothing_is_started(told, monkeypatch):
     [
         (("host:1", None, 0), "go together; missing: num_processes"),
         (("host", 2, 0), "--coordinator=host is no address; expected host:port"),
+        (("host:70000", 2, 0), "--coordinator=host:70000 is no address; expected host:port, a port from 1 to 65535"),
+        (("http://host:80", 2, 0), "--coordinator=http://host:80 is no address"),
+        (("::1:1234", 2, 0), "an IPv6 address stands in brackets, as in [::1]:1234"),
         (("host:1", 2, 2), "--process_id=2 is out of range; expected 0 to 1"),
     ],
 )
