@@ -241,17 +241,22 @@ def test_the_others_are_not_asked_through_a_proxy(told, monkeypatch):
     """JAX's library would follow http_proxy, and end the process with a stack trace of C++."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("grpc_proxy", raising=False)
-    assert told("[::1]:1", 2, 1)["coordinator_address"] == "[::1]:1" and os.environ["grpc_proxy"] == ""
+    assert told("[::1]:1", 2, 1)["coordinator_address"] == "[::1]:1" and dict(os.environ)["grpc_proxy"] == ""
     monkeypatch.setenv("grpc_proxy", "http://ours:1")  # somebody means it
-    assert told("host:1", 2, 1) and os.environ["grpc_proxy"] == "http://ours:1"
+    assert told("host:1", 2, 1) and dict(os.environ)["grpc_proxy"] == "http://ours:1"
 
 
-def test_what_keeps_a_process_from_the_others_is_named():
-    for coordinator, reason in (("[::1]:9", "refused|unreachable|Cannot assign"), ("no-such-host.invalid:9", "not known|resolution"),
-                                (f"{'a' * 70}:9", "too long")):  # fmt: skip
-        assert re.search(
-            rf"no answer from the coordinator .*:9: .*({reason})", distributed._unreached(coordinator, 2, 1)
-        )
+@pytest.mark.parametrize(
+    ("coordinator", "reason"),
+    [
+        ("[::1]:9", "refused|unreachable|Cannot assign"),
+        ("no-such-host.invalid:9", "not known|resolution"),
+        (f"{'a' * 70}:9", "too long"),
+    ],
+)
+def test_what_keeps_a_process_from_the_others_is_named(coordinator, reason):
+    said = distributed._unreached(coordinator, 2, 1)
+    assert re.search(rf"no answer from the coordinator {re.escape(coordinator)}: .*({reason})", said)
 
 
 def test_without_flags_jax_looks_around(told):
