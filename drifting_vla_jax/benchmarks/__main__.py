@@ -15,6 +15,7 @@ writes it and every single time as DIR/<suite>.md and DIR/<suite>.json.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from absl import flags
 
 from drifting_vla_jax import cli, config_files
+from drifting_vla_jax.core.folder_lock import owned
 
 FLAGS = flags.FLAGS
 CONFIGS = {"infer": "dit_b2", "train": "dit_b2", "data": "rlbench_b2", "serve": "quickstart", "loss": "base"}
@@ -49,7 +51,8 @@ def main(_) -> None:
 
     suite = importlib.import_module(f"drifting_vla_jax.benchmarks.{FLAGS.suite}")
     config = FLAGS.config or config_files.load(CONFIGS[FLAGS.suite])
-    with peers(parse(FLAGS.peers)) as others:
+    mine = owned(FLAGS.out, f"{FLAGS.suite}.json") if FLAGS.out else contextlib.nullcontext()
+    with mine, peers(parse(FLAGS.peers)) as others:
         report = suite.run(Options.of(FLAGS, config), others)
     text = f"{machine.describe()}\n\n{report.markdown()}"
     print(text)

@@ -16,6 +16,7 @@ again it goes on with what is missing; a finished data set is left alone, and re
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -28,6 +29,7 @@ from absl import flags
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data.sources import SOURCES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
@@ -148,7 +150,14 @@ def build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
 
     Raises:
       ValueError: a finished data set is there that was made with other settings, or of other recordings than there are now.
+      InUseError: another process builds there.
     """
+    finished = (out / "demonstrations" / "1.0.0" / "metadata.json").is_file()  # may be read-only
+    with contextlib.nullcontext() if finished else owned(out):
+        return _build(settings, out, source, keep_episodes)
+
+
+def _build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
     folder = out / "demonstrations" / "1.0.0"
     if (folder / "metadata.json").is_file():
         metadata = json.loads((folder / "metadata.json").read_text())

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax import cli, config_files
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.folder_lock import owned
 
 FLAGS = flags.FLAGS
 
@@ -86,11 +87,12 @@ def cache_features(config: ConfigDict, batch_size: int) -> Path:
         "dataset": stored_features.fingerprint(dataset),
         "shape": [views, tokens, width],
     }
-    for name, split in splits.items():
-        _encode_split(where / f"{name}.npy", split, features, (len(split), views, tokens, width), batch_size, about)
-    write_atomically(where / "about.json", json.dumps(about, indent=2) + "\n")
-    for name in splits:
-        (where / f"{name}.progress").unlink(missing_ok=True)
+    with owned(where):
+        for name, split in splits.items():
+            _encode_split(where / f"{name}.npy", split, features, (len(split), views, tokens, width), batch_size, about)
+        write_atomically(where / "about.json", json.dumps(about, indent=2) + "\n")
+        for name in splits:
+            (where / f"{name}.progress").unlink(missing_ok=True)
     return where
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import archive, hub
 from drifting_vla_jax.envs.rlbench_tasks import TASKS
 
@@ -276,7 +277,8 @@ def main(_) -> None:
     if not FLAGS.out:
         raise ValueError("say where to with --out=DIR, or look first with --list")
     job = Job(FLAGS.repository, Path(FLAGS.out), FLAGS.episodes, FLAGS.keep_archives)
-    download(FLAGS.tasks, FLAGS.splits, job, FLAGS.workers)
+    with owned(job.out):
+        download(FLAGS.tasks, FLAGS.splits, job, FLAGS.workers)
     print(f"{len(FLAGS.splits) * len(FLAGS.tasks)} parts are in {job.out}; next: python -m drifting_vla_jax.data.build "
           f"--source=peract --input={job.out} --tasks={','.join(FLAGS.tasks)} --out=...")  # fmt: skip
 

@@ -31,6 +31,7 @@ from absl import flags
 from tqdm import tqdm
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import lerobot_meta as meta
 from drifting_vla_jax.data import lerobot_stats as stats
 from drifting_vla_jax.data import rollouts, video
@@ -229,12 +230,16 @@ def export_episodes(data: Path, out: Path) -> int:
 
 
 def main(_) -> None:
+    out = Path(FLAGS.out)
     if FLAGS.format == "episodes":
         if FLAGS.only_success or FLAGS["crf"].present:
             raise ValueError("--only_success and --crf are for --format=lerobot")
-        print(f"{export_episodes(Path(FLAGS.data), Path(FLAGS.out))} episodes in {FLAGS.out}/{ROLLOUTS}")
+        with owned(out.parent, out.name):
+            count = export_episodes(Path(FLAGS.data), out)
+        print(f"{count} episodes in {out}/{ROLLOUTS}")
         return
-    info = export(Path(FLAGS.data), Path(FLAGS.out), FLAGS.crf, FLAGS.only_success)
+    with owned(out.parent, out.name):
+        info = export(Path(FLAGS.data), out, FLAGS.crf, FLAGS.only_success)
     print(f"{info['total_episodes']} episodes, {info['total_frames']} rows in {FLAGS.out}; LeRobotDataset('NAME', "
           f"root='{FLAGS.out}') opens it")  # fmt: skip
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.evaluate.crew import Crew, WorkerDiedError
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
@@ -82,6 +83,7 @@ def evaluate(
     Raises:
       ValueError: bad input, found here or by a worker; one line.
       WorkerDiedError: workers keep dying; the same call goes on.
+      InUseError: another evaluation runs in the folder.
       OSError: the port is in use.
     """
     out = Path(out)
@@ -95,7 +97,6 @@ def evaluate(
     identity = evaluation_identity(
         policy.metadata, environment, seed, settings, frame_skip, env_options, check_record(record)
     )
-    recorder.claim_folder(out, identity)
     options = {
         "env": environment,
         "tasks": ",".join(tasks),
@@ -114,16 +115,18 @@ def evaluate(
         "record": record,
         "server_wait": 2,  # it listens before they start; once gone, it has gone with this process
     }
-    if len(_scored(out, keys)) < len(keys):
-        with PolicyServer(policy, host=host, port=port, batch_deadline_ms=batch_deadline_ms) as server:
-            reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-            options["server"] = f"ws://{reachable}:{server.port}"
-            count = max(1, min(workers, len(specs)))
-            with Crew(
-                worker_command, options, workers=count, out=out, keys=keys, episode_seconds=episode_seconds
-            ) as crew:
-                crew.work()
-    return _merge(out, keys, identity)
+    with owned(out):
+        recorder.claim_folder(out, identity)
+        if len(_scored(out, keys)) < len(keys):
+            with PolicyServer(policy, host=host, port=port, batch_deadline_ms=batch_deadline_ms) as server:
+                reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+                options["server"] = f"ws://{reachable}:{server.port}"
+                count = max(1, min(workers, len(specs)))
+                with Crew(
+                    worker_command, options, workers=count, out=out, keys=keys, episode_seconds=episode_seconds
+                ) as crew:
+                    crew.work()
+        return _merge(out, keys, identity)
 
 
 def _scored(out: Path, keys: Sequence[recorder.Key]) -> list[dict]:

@@ -29,6 +29,7 @@ from drifting_vla_jax import cli
 from drifting_vla_jax.config import validate
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.evaluate import checkpoint
 from drifting_vla_jax.evaluate.conditions import BY_NAME, CONDITIONS, FLOW_STEPS, PLAIN, Condition
 from drifting_vla_jax.rollout import recorder
@@ -179,7 +180,8 @@ def main(_) -> None:
         of_run = list(jobs(trained, workdir, chosen, FLAGS.episodes, FLAGS.fewer, **changes))
         planned += of_run
         if not FLAGS.dry_run:
-            record(workdir, trained, of_run, FLAGS.calls)
+            with owned(workdir / "eval", f"suite-step{trained.step}.json"):
+                record(workdir, trained, of_run, FLAGS.calls)
     planned.sort(key=lambda job: chosen.index(job.condition))
     for number, job in enumerate(planned, 1):
         done, wanted = job.progress()

@@ -21,6 +21,7 @@ from absl import flags
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import hub
 
 FLAGS = flags.FLAGS
@@ -217,7 +218,8 @@ def main(_) -> None:
         pretrained.randomly(FLAGS.model, FLAGS.random) if FLAGS.random is not None else pretrained.load(FLAGS.model)
     )
     out = Path(FLAGS.out)
-    pretrained.write(encoder, out)
+    with owned(out):
+        pretrained.write(encoder, out)
     count = sum(value.size for value in encoder.params.values())
     print(f"{encoder.source}: {count:,} parameters, hash {encoder.hash}\nwritten to {out}")
 

@@ -23,6 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export as jax_export
 
 from drifting_vla_jax import __version__, cli
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import hub
 from drifting_vla_jax.data.text import TOKENIZER_FILES
 from drifting_vla_jax.models.layers import portable
@@ -146,7 +147,9 @@ def main(_) -> None:
     given = {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
     encoders = {part: name for part, name in given.items() if name}
     trained = restore.load(FLAGS.workdir, FLAGS.step, encoders, FLAGS.dataset)
-    out = export(trained, FLAGS.out, FLAGS.platforms, FLAGS.num_samples, FLAGS.choose)
+    out = Path(FLAGS.out)
+    with owned(out.parent, out.name):
+        export(trained, out, FLAGS.platforms, FLAGS.num_samples, FLAGS.choose)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"step {trained.step} of {FLAGS.workdir} for {', '.join(FLAGS.platforms)}: {size / 1e6:.1f} MB in {out}")
 

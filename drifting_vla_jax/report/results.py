@@ -17,6 +17,7 @@ from absl import flags
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.report import facts, films, learning, rates, tables, template
 from drifting_vla_jax.report.entries import Entry, read_entries
 from drifting_vla_jax.report.evaluations import OUTCOMES
@@ -152,7 +153,9 @@ def chosen_films(entries: Sequence[Entry]) -> Iterator[tuple[int, Path, dict]]:
 
 
 def main(_) -> None:
-    page, text = write_results([Path(name) for name in FLAGS.runs], Path(FLAGS.out), int(FLAGS.video_mb * 2**20))
+    out = Path(FLAGS.out)
+    with owned(out):
+        page, text = write_results([Path(name) for name in FLAGS.runs], out, int(FLAGS.video_mb * 2**20))
     print(text.read_text())
     print(f"page     {page}  ({page.stat().st_size / 2**20:.1f} MB)\ntables   {text}")
 

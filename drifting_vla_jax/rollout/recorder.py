@@ -12,7 +12,7 @@ readers ignore it and the next writer removes it.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.folder_lock import InUseError, owned
 
 WHOSE = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")  # settings that name the policy
 LATER = ("weights", "dataset")  # others that do; evaluations of before they were written down go on without
@@ -35,18 +36,19 @@ class EpisodeLog:
     """Appends episodes to one .jsonl file: ``with EpisodeLog(path) as log: log.append(line)``.
 
     Raises (on opening):
-      ValueError: another process is writing this file.
+      ValueError: another process is writing this file; which one.
     """
 
     def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._file)
-            raise ValueError(f"another worker is writing {path}; give this one another --out") from error
-        _drop_torn_line(path)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(owned(path.parent, path.name))
+            except InUseError as error:
+                raise ValueError(f"another worker is writing: {error} or --worker") from error
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            held.callback(os.close, self._file)
+            _drop_torn_line(path)
+            self._held = held.pop_all()
 
     def append(self, episode: Mapping[str, Any]) -> None:
         """Writes one line, on disk when this returns."""
@@ -60,7 +62,7 @@ class EpisodeLog:
         return self
 
     def __exit__(self, *_) -> None:
-        os.close(self._file)
+        self._held.close()
 
 
 def _drop_torn_line(path: Path) -> None:

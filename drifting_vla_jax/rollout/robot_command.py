@@ -19,6 +19,7 @@ from absl import flags
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.rollout import dry_run, recorder
 from drifting_vla_jax.rollout.driver import Driver, make_driver
 from drifting_vla_jax.rollout.driver_check import check_driver
@@ -168,6 +169,12 @@ def main(_) -> None:
         if not FLAGS[name].value:
             raise ValueError(f"--{name} is missing (--help explains it)")
     limits = Limits.load(Path(FLAGS.limits))
+    with owned(FLAGS.out):
+        _run(limits)
+    print(summary(Path(FLAGS.out)))
+
+
+def _run(limits: Limits) -> None:
     driver = _driver()
     try:
         robot, session = _prepare(driver, limits)
@@ -178,7 +185,6 @@ def main(_) -> None:
         ran = session()
     if isinstance(driver, dry_run.Replay) and ran:
         print(dry_run.report(driver))
-    print(summary(Path(FLAGS.out)))
 
 
 def _prepare(driver: Driver, limits: Limits) -> tuple[Robot, Callable[[], list[EpisodeResult]]]:

@@ -20,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import config as config_lib
+from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.mixture import Mixture, open_data
@@ -48,16 +49,18 @@ def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
 
     Raises:
       FileNotFoundError, ValueError: data set missing, or of other cameras, image size or tasks than the config's.
+      InUseError: another training runs in the workdir.
       CheckpointError: a checkpoint cannot be read or written, or not all processes see the same ones.
       NonFiniteError: the loss or the gradient is not finite.
     """
     config_lib.validate(config)
     workdir = Path(workdir)
     dataset = open_data(config)
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
     mesh = sharding.make_mesh(config, devices)
-    with contextlib.closing(Checkpoints(workdir, config.train.keep)) as checkpoints:  # whatever happens, a save ends
+    with contextlib.ExitStack() as held:
+        if jax.process_index() == 0:  # for all of them
+            held.enter_context(owned(workdir))
+        checkpoints = held.enter_context(contextlib.closing(Checkpoints(workdir, config.train.keep)))  # ends a save
         run = _Run(config, workdir, dataset, mesh, checkpoints)
         with distributed.interruptible() as interrupted:
             run.loop(interrupted)

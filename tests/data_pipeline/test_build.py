@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+from drifting_vla_jax.core.folder_lock import InUseError, owned
 from drifting_vla_jax.data import build, sources
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.demonstrations import CollectSettings
@@ -106,6 +107,13 @@ def test_recordings_of_others_need_a_mapping_and_no_tasks(read, tmp_path):
         read("--source=metaworld", "--tasks=drawer-open", "--mapping=ee_euler")
     with pytest.raises(ValueError, match="--source=metaworld needs --tasks=NAME"):
         read("--source=metaworld")
+
+
+def test_a_folder_where_another_build_is_at_work_is_refused(read, tmp_path):
+    settings = read("--source=metaworld", "--tasks=drawer-open")
+    with owned(tmp_path / "set"), pytest.raises(InUseError, match="set is in use by pid"):
+        build.build(settings, tmp_path / "set", "metaworld", False)
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.slow

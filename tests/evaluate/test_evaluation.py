@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drifting_vla_jax.core.folder_lock import InUseError, owned
 from drifting_vla_jax.evaluate import crew, evaluation
 from drifting_vla_jax.evaluate.crew import WorkerDiedError
 from drifting_vla_jax.evaluate.evaluation import evaluate
@@ -62,6 +63,12 @@ def run(policy, out, **changes) -> dict:
     settings = {"environment": "fake", "tasks": ["reach", "break"], "episodes_per_task": 3, "workers": 2, "seed": 1}
     settings |= {"execute": 2, "max_steps": 6, "hold_steps": 4, **changes}
     return evaluate(policy, out=out, **settings)
+
+
+def test_an_evaluation_in_a_folder_where_another_one_runs_is_refused(tmp_path):
+    with owned(tmp_path), pytest.raises(InUseError, match="is in use by pid"):
+        run(ParityPolicy(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

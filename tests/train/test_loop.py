@@ -2,12 +2,14 @@
 
 import json
 import logging
+import os
 import signal
 
 import jax
 import numpy as np
 import pytest
 
+from drifting_vla_jax.core.folder_lock import InUseError, owned
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.train import loop, sinks
 from drifting_vla_jax.train.checkpoint import Checkpoints
@@ -174,5 +176,11 @@ def test_bad_input_leaves_nothing_behind(train, tmp_path, config):
         train(tmp_path / "run")
     config.data.path = str(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no data set at"):
+        train(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_training_in_the_workdir_is_refused_and_changes_nothing(train, tmp_path):
+    with owned(tmp_path / "run"), pytest.raises(InUseError, match=f"run is in use by pid {os.getpid()} on host"):
         train(tmp_path / "run")
     assert not (tmp_path / "run").exists()

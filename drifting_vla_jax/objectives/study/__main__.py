@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.folder_lock import owned
 
 FLAGS = flags.FLAGS
 PARTS = ("toys", "chunks", "samples", "temperatures")
@@ -45,15 +46,15 @@ def main(_) -> None:
     from drifting_vla_jax.objectives.study import page
 
     start, out = time.monotonic(), Path(FLAGS.out)
-    out.mkdir(parents=True, exist_ok=True)
     study = page.Study(parts=tuple(FLAGS.parts), seeds=FLAGS.seeds, steps=FLAGS.steps)
     silent = signal.signal, (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends them without tracebacks after ours
-    with concurrent.futures.ProcessPoolExecutor(
-        FLAGS.workers or os.cpu_count(), multiprocessing.get_context("spawn"), *silent
-    ) as pool:
-        first = _all(pool, study.jobs(), "study")
-        results = first | _all(pool, study.jobs_of_equal_time(first), "equal time")
-    text = study.write(results, out)
+    with owned(out):
+        with concurrent.futures.ProcessPoolExecutor(
+            FLAGS.workers or os.cpu_count(), multiprocessing.get_context("spawn"), *silent
+        ) as pool:
+            first = _all(pool, study.jobs(), "study")
+            results = first | _all(pool, study.jobs_of_equal_time(first), "equal time")
+        text = study.write(results, out)
     print(text)
     print(f"{time.monotonic() - start:.0f} s; the page is {out / 'study.md'}")
 
