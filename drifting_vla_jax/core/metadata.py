@@ -29,6 +29,17 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 
+class Named(dict):
+    """An object of a file as a dict; to ask it for a key that it lacks is an error that names the file."""
+
+    def __init__(self, values: Any = (), where: object = "", error: type[Exception] = MetadataError, advice: str = ""):
+        super().__init__(values)
+        self._where, self._error, self._advice = where, error, advice
+
+    def __missing__(self, name: object) -> Any:
+        raise self._error(f"{self._where}: {name} is missing{self._advice and '; '}{self._advice}")
+
+
 class Fields:
     """The fields of an object that came from a file.
 
@@ -41,9 +52,7 @@ class Fields:
       advice: what to do then; ends the message.
     """
 
-    def __init__(
-        self, where: object, values: Mapping[str, Any], error: type[Exception] = MetadataError, advice: str = ""
-    ):
+    def __init__(self, where: object, values: dict[str, Any], error: type[Exception] = MetadataError, advice: str = ""):
         self.where, self.values, self._error, self._advice = where, values, error, advice
 
     def __contains__(self, name: str) -> bool:
@@ -117,14 +126,14 @@ class Fields:
     def mapping(self, name: str, default: Any = NEEDED) -> Fields:
         """An object within."""
         value = self.get(name, default, "an object")
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             raise self.odd(name, "an object")
         return Fields(f"{self.where}: {name}", value, self._error, self._advice)
 
     def mappings(self, name: str, default: Any = NEEDED) -> list[Fields]:
         """A list of objects within."""
         value = self.get(name, default, "a list of objects")
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, Mapping) for item in value):
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, dict) for item in value):
             raise self.odd(name, "a list of objects")
         return [Fields(f"{self.where}: {name}[{i}]", item, self._error, self._advice) for i, item in enumerate(value)]
 
@@ -157,6 +166,21 @@ def read_lines(path: Path, error: type[Exception] = MetadataError, advice: str =
     return [_parsed(line, f"{path}, line {n}", error, advice) for n, line in enumerate(lines, 1) if line.strip()]
 
 
+def read_dict(
+    path: Path, kinds: Mapping[str, type], error: type[Exception] = MetadataError, advice: str = ""
+) -> dict[str, Any]:
+    """The object that a file of this package's own holds, as ``Named``; these fields are there and of these types.
+
+    Raises:
+      error: see ``read_json``.
+    """
+    found = read_json(path, error, advice)
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name, expected=f"a {kind.__name__}"), kind):
+            raise found.odd(name, f"a {kind.__name__}")
+    return found.values
+
+
 def _text(path: Path, error: type[Exception], advice: str) -> str:
     end = advice and f"; {advice}"
     if not path.is_file():  # neither a folder nor a pipe, which would be waited for
@@ -172,7 +196,7 @@ def _text(path: Path, error: type[Exception], advice: str) -> str:
 def _parsed(text: str, where: object, error: type[Exception], advice: str) -> Fields:
     end = advice and f"; {advice}"
     try:
-        found = json.loads(text, object_pairs_hook=_once)
+        found = json.loads(text, object_pairs_hook=lambda pairs: Named(_once(pairs), where, error, advice))
     except (ValueError, RecursionError) as fault:  # the second: nested too deeply
         raise error(f"{where} is damaged: {fault if text.strip() else 'it is empty'}{end}") from fault
     if not isinstance(found, dict):

@@ -30,6 +30,7 @@ from absl import flags
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.folder_lock import owned
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.data.sources import SOURCES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
@@ -160,7 +161,7 @@ def build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
 def _build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
     folder = out / "demonstrations" / "1.0.0"
     if (folder / "metadata.json").is_file():
-        metadata = json.loads((folder / "metadata.json").read_text())
+        metadata = _metadata(folder)
         _check_same(metadata, source, settings, out)
         _check_content(metadata["details"], source, settings, folder)
         return folder
@@ -171,6 +172,11 @@ def _build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
     if not keep_episodes:
         shutil.rmtree(out / ".episodes")
     return folder
+
+
+def _metadata(folder: Path) -> dict:
+    kinds = {"source": str, "details": dict, "episodes": dict, "state_names": list}
+    return read_dict(folder / "metadata.json", kinds, advice="build the data set again")
 
 
 def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
@@ -216,7 +222,7 @@ def _recorded_otherwise(before: dict, settings: Any) -> list[str]:
 
 def summary(folder: Path) -> str:
     """A few lines about a data set: its tasks, what was dropped, what the replay gate said, how to train on other layouts."""
-    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata = _metadata(folder)
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
     lines = [*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"]
     if "val" not in metadata["episodes"]:

@@ -7,7 +7,8 @@ view.
 from __future__ import annotations
 
 import difflib
-import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tensorflow_datasets.proto import tf_example_pb2
 
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.data import builder
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.episodes import decode_image
@@ -148,7 +150,8 @@ def read_metadata(path: str | Path) -> dict:
             f"no data set at {path}; make one with: "
             f"python -m drifting_vla_jax.data.build --source=metaworld --tasks=... --episodes=... --out={path}"
         )
-    return json.loads(file.read_text())
+    kinds = {"cameras": list, "image_size": int, "state_names": list, "instructions": list, "episodes": dict}
+    return read_dict(file, kinds, advice="build the data set again")
 
 
 class DataSet:
@@ -196,9 +199,8 @@ class DataSet:
         """
         if name not in self.metadata["episodes"]:
             raise ValueError(f"data set {self.path} has no split {name}; it has {', '.join(self.metadata['episodes'])}")
-        with np.load(self.folder / f"low_dim-{name}.npz") as arrays:
-            low = {key: arrays[key] for key in arrays.files}
         episodes = self.metadata["episodes"][name]
+        low = _rows_of(self.folder / f"low_dim-{name}.npz", episodes, len(self._records[name]))
         counts = np.array([len(e["instructions"]) for e in episodes])
         spans = np.stack([np.cumsum(counts) - counts, counts], axis=1)
         size = self.metadata["image_size"]
@@ -259,6 +261,30 @@ class DataSet:
                 f"data set {self.path} has a state of {len(names)} ({', '.join(names)}), "
                 f"config.env.state_dim is {config.env.state_dim}"
             )
+
+
+def _rows_of(path: Path, episodes: Sequence[dict], records: int) -> dict[str, np.ndarray]:
+    """The small arrays of a split, whose rows are those of its episodes one after the other.
+
+    Raises:
+      ValueError: they are damaged, or not those of these episodes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            low = {key: arrays[key] for key in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}; build the data set again") from error
+    lengths = np.array([episode["length"] for episode in episodes], int)
+    ends = np.cumsum(lengths)
+    right = {"episode": np.repeat(np.arange(len(lengths)), lengths), "last": np.repeat(ends - 1, lengths)}
+    for name, rows in right.items():
+        if not np.array_equal(low.get(name), rows):
+            raise ValueError(f"{path}: {name} is not that of the episodes in metadata.json; build the data set again")
+    for name in ("state", "actions", "records", "keyframe"):
+        found = records if name == "records" else len(low[name]) if name in low else None
+        if found != len(rows) and not (found is None and name == "keyframe"):
+            raise ValueError(f"{path}: {len(rows)} rows, but {found or 'no'} {name}; build the data set again")
+    return low
 
 
 def check_tasks(config: ConfigDict, tasks: Sequence[str], whose: str) -> None:

@@ -32,6 +32,7 @@ from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
+from drifting_vla_jax.core.metadata import read_json
 from drifting_vla_jax.data import archive, hub
 from drifting_vla_jax.envs.rlbench_tasks import TASKS
 
@@ -135,14 +136,15 @@ def is_done(part: Part, job: Job) -> bool:
     marker = part.folder(job.out) / MARKER
     if not marker.is_file():
         return False
-    about = json.loads(marker.read_text())
-    if about.get("repository", job.repository) != job.repository:
+    about = read_json(marker, advice="delete it to fetch them again")
+    if about.text("repository", job.repository) != job.repository:
         raise DownloadError(
-            f"{marker.parent} was fetched from {about['repository']}, not from {job.repository}; choose another --out"
+            f"{marker.parent} was fetched from {about.text('repository')}, not from {job.repository}; choose another --out"
         )
-    if not all((archive.base(marker.parent) / name).is_dir() for name in about.get("episodes", [])):
+    if not all((archive.base(marker.parent) / name).is_dir() for name in about.texts("episodes", ())):
         return False
-    return about["unpacked"] >= min(job.episodes or about["held"], about["held"])
+    held = about.integer("held")
+    return about.integer("unpacked") >= min(job.episodes or held, held)
 
 
 def fetch(part: Part, job: Job) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.envs.episodes import Episode, decode_image, encode_png
 
 __all__ = ["Episode", "check_fraction", "claim", "decode_image", "encode_png", "held_out_count"]
@@ -20,7 +21,7 @@ def claim(folder: Path, settings: Mapping[str, object]) -> None:
     """
     path = folder / "settings.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_dict(path, {})
         changed = [f"{k} {found.get(k)} -> {settings.get(k)}" for k in settings if found.get(k) != settings.get(k)]
         if changed:
             raise ValueError(

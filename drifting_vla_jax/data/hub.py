@@ -5,13 +5,12 @@ HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT mean what they mean everywhere
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from drifting_vla_jax.core import network
+from drifting_vla_jax.core import metadata, network
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -76,9 +75,6 @@ def read_json(path: Path) -> dict:
     """A JSON file of such a folder.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: it is missing, damaged, or holds no object.
     """
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; fetch it again") from error
+    return metadata.read_json(path, advice="fetch it again").values

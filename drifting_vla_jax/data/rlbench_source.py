@@ -121,7 +121,7 @@ def to_episode(demo: Demo, cameras: tuple[str, ...], image_size: int) -> Episode
     size = image_size
     for camera in cameras:
         for path in peract.frames(demo.folder, camera, "rgb", len(demo)):
-            data = path.read_bytes()
+            data = named(path, path.read_bytes)
             height, _ = named(path, lambda data=data: rlbench_images.check_png(data))
             size = size or height
             if not image_size and height != size:

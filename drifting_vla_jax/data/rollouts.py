@@ -5,13 +5,13 @@ DIR or DIR/rollouts: about.json, TASK-vV-sSEED.npz
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from drifting_vla_jax.core.files import file_fingerprint, fingerprint
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.data.convert import held_out
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim
 from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
@@ -54,9 +54,10 @@ class Rollouts:
 
 def find(path: Path) -> Rollouts | None:
     """The episodes in this folder, or in its folder ``rollouts``; None if there are none."""
+    kinds = {"cameras": list, "image_size": int, "state_names": list}
     for folder in (path, path / ROLLOUTS):
         if (folder / ABOUT).is_file():
-            return Rollouts(json.loads((folder / ABOUT).read_text()), sorted(folder.glob("*.npz")))
+            return Rollouts(read_dict(folder / ABOUT, kinds), sorted(folder.glob("*.npz")))
     return None
 
 

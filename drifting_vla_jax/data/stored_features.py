@@ -10,13 +10,13 @@ The folder's name says which encoder and which image transform made them, so tha
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.data.dataset import DataSet
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -50,7 +50,7 @@ def open_features(dataset: DataSet, split: str, config: ConfigDict, encoder_hash
             f"no stored features {where.name} in {dataset.folder} (there are: {', '.join(others) or 'none'}); "
             f"make them with {COMMAND}"
         )
-    about = json.loads((where / "about.json").read_text())
+    about = read_dict(where / "about.json", {"cameras": list}, advice=f"delete {where} and run {COMMAND}")
     if about["dataset"] != fingerprint(dataset):
         raise ValueError(f"{where} was made from another version of the data set; delete it and run {COMMAND}")
     missing = [camera for camera in dataset.cameras if camera not in about["cameras"]]

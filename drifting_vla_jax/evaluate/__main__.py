@@ -12,6 +12,7 @@ from pathlib import Path
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core.files import write_atomically
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import recorder
@@ -24,7 +25,7 @@ def main(_) -> None:
     episodes = recorder.read_all_episodes(out) if out.is_dir() else {}
     if not episodes:
         raise FileNotFoundError(f"no episodes in {out}; expected episodes*.jsonl of rollout.worker --out={out}")
-    settings = json.loads((out / "settings.json").read_text())
+    settings = read_dict(out / "settings.json", {})
     results = summarize([episodes[key] for key in sorted(episodes)], settings)
     write_atomically(out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     print(format_results(results))

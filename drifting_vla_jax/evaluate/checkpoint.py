@@ -7,7 +7,6 @@ Training starts this command beside itself (``train.rollouts``); ``main --mode=e
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -23,6 +22,7 @@ from drifting_vla_jax import cli
 from drifting_vla_jax.config import validate
 from drifting_vla_jax.config_checks import ConfigError
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.metadata import read_json
 from drifting_vla_jax.envs.env import environment_class
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.evaluate.table import format_results
@@ -99,7 +99,7 @@ def execution(policy: Policy, config: ConfigDict, out: Path) -> Execution:
     """
     e, delay = config.eval, config.eval.delay_steps
     if e.execution == "async" and e.latency_ms < 0 and recorder.read_all_episodes(out):
-        delay = json.loads((out / "settings.json").read_text())["delay_steps"]
+        delay = read_json(out / "settings.json").integer("delay_steps")
     elif e.execution == "async" and e.latency_ms:
         latency = e.latency_ms if e.latency_ms > 0 else float(np.percentile(call_times(policy), 95))
         delay = math.ceil(latency / 1000 * policy.metadata["control_hz"])

@@ -12,7 +12,6 @@ episodes, let b be solved by A alone and c by B alone:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drifting_vla_jax import cli
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate.statistics import wilson_interval
 from drifting_vla_jax.rollout import recorder
 
@@ -117,7 +117,7 @@ def _settings(folder: Path) -> dict:
     path = folder / "settings.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no evaluation: there is no {path}")
-    return json.loads(path.read_text())
+    return read_dict(path, {})
 
 
 def format_comparison(groups: Mapping[str, Paired]) -> str:

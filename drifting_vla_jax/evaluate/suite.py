@@ -30,6 +30,7 @@ from drifting_vla_jax.config import validate
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate import checkpoint
 from drifting_vla_jax.evaluate.conditions import BY_NAME, CONDITIONS, FLOW_STEPS, PLAIN, Condition
 from drifting_vla_jax.rollout import recorder
@@ -129,7 +130,7 @@ def _applies(condition: Condition, config: ConfigDict) -> bool:
 def record(workdir: Path, trained: Trained, planned: Sequence[Job], again: bool = False) -> Path:
     """Writes what the page needs to know of a run's evaluations beyond their folders; calls are timed once, or ``again``."""
     path = workdir / "eval" / f"suite-step{trained.step}.json"
-    before = json.loads(path.read_text()) if path.is_file() else {}
+    before = read_dict(path, {}) if path.is_file() else {}
     if before.get("weights", trained.weights) != trained.weights:
         before = {}  # another training's, to the same step
     rows = [

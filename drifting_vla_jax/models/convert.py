@@ -22,7 +22,7 @@ from absl import flags
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.folder_lock import owned
-from drifting_vla_jax.data import hub
+from drifting_vla_jax.core.metadata import read_json
 
 FLAGS = flags.FLAGS
 Array = np.ndarray
@@ -180,7 +180,7 @@ def tensors(folder: Path) -> Iterator[tuple[str, Array]]:
     from safetensors import SafetensorError, safe_open
 
     index = folder / "model.safetensors.index.json"
-    files = sorted(set(hub.read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    files = _shards(index) if index.is_file() else ["model.safetensors"]
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -194,6 +194,16 @@ def tensors(folder: Path) -> Iterator[tuple[str, Array]]:
                     yield key, file.get_tensor(key)
         except SafetensorError as error:
             raise ConversionError(f"{folder / name} is damaged: {error}; fetch it again") from error
+
+
+def _shards(index: Path) -> list[str]:
+    """Files that an index names, all of its own folder."""
+    fields = read_json(index, ConversionError, "fetch it again").mapping("weight_map")
+    names = {fields.text(key) for key in fields.values}
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise fields.fault(f"{outside[0]!r} is no file beside it")
+    return sorted(names)
 
 
 def define_flags() -> None:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from drifting_vla_jax.core.metadata import read_json, shown
 from drifting_vla_jax.data import hub
 from drifting_vla_jax.data.text import TOKENIZER_FILES, write_alphabet
 from drifting_vla_jax.models import clip_text, dinov2
@@ -38,6 +39,7 @@ _FAMILIES = {  # by the "model_type" of a config.json
     "clip": ClipTextArchitecture,
     "clip_text_model": ClipTextArchitecture,
 }
+LARGEST_SIZE = 2**24  # of an encoder's sizes
 _KINDS = {"dinov2": DinoArchitecture, "clip_text": ClipTextArchitecture}  # in an encoder.json
 
 
@@ -89,20 +91,33 @@ def _described(folder: Path) -> Architecture:
     about, config = folder / ABOUT, folder / "config.json"
     try:
         if about.is_file():
-            found = hub.read_json(about)
+            found = read_json(about, ConversionError, "convert it again").values
             return _KINDS[found["kind"]](**found["architecture"])
         if not config.is_file():
             raise ValueError(f"{folder} has neither {ABOUT} nor config.json: no encoder")
-        found = hub.read_json(config)
+        found = read_json(config, ConversionError, "fetch it again").values
         family = found.get("model_type", "model of no type")
         if family not in _FAMILIES:
             raise ValueError(f"{folder} holds a {family}; expected one of {', '.join(_FAMILIES)}")
         found = _FAMILIES[family].from_hugging_face(found)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ArithmeticError, AttributeError) as error:
         raise ConversionError(f"{folder} does not describe an encoder: {error!r}; convert or fetch it again") from error
-    if found.activation not in ACTIVATIONS:
+    _check_sizes(found, folder)
+    if not isinstance(found.activation, str) or found.activation not in ACTIVATIONS:
         raise ValueError(f"{folder} has the activation {found.activation}; known are {', '.join(ACTIVATIONS)}")
     return found
+
+
+def _check_sizes(found: Architecture, folder: Path) -> None:
+    """That what a file gave as sizes are some."""
+    for field in dataclasses.fields(found):
+        value, least = getattr(found, field.name), 0 if field.name in ("registers", "end") else 1
+        if field.type == "int" and (type(value) is not int or not least <= value <= LARGEST_SIZE):
+            raise ConversionError(
+                f"{folder}: {field.name} is {shown(value)}; expected a whole number of at least {least}"
+            )
+    if found.width % found.heads:
+        raise ConversionError(f"{folder}: a width of {found.width} cannot be shared among {found.heads} heads")
 
 
 def shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -176,7 +191,10 @@ def _read(name: str, folder: Path, found: Architecture) -> Encoder:
         params = load_file(folder / WEIGHTS)
     except (SafetensorError, FileNotFoundError) as error:
         raise ConversionError(f"{folder / WEIGHTS} cannot be read: {error}; convert it again") from error
-    hashed, written = identity(found, params), hub.read_json(folder / ABOUT).get("hash")
+    hashed, written = (
+        identity(found, params),
+        read_json(folder / ABOUT, ConversionError, "convert it again").values.get("hash"),
+    )
     if hashed != written:
         raise ConversionError(f"{folder} is damaged: its hash is {hashed}, {ABOUT} says {written}; convert it again")
     if {path: value.shape for path, value in params.items()} != shapes(found):

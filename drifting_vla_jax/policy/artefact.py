@@ -25,6 +25,7 @@ from typing import Any
 import jax
 from jax import export
 
+from drifting_vla_jax.core.metadata import read_json
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.text import ByteTokenizer, ClipTokenizer
 from drifting_vla_jax.policy.policy import Network, Policy
@@ -80,11 +81,9 @@ def read(folder: Path) -> dict[str, Any]:
     """
     if not is_artefact(folder):
         raise ArtefactError(f"{folder} holds no exported policy ({ABOUT}); write one with policy.export")
-    try:
-        about = json.loads((folder / ABOUT).read_bytes())
-    except ValueError as error:
-        raise ArtefactError(f"{folder / ABOUT} is damaged ({error}); export it again") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
+    found = read_json(folder / ABOUT, ArtefactError, "export it again")
+    about = found.values
+    if about.get("format") != FORMAT:
         raise ArtefactError(f"{folder / ABOUT} describes no {FORMAT}; write one with policy.export")
     if about.get("version") != VERSION:
         raise ArtefactError(
@@ -92,7 +91,11 @@ def read(folder: Path) -> dict[str, Any]:
         )
     if about.get("hash") != own_hash(about):
         raise ArtefactError(f"{folder / ABOUT} is damaged: its hash is not the one it names; export it again")
-    for name, expected in about["files"].items():
+    found.texts("platforms"), found.mapping("versions"), found.mapping("metadata"), found.mapping("actions")
+    found.mapping("tokenizer").text("kind"), found.mapping("tokenizer").integer("length", least=1)
+    files = found.mapping("files")
+    for name in files.values:
+        expected = files.text(name)
         if not (folder / name).is_file() or file_hash(folder / name) != expected:
             raise ArtefactError(f"{folder / name} is missing or damaged; copy it or export it again")
     return about

@@ -6,12 +6,12 @@ that file stands there with its newest evaluation alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate.conditions import PLAIN
 from drifting_vla_jax.report.run import Evaluation, Run, read_run
 
@@ -94,7 +94,5 @@ def _suite(folder: Path) -> dict[str, Any]:
     if not steps:
         return {}
     path = steps[max(steps)]
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; delete it, evaluate.suite writes it again") from error
+    kinds = {"checkpoint_step": int, "call_ms": dict, "evaluations": list}
+    return read_dict(path, kinds, advice="delete it, evaluate.suite writes it again")

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.envs.env import ACTION_NAMES
 from drifting_vla_jax.report import demonstrations, frames
 from drifting_vla_jax.report.demonstrations import Demonstration
@@ -93,7 +94,7 @@ def export_evaluation(folder: Path, out: Path, tasks: Sequence[str] = (), episod
         members = sorted((line for line in lines if line["task"] == task), key=lambda line: not line.get("video"))
         chosen += members[: episodes or None]
     results = folder / "results.json"
-    summary = json.loads(results.read_text()) if results.exists() else {}
+    summary = read_dict(results, {}) if results.exists() else {}
 
     def trees(stream) -> Iterator[Any]:
         for line in chosen:

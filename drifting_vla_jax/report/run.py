@@ -8,14 +8,16 @@ DIR/eval/<id>/      results.json, episodes.jsonl, videos/ of every finished eval
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.rollout import recorder
+
+RESULTS = {"checkpoint_step": int, "overall": dict, "tasks": dict, "settings": dict}  # fields of results.json
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ def read_run(workdir: Path) -> Run:
     record = workdir / "run.json"
     return Run(
         workdir=workdir,
-        config=flatten(_json(workdir / "config.json")),
+        config=flatten(read_dict(workdir / "config.json", {})),
         metrics=metrics,
-        starts=_json(record)["starts"] if record.exists() else [],
+        starts=read_dict(record, {"starts": list})["starts"] if record.exists() else [],
         evaluations=_evaluations(workdir / "eval"),
     )
 
@@ -133,12 +135,6 @@ def _evaluations(folder: Path) -> list[Evaluation]:
     found = []
     for path in folder.glob("*/results.json"):
         episodes = list(recorder.read_all_episodes(path.parent).values())
-        found.append(Evaluation(path.parent, _json(path), episodes, path.stat().st_mtime))
+        results = read_dict(path, RESULTS, advice="evaluate again")
+        found.append(Evaluation(path.parent, results, episodes, path.stat().st_mtime))
     return sorted(found, key=lambda evaluation: (evaluation.step, evaluation.ordinary, evaluation.written))
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error

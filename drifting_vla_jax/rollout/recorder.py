@@ -21,6 +21,7 @@ from typing import Any
 
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import InUseError, owned
+from drifting_vla_jax.core.metadata import read_dict
 
 WHOSE = ("checkpoint_step", "config_hash", "objective", "evaluations_per_chunk")  # settings that name the policy
 LATER = ("weights", "dataset")  # others that do; evaluations of before they were written down go on without
@@ -170,7 +171,7 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists() or not read_all_episodes(out):
         write_atomically(path, json.dumps(settings, indent=2) + "\n")
         return
-    there = json.loads(path.read_text())
+    there = read_dict(path, {})
     for name in sorted({*there, *settings}):
         if there.get(name) != settings.get(name) and (name in there or name not in LATER):
             raise _other(out, name, there.get(name), settings.get(name))

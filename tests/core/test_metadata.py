@@ -94,3 +94,14 @@ def test_whatever_a_field_holds_it_is_right_or_named(value):
         except MetadataError as error:
             assert str(error).startswith("f: x is ") and "\n" not in str(error)
             str(error).encode()
+
+
+def test_a_key_that_a_file_lacks_is_named(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"overall": {"n": 1}, "tasks": []}')
+    found = metadata.read_dict(path, {"overall": dict})
+    assert found == {"overall": {"n": 1}, "tasks": []} and found.get("other") is None
+    with pytest.raises(MetadataError, match="results.json: success_rate is missing"):
+        found["overall"]["success_rate"]
+    with pytest.raises(MetadataError, match=r"results.json: tasks is list \[\]; expected a dict; evaluate again"):
+        metadata.read_dict(path, {"tasks": dict}, advice="evaluate again")

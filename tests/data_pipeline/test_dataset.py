@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,33 @@ def test_a_data_set_for_another_configuration_is_refused(dataset, config, key, v
     config.env[key] = value
     with pytest.raises(ValueError, match=message):
         dataset.check(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda low: low.pop("last"), "last is not that of the episodes in metadata.json"),
+        (lambda low: low.update(episode=low["episode"][::-1]), "episode is not that of the episodes in metadata.json"),
+        (lambda low: low.update(state=low["state"][:-1]), "24 rows, but 23 state; build the data set again"),
+    ],
+)
+def test_rows_that_are_not_those_of_the_episodes_are_refused(change, message, dataset_path, tmp_path):
+    dataset = DataSet(shutil.copytree(dataset_path, tmp_path / "set"), CAMERAS)
+    path = dataset.folder / "low_dim-val.npz"
+    with np.load(path) as arrays:
+        low = dict(arrays)
+    change(low)
+    np.savez(path, **low)
+    with pytest.raises(ValueError, match=message):
+        dataset.split("val")
+
+
+def test_metadata_that_say_too_little_are_named(dataset_path, tmp_path):
+    path = DataSet(shutil.copytree(dataset_path, tmp_path / "set"), CAMERAS).folder / "metadata.json"
+    for content, message in [
+        ("{}", "metadata.json: cameras is missing"),
+        ('{"cameras": 3}', "cameras is 3; expected a list"),
+    ]:
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            DataSet(tmp_path / "set", CAMERAS)

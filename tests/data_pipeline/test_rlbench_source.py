@@ -115,6 +115,9 @@ def test_a_damaged_episode_ends_it_or_is_counted(settings, own, tmp_path):
     splits, _, reports = convert(dataclasses.replace(fails, on_error="skip"), tmp_path / "out")
     assert (len(splits["train"]), len(splits["val"])) == (2 + 1, 2)
     assert reports[1].kept == 2 and str(picture) in reports[1].damaged[0]
+    picture.unlink()
+    picture.mkdir()  # a folder in its place
+    assert convert(dataclasses.replace(fails, on_error="skip"), tmp_path / "folder")[2][1].kept == 2
     lines = list(rlbench_source.report_lines([dataclasses.asdict(r) for r in reports]))
     assert "2 kept    1 damaged and skipped" in lines[1] and str(picture) in lines[2]
     few = dataclasses.replace(fails, on_error="skip", episodes=2)  # two good ones: the third takes the second's place

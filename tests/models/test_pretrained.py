@@ -66,14 +66,16 @@ def test_what_a_config_leaves_out_is_openais_base(tmp_path):
         ({"hidden_size": 768}, "holds a model of no type; expected one of"),
         (
             {"model_type": "dinov2", "hidden_size": 768},
-            r"does not describe an encoder: KeyError\('num_hidden_layers'\)",
+            "config.json: num_hidden_layers is missing; fetch it again",
         ),
+        ({"model_type": "clip", "hidden_size": "512"}, "width is '512'; expected a whole number of at least 1"),
+        ({"model_type": "clip", "num_attention_heads": 7}, "a width of 512 cannot be shared among 7 heads"),
         (
             {"model_type": "clip", "text_config": {"hidden_act": "relu"}},
             "has the activation relu; known are gelu, quick",
         ),
     ],
-    ids=["nothing", "bert", "no type", "no depth", "relu"],
+    ids=["nothing", "bert", "no type", "no depth", "a text", "heads", "relu"],
 )
 def test_directories_of_something_else(config, message, tmp_path):
     if config:
