@@ -105,9 +105,10 @@ def _fingerprint(folder: Path, cameras: tuple[str, ...]) -> str:
     """Names all that is read of a demonstration: its pickles and these cameras' pictures."""
     variation = folder.parents[1]  # of stepjam's tree; it says what was asked there
     parts: list = [variation.name]
-    parts += [[p.name, file_fingerprint(p)] for p in [*variation.glob("*.pkl"), *sorted(folder.glob("*.pkl"))]]
-    for camera in cameras:
-        parts += [camera, [[p.name, file_fingerprint(p)] for p in sorted(folder.glob(f"{camera}_rgb/*.png"))]]
+    groups = {"": [*variation.glob("*.pkl"), *sorted(folder.glob("*.pkl"))]}
+    groups |= {camera: sorted(folder.glob(f"{camera}_rgb/*.png")) for camera in cameras}
+    for name, paths in groups.items():  # what is no file is refused when it is read
+        parts += [name, [[p.name, file_fingerprint(p) if p.is_file() else ""] for p in paths]]
     return fingerprint(*parts)
 
 

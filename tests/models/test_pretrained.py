@@ -68,14 +68,14 @@ def test_what_a_config_leaves_out_is_openais_base(tmp_path):
             {"model_type": "dinov2", "hidden_size": 768},
             "config.json: num_hidden_layers is missing; fetch it again",
         ),
-        ({"model_type": "clip", "hidden_size": "512"}, "width is '512'; expected a whole number of at least 1"),
+        ({"model_type": "clip", "hidden_size": 0}, "width is 0; expected a whole number of at least 1"),
         ({"model_type": "clip", "num_attention_heads": 7}, "a width of 512 cannot be shared among 7 heads"),
         (
             {"model_type": "clip", "text_config": {"hidden_act": "relu"}},
             "has the activation relu; known are gelu, quick",
         ),
     ],
-    ids=["nothing", "bert", "no type", "no depth", "a text", "heads", "relu"],
+    ids=["nothing", "bert", "no type", "no depth", "no width", "heads", "relu"],
 )
 def test_directories_of_something_else(config, message, tmp_path):
     if config:
