@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-from absl import app
 
+from drifting_vla_jax import cli
 from drifting_vla_jax.envs import dummy, env
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_state
 from drifting_vla_jax.rollout import worker
@@ -43,4 +43,4 @@ class Disguised(dummy.Dummy):
 
 if __name__ == "__main__":
     env.ENVIRONMENTS["dressed"] = "__main__:Disguised"
-    app.run(worker.main, flags_parser=worker._parse)
+    cli.run(worker.main)
