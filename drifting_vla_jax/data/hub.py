@@ -5,6 +5,7 @@ HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT mean what they mean everywhere
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Sequence
