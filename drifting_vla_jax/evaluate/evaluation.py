@@ -21,6 +21,7 @@ from typing import Any
 
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
+from drifting_vla_jax.core.network import joined
 from drifting_vla_jax.evaluate.crew import Crew, WorkerDiedError
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
@@ -120,7 +121,7 @@ def evaluate(
         if len(_scored(out, keys)) < len(keys):
             with PolicyServer(policy, host=host, port=port, batch_deadline_ms=batch_deadline_ms) as server:
                 reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-                options["server"] = f"ws://{reachable}:{server.port}"
+                options["server"] = f"ws://{joined(reachable.strip('[]'), server.port)}"
                 count = max(1, min(workers, len(specs)))
                 with Crew(
                     worker_command, options, workers=count, out=out, keys=keys, episode_seconds=episode_seconds

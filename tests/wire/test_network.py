@@ -1,9 +1,7 @@
 """The network between robot and policy: whatever is at the address, one typed error says what was really asked."""
 
 import contextlib
-import datetime
 import http
-import ipaddress
 import socket
 import ssl
 import string
@@ -12,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.sync.server import serve
@@ -109,22 +108,10 @@ def test_a_name_that_does_not_resolve():
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate of our own for 127.0.0.1 and its key, as the server's context."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "robot")])
-    where = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(1))
-    pem = made.add_extension(where, False).sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    how = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file = tmp_path_factory.mktemp("tls") / "both.pem"
-    file.write_bytes(pem + key.private_bytes(serialization.Encoding.PEM, *how))
+def certificate():
+    """The context of a server whose certificate nobody here trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 
@@ -134,7 +121,8 @@ def test_tls_that_is_not_trusted_and_the_two_schemes_confused(certificate):
         port = server.socket.getsockname()[1]
         said = unreachable(f"wss://127.0.0.1:{port}", wait=30)
         assert (
-            "is not trusted: self-signed certificate; name the PEM file to trust in" in said and "SSL_CERT_FILE" in said
+            "is not trusted: unable to get local issuer certificate; name the PEM file to trust in" in said
+            and "SSL_CERT_FILE" in said
         )
         assert "it hung up, as a server of wss:// or" in unreachable(f"ws://127.0.0.1:{port}")
         server.shutdown()
