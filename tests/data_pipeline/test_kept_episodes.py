@@ -170,7 +170,7 @@ def finished(own, tmp_path):
     def make(source: str, chosen, details: dict) -> Path:
         folder = tmp_path / "built" / "demonstrations" / "1.0.0"
         folder.mkdir(parents=True)
-        about = {"source": source, "details": json.loads(json.dumps(details))}
+        about = {"source": source, "details": json.loads(json.dumps(details)), "episodes": {}, "state_names": []}
         (folder / "metadata.json").write_text(json.dumps(about))
         return tmp_path / "built"
 
@@ -227,7 +227,7 @@ def test_demonstrations_that_change_places_are_converted_again(demos, finished, 
 def test_rollouts_that_are_added_are_not_passed_over(finished, tmp_path):
     folder = tmp_path / "eval" / "rollouts"
     folder.mkdir(parents=True)
-    (folder / "about.json").write_text(json.dumps({"cameras": ["top"]}))
+    (folder / "about.json").write_text(json.dumps({"cameras": ["top"], "image_size": 8, "state_names": ["x"] * 10}))
     picture, quaternion = encode_png(np.zeros((8, 8, 3), np.uint8)), [0, 0, 0, 0, 0, 0, 1, 1]
     episode = Episode("push", 0, 0, ("push",), {"top": [picture]}, np.zeros((1, 10), np.float32),
                       np.array([quaternion], np.float32), success=True)  # fmt: skip
