@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-from drifting_vla_jax.core import flag_checks, paths
+from drifting_vla_jax.core import flag_checks, paths, signals
 from drifting_vla_jax.core.text import shown
 
 # What a user can cause: wrong values, missing files and packages, unreachable servers, full disks, too little memory,
@@ -101,6 +101,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def guarded(argv):
         _quiet_logging()
+        signals.raise_once()
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; every option is written --name=value, see --help")
         try:
@@ -109,7 +110,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
                 sys.stdout.flush()  # here, where it can still be said that nobody reads it or the disk is full
             return code
         except KeyboardInterrupt:
-            fail("interrupted", 130)
+            fail("interrupted", signals.exit_code())
         except USER_ERRORS as error:
             if flags.FLAGS.traceback:
                 raise

@@ -3,7 +3,7 @@
     python -m drifting_vla_jax.main --config=configs/quickstart.py --workdir=runs/mine \\
         [--mode=train|eval|serve|describe|compile] [--config.train.learning_rate=3e-4 ...]
 
-    train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C, SIGTERM and SIGUSR1 save and exit 0
+    train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C and the signals of batch systems save and exit 0
     eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos;
               with --flow_steps=2 a flow-matching policy takes so many Euler steps, whatever it was trained for;
               with --execute=1,2,4 once for each number of actions executed of a chunk, and one table of all

@@ -7,6 +7,7 @@ start will not mend: after a few in a row the evaluation ends and says what the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -91,10 +92,13 @@ class Crew:
         running = [place.process for place in self._places if place.process]
         for process in running:
             process.terminate()
-        for process in running:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:  # a simulator may be deaf
+        until = time.monotonic() + 10
+        try:
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, until - time.monotonic()))
+        finally:  # a simulator may be deaf, and who waits impatient
+            for process in running:
                 process.kill()
                 process.wait()
 

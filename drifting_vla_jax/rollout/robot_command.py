@@ -8,9 +8,7 @@ import importlib
 import json
 import os
 import signal
-import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import ranges, signals
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.rollout import dry_run, recorder
 from drifting_vla_jax.rollout.driver import Driver, make_driver
@@ -113,30 +111,11 @@ def _operator(driver: Driver) -> Operator:
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Callable[[str, str], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call ``stop(reason, outcome)`` at once, even while the main thread is inside a driver's call,
-    and then raise KeyboardInterrupt there. Only from the main thread."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def listen() -> None:
-        while number := ours.recv(1):
-            if number[0] in signals:
-                stop(signal.Signals(number[0]).name, "interrupted")
-
-    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
-    woken = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
+    """Ctrl-C, SIGTERM and SIGHUP call ``stop(reason, outcome)`` at once, even while the main thread is inside a driver's
+    call, and the first of them then raises KeyboardInterrupt there. Only from the main thread."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    with signals.raised_once(), signals.heard(numbers, lambda n: stop(signal.Signals(n).name, "interrupted")):
         yield
-    finally:
-        signal.set_wakeup_fd(woken)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        theirs.close()
-        listener.join()
-        ours.close()
 
 
 def _state_names(metadata: dict) -> tuple[str, ...]:

@@ -21,14 +21,13 @@ Exit code: 0 all episodes are recorded; 1 the server, the simulator or the disk 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags, logging
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import ranges, signals
 from drifting_vla_jax.envs.env import EnvError
 from drifting_vla_jax.envs.metaworld_changes import CHANGES
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
@@ -149,7 +148,6 @@ def settings_from_flags() -> WorkerSettings:
 def main(argv: Sequence[str]) -> int:
     """The process boundary: every foreseen failure becomes one line and an exit code."""
     logging.set_verbosity(logging.INFO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both leave the episode to whoever comes next
     try:
         if len(argv) > 1:
             raise ValueError(f"unexpected argument {argv[1]!r}; every option is --NAME=VALUE")
@@ -162,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
     except (PolicyServerError, OSError, ImportError, EnvError) as error:  # ConnectionError is an OSError
         return _failed(error, 1)
     except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on from here", 130)
+        return _failed("interrupted; the same command goes on from here", signals.exit_code())
     if unscored:
         logging.warning("%d episodes stay unscored (env_crash); the same command tries them again", unscored)
     return 0

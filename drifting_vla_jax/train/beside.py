@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+_END_SECONDS = 10.0
+
 
 def start(command: Sequence[str], leisurely: bool = False, **options: Any) -> subprocess.Popen:
     """A process of lower priority that a Ctrl-C meant for the training does not reach; ``options`` are those of Popen.
@@ -18,3 +20,13 @@ def start(command: Sequence[str], leisurely: bool = False, **options: Any) -> su
     if leisurely and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
     return process
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ends the process: by SIGTERM or, if it does not hear that in time, by SIGKILL. The training is ending, too."""
+    process.terminate()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -2,7 +2,7 @@
 
     found     by --coordinator=host:port --num_processes=n --process_id=i, or by what JAX knows of its surroundings:
               SLURM's srun, Cloud TPU pods, GKE, MPI
-    stopped   SIGTERM, SIGINT or SIGUSR1 at any of them: all of them save the same step and exit 0
+    stopped   Ctrl-C or a batch system's signal (core/signals.py) at any of them: all of them save the same step and exit 0
     dead      one that dies ends the others within a sixth of the time-out (100 s at most): JAX's heartbeats see to it
     hung      where nothing has moved on for the time-out, each process ends with one line
 
@@ -27,7 +27,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.core import network
+from drifting_vla_jax.core import network, signals
 
 log = logging.getLogger(__name__)
 
@@ -172,27 +172,17 @@ def doing(what: str) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM, SIGINT and SIGUSR1 into a question: ``interrupted()``. A second signal ends the process at once.
+    """Turns Ctrl-C and the signals of batch systems into a question: ``interrupted()``. They may come as often as they
+    like; only a second Ctrl-C ends the process at once.
 
     With several processes each asks once per step. A signal at one of them is told to all, and they get the answer
     "yes" at the same step, a little later.
     """
-    asked, together, steps = [], jax.process_count() > 1, itertools.count(1)
+    together, steps = jax.process_count() > 1, itertools.count(1)
 
-    def handler(number, frame):
-        asked.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        log.info("%s: finishing the step and saving", signal.Signals(number).name)
-        if together:
-            os.kill(os.getpid(), signal.SIGTERM)  # which JAX itself handles, and tells the others
+    def say(name: str) -> None:
+        log.info("%s: finishing the step and saving", name)
 
-    numbers = {signal.SIGINT, signal.SIGUSR1} | ({signal.SIGTERM} if not together else set())
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        if together:
-            yield lambda: multihost_utils.reached_preemption_sync_point(next(steps))
-        else:
-            yield lambda: bool(asked)
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    # JAX itself handles SIGTERM where there are several, and tells the others.
+    with signals.asked(say, signal.SIGTERM if together else 0) as asked:
+        yield (lambda: multihost_utils.reached_preemption_sync_point(next(steps))) if together else asked

@@ -102,5 +102,5 @@ class FigureDrawing:
         return images, videos
 
     def stop(self) -> None:
-        self._process.terminate()
+        beside.end(self._process)
         self._process.communicate()

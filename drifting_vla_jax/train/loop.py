@@ -1,6 +1,6 @@
 """The training loop: batches in, steps done, metrics and checkpoints out. All I/O of training is here.
 
-A start resumes by itself if the workdir holds a checkpoint. Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and
+A start resumes by itself if the workdir holds a checkpoint. Ctrl-C and the signals of batch systems finish the step, save, and
 return, so the process exits 0 and the next start goes on with the next batch.
 
 With several processes all of them run this loop, each on its own rows of the same batches; process 0 alone writes
@@ -55,14 +55,17 @@ def train(config: ConfigDict, workdir: str | Path, devices: Sequence[jax.Device]
     """
     config_lib.validate(config)
     workdir = Path(workdir)
-    dataset = open_data(config)
-    mesh = sharding.make_mesh(config, devices)
     with contextlib.ExitStack() as held:
+        interrupted = held.enter_context(distributed.interruptible())
+        dataset = open_data(config)
+        mesh = sharding.make_mesh(config, devices)
         if jax.process_index() == 0:  # for all of them
             held.enter_context(owned(workdir))
         checkpoints = held.enter_context(contextlib.closing(Checkpoints(workdir, config.train.keep)))  # ends a save
         run = _Run(config, workdir, dataset, mesh, checkpoints)
-        with distributed.interruptible() as interrupted:
+        if jax.process_count() == 1 and interrupted():  # several ask together, after a step
+            log.info("stopped before the first step of this start: there is nothing to save")
+        else:
             run.loop(interrupted)
 
 
@@ -112,7 +115,9 @@ class _Run:
             about = beside.enter_context(self.record.running(first))
             journal = sinks.make_journal(self.workdir, self.config, first, about)
             # Several processes ask together whether to stop; the one that writes would ask alone.
-            beside.callback(journal.close, *[interrupted] * (jax.process_count() == 1))
+            alone = jax.process_count() == 1
+            hurries = interrupted if alone else lambda: int(self.state.step) < self.config.train.steps
+            beside.callback(journal.close, hurries)
             beside.callback(self.rollouts.stop)
             self._loop(first, journal, interrupted)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
 import jax
 import numpy as np
 from tqdm import tqdm
+from tqdm.utils import ObjectWrapper
 
 from drifting_vla_jax.data.actions import ActionSpace, rotation_error_degrees
 from drifting_vla_jax.figures.samples import expert_spread
@@ -99,12 +101,26 @@ def _energy_score(samples: np.ndarray, target: np.ndarray, mask: np.ndarray) -> 
     return float(((to_expert - to_samples / 2) / entries).mean())
 
 
+class _Console(ObjectWrapper):
+    """stderr, whose end is no reason to end: Ctrl-C ends the ``tee`` behind it, too, before the last step is saved."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._wrapped.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._wrapped.flush()
+
+
 def progress_bar(total: int, done: int) -> tqdm:
     """The console's one line; on a file or pipe it prints seldom, so that logs stay short."""
     interactive = sys.stderr.isatty()
     return tqdm(
         total=total,
         initial=done,
+        file=_Console(sys.stderr),
         desc="train",
         unit="step",
         dynamic_ncols=interactive,

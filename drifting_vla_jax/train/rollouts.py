@@ -88,8 +88,7 @@ class Rollouts:
     def stop(self) -> None:
         """Ends the evaluation that runs; the same checkpoint's evaluation goes on where it was."""
         if self._process and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+            beside.end(self._process)
 
     @property
     def _out(self) -> Path:

@@ -308,7 +308,8 @@ def test_a_signal_becomes_a_question(number):
     before = signal.getsignal(number)
     with distributed.interruptible() as interrupted:
         assert not interrupted()
-        signal.raise_signal(number)
+        for _ in range(1 if number == signal.SIGINT else 3):
+            signal.raise_signal(number)
         assert interrupted()
-        assert signal.getsignal(number) is signal.SIG_DFL  # a second one ends the process at once
+        assert (signal.getsignal(number) is signal.SIG_DFL) == (number == signal.SIGINT)  # a second Ctrl-C ends it
     assert signal.getsignal(number) is before

@@ -184,3 +184,34 @@ def test_a_second_training_in_the_workdir_is_refused_and_changes_nothing(train, 
     with owned(tmp_path / "run"), pytest.raises(InUseError, match=f"run is in use by pid {os.getpid()} on host"):
         train(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_signals_again_and_again_while_it_saves_lose_nothing(train, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def pressed(self, *args):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        return save(self, *args)
+
+    monkeypatch.setattr(Checkpoints, "save", pressed)
+    train(tmp_path)  # of the third step, when it is due
+    assert Checkpoints(tmp_path).latest() in (3, 4)
+
+
+def test_a_signal_during_the_start_ends_it_before_the_first_step(train, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    create = loop.create_state
+    monkeypatch.setattr(loop, "create_state", lambda *args: signal.raise_signal(signal.SIGTERM) or create(*args))
+    train(tmp_path)
+    assert "SIGTERM: finishing" in caplog.text and "there is nothing to save" in caplog.text
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_what_ends_behind_the_progress_bar_does_not_end_the_training(train, tmp_path, monkeypatch):
+    """Ctrl-C on ``train 2>&1 | tee log`` ends tee as well."""
+    read, write = os.pipe()
+    os.close(read)
+    monkeypatch.setattr("sys.stderr", os.fdopen(write, "w", buffering=1))
+    train(tmp_path)
+    assert Checkpoints(tmp_path).latest() == 6
