@@ -110,7 +110,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
                 sys.stdout.flush()  # here, where it can still be said that nobody reads it or the disk is full
             return code
         except KeyboardInterrupt:
-            fail("interrupted", signals.exit_code())
+            fail("interrupted", 130)
         except USER_ERRORS as error:
             if flags.FLAGS.traceback:
                 raise

@@ -222,7 +222,7 @@ def cadence(config) -> str:
             loop, "Checkpoints", lambda workdir, keep: kept.append(keep) or SimpleNamespace(close=lambda: None)
         )
         patch.setattr(loop, "_Run", lambda *args: SimpleNamespace(loop=lambda interrupted: None))
-        patch.setattr("pathlib.Path.mkdir", lambda *args, **options: None)
+        patch.setattr(loop, "owned", lambda workdir: contextlib.nullcontext())
         loop.train(config, "unused")
     dataset = DataSet(config.data.path, config.env.cameras)
     mesh, drawn = sharding.single_device_mesh(), []

@@ -19,11 +19,6 @@ _RAISING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _seen: list[int] = []  # of the whole process, since signals were last taken
 
 
-def exit_code() -> int:
-    """As a shell says it: 128 and the first signal's number; 130, a Ctrl-C, where none was seen."""
-    return 128 + (_seen[0] if _seen else signal.SIGINT)
-
-
 def raise_once() -> None:
     """From here to the process's end SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, the first of
     them alone: what is cleaned up then is not broken off by the next. A second Ctrl-C raises it once more."""

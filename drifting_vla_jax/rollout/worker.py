@@ -27,7 +27,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges, signals
+from drifting_vla_jax.core import ranges
 from drifting_vla_jax.envs.env import EnvError
 from drifting_vla_jax.envs.metaworld_changes import CHANGES
 from drifting_vla_jax.envs.rlbench_control import CONTROLS
@@ -160,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
     except (PolicyServerError, OSError, ImportError, EnvError) as error:  # ConnectionError is an OSError
         return _failed(error, 1)
     except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on from here", signals.exit_code())
+        return _failed("interrupted; the same command goes on from here", 130)
     if unscored:
         logging.warning("%d episodes stay unscored (env_crash); the same command tries them again", unscored)
     return 0

@@ -52,7 +52,6 @@ def test_cleaning_up_is_broken_off_by_a_second_ctrl_c_alone(first):
             signal.raise_signal(signal.SIGINT)  # the first of its kind
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signals.exit_code() == 128 + first
 
 
 def test_a_signal_is_passed_on_once():
