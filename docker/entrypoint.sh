@@ -35,7 +35,7 @@ prepare_simulator() {
 }
 
 if [ -n "${COPPELIASIM_ROOT:-}" ]; then prepare_simulator; fi
-if [ -n "${WANDB_API_KEY:-}" ] && command -v wandb >/dev/null; then
+if [ -n "${WANDB_API_KEY:-}" ] && [ "${WANDB_MODE:-online}" = online ] && command -v wandb >/dev/null; then
   # The key goes by the environment: an argument would stand in the list of processes.
   wandb login >/dev/null 2>&1 || say "warning: WandB refuses the key; runs stay offline until it is right"
 fi

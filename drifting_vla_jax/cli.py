@@ -162,7 +162,7 @@ def _redirect(stream: Any, descriptor: int) -> None:
 def _quiet_logging() -> None:
     """Our own messages, one plain line each on stderr; of the libraries only what went wrong."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for name in ("absl", "jax", "orbax", "grain", "websockets"):
+    for name in ("absl", "jax", "orbax", "grain", "websockets", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

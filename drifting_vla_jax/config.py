@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.config_checks import ConfigError, validate
 from drifting_vla_jax.core import paths
+from drifting_vla_jax.core.files import set_aside, write_atomically
+
+log = logging.getLogger(__name__)
 
 PATHS = (  # section, key, may it be an id of the Hugging Face hub; "" stays ""
     *(("data", "path", False), ("data.mixture", "paths", False), ("eval", "demos", False)),
@@ -89,7 +93,14 @@ def config_hash(config: ConfigDict) -> str:
 
 
 def save(config: ConfigDict, workdir: Path) -> None:
-    (Path(workdir) / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n")
+    """Writes WORKDIR/config.json, which reports and ``--config`` read; a run goes on without it where that cannot be."""
+    path = Path(workdir) / "config.json"
+    try:
+        if path.is_dir():
+            set_aside(path, "a folder")
+        write_atomically(path, json.dumps(to_json(config), indent=2) + "\n")
+    except OSError as error:
+        log.warning("%s is not written: %s", path, error)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

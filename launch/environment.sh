@@ -27,5 +27,6 @@ fi
 . .venv/bin/activate
 
 # glibc gives every large buffer back to the kernel and takes it anew; keeping it saves a fifth of a training step on CPU.
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=268435456
+export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-100000000000}
+export MALLOC_TOP_PAD_=${MALLOC_TOP_PAD_:-268435456}
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
+import logging
 import os
 import threading
 from pathlib import Path
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 _BYTES = 16  # of a fingerprint; two contents that share one are not to be expected
 
@@ -29,6 +33,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def set_aside(path: Path, reason: object) -> None:
+    """Renames what lies at ``path`` to NAME.damaged (-2, -3, ...) and says so: for what only readers of reports need.
+
+    Raises:
+      OSError: it cannot be renamed.
+    """
+    names = (f"{path.name}.damaged{f'-{n}' if n > 1 else ''}" for n in itertools.count(1))
+    to = next(kept for name in names if not os.path.lexists(kept := path.with_name(name)))
+    path.rename(to)
+    log.warning("%s is set aside as %s: %s", path, to.name, " ".join(str(reason).split()))
 
 
 def fingerprint(*parts: object) -> str:

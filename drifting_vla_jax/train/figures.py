@@ -22,6 +22,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.core.files import set_aside
 from drifting_vla_jax.figures.gallery import PLOTS
 from drifting_vla_jax.figures.snapshot import Snapshot
 from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
@@ -59,8 +60,14 @@ class Figures:
             log.warning("the figures of step %d are left out: those of the last are still drawn", snapshot.step)
             return None
         folder = self._workdir / "figures"
-        snapshot.save(folder / "snapshots" / f"{snapshot.step:08d}.npz")
-        self._drawing = FigureDrawing(folder, names, snapshot.step, self._theme)
+        try:
+            if folder.exists() and not folder.is_dir():
+                set_aside(folder, "no folder")
+            snapshot.save(folder / "snapshots" / f"{snapshot.step:08d}.npz")
+            self._drawing = FigureDrawing(folder, names, snapshot.step, self._theme)
+        except OSError as error:
+            log.warning("the figures of step %d are not drawn: %s", snapshot.step, error)
+            return None
         return self._drawing
 
 
@@ -73,10 +80,8 @@ class FigureDrawing:
             for suffix in ("png", "mp4"):
                 (folder / name / f"{step:08d}.{suffix}").unlink(missing_ok=True)
         what = [f"--workdir={folder.parent}", f"--step={step}", f"--figures={','.join(names)}", f"--theme={theme}"]
-        env = {
-            **os.environ,
-            "OPENBLAS_NUM_THREADS": "1",
-        }  # small matrices: more threads only wait, beside those that train
+        # Small matrices: more threads only wait, beside those that train.
+        env = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
         output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         self._process = beside.start([*COMMAND, *what], leisurely=True, env=env, **output)
 

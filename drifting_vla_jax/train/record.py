@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -22,8 +24,12 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
+from drifting_vla_jax.core.files import set_aside, write_atomically
+from drifting_vla_jax.core.metadata import MetadataError, read_json
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.mixture import Mixture
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -55,7 +61,7 @@ class RunRecord:
             },
             "data": _data(self._dataset),
         }
-        starts = json.loads(self._path.read_text())["starts"] if self._path.exists() else []
+        starts = self._before()
         self._write([*starts, entry])
         error = ""
         try:
@@ -66,10 +72,25 @@ class RunRecord:
         finally:
             self._write([*starts, entry | {"ended": _now(), "error": error}])
 
+    def _before(self) -> list[dict]:
+        """The entries of earlier starts. Only reports read them: what is damaged is set aside and stops nothing."""
+        if not os.path.lexists(self._path):
+            return []
+        try:
+            starts = read_json(self._path).get("starts")
+            if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+                raise MetadataError("starts is no list of objects")
+        except (MetadataError, OSError) as error:
+            with contextlib.suppress(OSError):  # then it cannot be written either, which is said
+                set_aside(self._path, error)
+            return []
+        return starts
+
     def _write(self, starts: list[dict]) -> None:
-        partial = self._path.with_suffix(".json.partial")
-        partial.write_text(json.dumps({"starts": starts}, indent=2) + "\n")
-        partial.replace(self._path)  # a reader sees the old file or the new one
+        try:
+            write_atomically(self._path, json.dumps({"starts": starts}, indent=2) + "\n")
+        except OSError as error:
+            log.warning("%s is not written (%s); reports will not know of this start", self._path, error)
 
 
 def code_version(root: Path) -> dict | None:

@@ -10,7 +10,6 @@ evaluation runs at a time: where the next is due before the last has ended, it i
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.core.metadata import MetadataError, read_json
 from drifting_vla_jax.train import beside
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,10 @@ class Rollouts:
     def finished(self) -> Found:
         """Starts what is due once its checkpoint is on disk whole; returns what an evaluation found, or nothing."""
         if self._due is not None and (self._workdir / "checkpoints" / str(self._due)).is_dir():
-            self._start(self._due)
+            try:
+                self._start(self._due)
+            except OSError as error:
+                log.warning("step %d is not evaluated: %s", self._due, error)
             self._due = None
         if self._process is None or self._process.poll() is None:
             return NOTHING
@@ -72,7 +75,11 @@ class Rollouts:
         if code:
             log.warning("the evaluation of step %d ended with exit code %d; see %s", self._step, code, self._log_path)
             return NOTHING
-        return _found(self._out)
+        try:
+            return _found(self._out)
+        except (MetadataError, OSError) as error:
+            log.warning("what the evaluation of step %d found cannot be read: %s", self._step, error)
+            return NOTHING
 
     def close(self, interrupted: Callable[[], bool]) -> Found:
         """Waits for the evaluation that runs, or is due, until interrupted; returns what it found."""
@@ -109,9 +116,13 @@ class Rollouts:
 
 def _found(folder: Path) -> Found:
     """Held success of all episodes and of every task, whose it is, and the video of the first episode filmed."""
-    results = json.loads((folder / "results.json").read_text())
-    rates = {"sim/success_rate": results["overall"]["success_rate"]}
-    rates |= {f"sim/success_rate/{name}": task["success_rate"] for name, task in results["tasks"].items()}
-    scalars = {"sim/step": results["checkpoint_step"]} | {k: v for k, v in rates.items() if v is not None}
+    found = read_json(folder / "results.json")
+    overall, tasks = found.get("overall"), found.get("tasks")
+    try:
+        rates = {"sim/success_rate": overall["success_rate"]}
+        rates |= {f"sim/success_rate/{name}": task["success_rate"] for name, task in tasks.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise found.fault(f"it says no success rates ({error})") from error
+    scalars = {"sim/step": found.get("checkpoint_step")} | {k: v for k, v in rates.items() if v is not None}
     films = sorted((folder / "videos").glob("*.mp4"))
     return Found(scalars, {"sim/rollout_video": films[0]} if films else {})

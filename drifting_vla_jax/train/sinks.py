@@ -11,8 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import os
+import re
+import threading
 import time
 import uuid
 from collections import deque
@@ -21,17 +22,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
 from drifting_vla_jax.config import to_json
+from drifting_vla_jax.core.files import set_aside, write_atomically
 
 log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 300.0  # at the end, for figures that are still being drawn
 _POLL_SECONDS = 0.1
+_PROBE_SECONDS = 5.0  # that WandB's server may take to answer at all
+_WANDB_SECONDS = 20.0  # to begin a run there, and to take what is left at its end
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,14 @@ class JsonlSink:
 
     def __init__(self, workdir: Path, step: int):
         path = Path(workdir) / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            path.write_text("".join(line + "\n" for line in kept))
+        if os.path.lexists(path):
+            try:
+                kept, damaged = _lines_until(step, path.read_bytes())
+            except OSError as error:  # a folder, another's file
+                kept, damaged = b"", str(error)
+            if damaged:
+                set_aside(path, damaged)
+            write_atomically(path, kept)
         self._file = path.open("a")
 
     def write(self, record: Record) -> None:
@@ -84,16 +94,29 @@ class JsonlSink:
         self._file.close()
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except json.JSONDecodeError:  # the line a killed process was writing
-        return math.inf
+def _lines_until(step: int, content: bytes) -> tuple[bytes, str]:
+    """The records of steps up to this one, and what is wrong with other lines; the last may be what a killed process was
+    writing."""
+    kept, odd = b"", []
+    *lines, rest = content.split(b"\n")
+    for number, line in enumerate([*lines, rest], 1):
+        try:
+            record = json.loads(line)
+            at = record["step"] if isinstance(record, dict) else None
+        except (ValueError, KeyError, RecursionError):
+            at = None
+        if isinstance(at, (int, float)) and not isinstance(at, bool):
+            kept += line + b"\n" if at <= step else b""
+        elif line.strip() and number <= len(lines):
+            odd.append(number)
+    return kept, f"line {odd[0]} is no record of a step" if odd else ""
 
 
 class WandbSink:
     """One WandB run per workdir: online with an API key, else offline (``wandb sync`` later). One commit per step.
 
+    What WANDB_MODE, WANDB_PROJECT and their like say is obeyed: they stand above the configuration. A server that does not
+    answer costs seconds: the run is then kept in DIR/wandb.
     What an evaluation in simulation found (sim/*) is drawn over the step that it evaluated, sim/step.
     """
 
@@ -101,19 +124,32 @@ class WandbSink:
         import wandb
 
         self._wandb = wandb
-        run_file = Path(workdir) / "wandb_run_id"
-        if not run_file.exists():
-            run_file.write_text(uuid.uuid4().hex[:8])
-        self._run = wandb.init(
-            project=config.train.wandb_project,
-            name=config.name,
-            id=run_file.read_text().strip(),
-            resume="allow",
-            dir=str(workdir),
-            mode="online" if os.environ.get("WANDB_API_KEY") else "offline",
-            config=to_json(config) | {"about": dict(about)},
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        own = {
+            "WANDB_PROJECT": ("project", config.train.wandb_project),
+            "WANDB_NAME": ("name", config.name),
+            "WANDB_DIR": ("dir", str(workdir)),
+            "WANDB_RESUME": ("resume", "allow"),
+        }
+        options: dict[str, Any] = {name: value for key, (name, value) in own.items() if not os.environ.get(key)}
+        if not os.environ.get("WANDB_RUN_ID"):
+            options["id"] = _run_id(Path(workdir) / "wandb_run_id")
+        settings = {name: value for name, value in (("silent", True), ("console", "off"))
+                    if not os.environ.get(f"WANDB_{name.upper()}")}  # fmt: skip
+        options["config"] = to_json(config) | {"about": dict(about)}
+        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        if mode == "online" and (silence := _silence()):
+            log.warning("WandB does not answer (%s); the run is kept in %s/wandb, for `wandb sync`", silence, workdir)
+            mode = "offline"
+        try:
+            self._run = wandb.init(
+                mode=mode, settings=wandb.Settings(**settings, init_timeout=_WANDB_SECONDS), **options
+            )
+        except wandb.Error as error:
+            if mode != "online":
+                raise
+            log.warning("WandB refuses (%s); the run is kept in %s/wandb, for `wandb sync`", error, workdir)
+            wandb.teardown(1)  # else the run of this id would count as begun
+            self._run = wandb.init(mode="offline", settings=wandb.Settings(**settings), **options)
         self._run.define_metric("sim/*", step_metric="sim/step")
 
     def write(self, record: Record) -> None:
@@ -122,7 +158,38 @@ class WandbSink:
         self._run.log({**record.scalars, **media}, step=record.step)
 
     def close(self) -> None:
-        self._run.finish()
+        """Sends what is not sent yet; where nobody takes it the run lies in DIR/wandb."""
+        ending = threading.Thread(target=self._run.finish, name="wandb", daemon=True)
+        ending.start()
+        ending.join(_WANDB_SECONDS)
+        if ending.is_alive():
+            log.warning("WandB has not taken everything within %g s; `wandb sync` sends the rest", _WANDB_SECONDS)
+            self._wandb.teardown(1)
+
+
+def _run_id(path: Path) -> str:
+    """The run of this workdir in WandB: that of earlier starts, or a new one."""
+    if os.path.lexists(path):
+        try:
+            found = path.read_text(errors="replace").strip()
+            if re.fullmatch(r"[\w-]{1,64}", found, re.ASCII):
+                return found
+            set_aside(path, f"{found[:40]!r} names no run")
+        except OSError as error:
+            set_aside(path, error)
+    new = uuid.uuid4().hex[:8]
+    write_atomically(path, new)
+    return new
+
+
+def _silence() -> str:
+    """Why WandB's server cannot be reached; "" if something answers."""
+    url = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    try:
+        httpx.head(url, timeout=_PROBE_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError) as error:
+        return f"{url}: {error or type(error).__name__}"
+    return ""
 
 
 class TensorBoardSink:
@@ -209,7 +276,7 @@ def make_journal(workdir: Path, config: ConfigDict, step: int, about: Mapping[st
     if jax.process_index() > 0:
         return Journal([], [])
     wanted: list[tuple[str, Callable[..., Sink]]] = []
-    if config.train.wandb == "auto":
+    if config.train.wandb == "auto" and not _switched_off():
         wanted.append(("wandb", WandbSink))
     if config.train.tensorboard:
         wanted.append(("tensorboardX", TensorBoardSink))
@@ -221,4 +288,17 @@ def make_journal(workdir: Path, config: ConfigDict, step: int, about: Mapping[st
             log.warning("%s is not installed; metrics go to %s/metrics.jsonl all the same", package, workdir)
         except Exception as error:  # a process boundary: account, network, service
             log.warning("%s could not start (%s); metrics go to %s/metrics.jsonl all the same", package, error, workdir)
-    return Journal([JsonlSink(workdir, step)], whole)
+    try:
+        at_once: list[Sink] = [JsonlSink(workdir, step)]
+    except OSError as error:
+        log.warning("metrics are not written: %s", error)
+        at_once = []
+    return Journal(at_once, whole)
+
+
+def _switched_off() -> bool:
+    return os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in (
+        "true",
+        "1",
+        "yes",
+    )

@@ -1,4 +1,4 @@
-"""Signals of batch systems come more than once: the first is acted on, and only a second Ctrl-C ends what is at work on its end."""
+"""Signals of batch systems come more than once: the first is acted on; only a second Ctrl-C ends a process that is saving."""
 
 import os
 import signal

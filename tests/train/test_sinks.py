@@ -1,10 +1,13 @@
 """A step's record arrives whole, once and in order: in metrics.jsonl, in a real WandB run without an account, in TensorBoard."""
 
 import json
+import os
+import socket
 import struct
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
@@ -173,3 +176,105 @@ def test_a_package_that_is_missing_is_said(tmp_path, monkeypatch, caplog):
     config.train.tensorboard = True
     sinks.make_journal(tmp_path, config, 0, {}).close()
     assert "tensorboardX is not installed; metrics go to" in caplog.text
+
+
+class _Wandb:
+    """Stands for WandB's library: notes what a run is begun with."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self, fails=()):
+        self.begun, self._fails, self.torn_down = [], list(fails), 0
+
+    def init(self, **options):
+        self.begun.append(options)
+        if self._fails:
+            raise self._fails.pop()
+        return SimpleNamespace(define_metric=lambda *_, **__: None, finish=lambda: None)
+
+    def Settings(self, **options):
+        return options
+
+    def teardown(self, code):
+        self.torn_down += 1
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    fake = _Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return fake
+
+
+def begun(wandb, tmp_path) -> dict:
+    sinks.WandbSink(tmp_path, small_config(), {})
+    return wandb.begun[-1]
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled", "dryrun", "shared"])
+def test_the_users_mode_is_obeyed_even_with_a_key(mode, wandb, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    assert begun(wandb, tmp_path)["mode"] == mode
+
+
+@pytest.mark.parametrize(("name", "option"), [("PROJECT", "project"), ("NAME", "name"), ("DIR", "dir"),
+                                              ("RUN_ID", "id"), ("RESUME", "resume")])  # fmt: skip
+def test_what_the_environment_says_of_a_run_stands_above_the_configuration(name, option, wandb, tmp_path, monkeypatch):
+    assert option in begun(wandb, tmp_path)
+    monkeypatch.setenv(f"WANDB_{name}", "mine")
+    assert option not in begun(wandb, tmp_path)  # WandB reads it itself
+
+
+@pytest.mark.parametrize(("name", "value"), [("MODE", "disabled"), ("DISABLED", "true")])
+def test_a_run_that_is_switched_off_is_not_begun(name, value, wandb, tmp_path, monkeypatch):
+    monkeypatch.setenv(f"WANDB_{name}", value)
+    config = small_config()
+    config.train.wandb = "auto"
+    sinks.make_journal(tmp_path, config, 0, {}).close()
+    assert not wandb.begun
+
+
+def test_a_server_that_refuses_connections_costs_no_time(wandb, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    began = time.monotonic()
+    assert begun(wandb, tmp_path)["mode"] == "offline" and time.monotonic() - began < 3
+    assert "WandB does not answer (http://127.0.0.1:9" in caplog.text and "wandb sync" in caplog.text
+
+
+def test_a_server_that_mutely_accepts_costs_seconds(wandb, tmp_path, monkeypatch):
+    monkeypatch.setattr(sinks, "_PROBE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        assert begun(wandb, tmp_path)["mode"] == "offline"
+
+
+def test_a_key_that_is_refused_leaves_the_run_offline(wandb, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setattr(sinks, "_silence", lambda: "")
+    wandb._fails = [wandb.Error("401")]
+    assert begun(wandb, tmp_path)["mode"] == "offline"
+    assert [run["mode"] for run in wandb.begun] == ["online", "offline"] and wandb.torn_down == 1
+    assert "WandB refuses (401)" in caplog.text
+
+
+def test_an_end_that_hangs_is_left(wandb, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(sinks, "_WANDB_SECONDS", 0.1)
+    sink = sinks.WandbSink(tmp_path, small_config(), {})
+    sink._run.finish = lambda: time.sleep(5)
+    began = time.monotonic()
+    sink.close()
+    assert time.monotonic() - began < 2 and "WandB has not taken everything within 0.1 s" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0", b"no id/", b"\xff", b"x" * 99])
+def test_a_damaged_run_id_is_made_anew(content, wandb, tmp_path):
+    (tmp_path / "wandb_run_id").write_bytes(content)
+    new = begun(wandb, tmp_path)["id"]
+    assert (tmp_path / "wandb_run_id.damaged").read_bytes() == content
+    assert begun(wandb, tmp_path)["id"] == new == (tmp_path / "wandb_run_id").read_text()
