@@ -134,7 +134,7 @@ class ActionSpace:
         """Statistics of every chunk of a data set given as rows; ``ahead`` and ``last`` as in ``chunk_indices``.
 
         Raises:
-          ValueError: unknown frame, or a horizon that no episode is long enough for.
+          ValueError: unknown frame, a horizon that no episode is long enough for, or actions of which no entry ever changes.
         """
         if frame not in FRAMES:
             raise ValueError(f"config.action.frame is {frame!r}; expected one of {', '.join(FRAMES)}")
@@ -152,6 +152,11 @@ class ActionSpace:
             mean[k], std[k], low[k], high[k] = values.mean(0), values.std(0), values.min(0), values.max(0)
         least = np.concatenate([[CONSTANT_BELOW.get(p.kind, CONSTANT_ELSE)] * p.width for p in layout.parts])
         std[:, np.all(std < least, axis=0)] = 0.0
+        if not std.any():
+            raise ValueError(
+                f"nothing moves: no entry of an action changes in the {len(state)} steps of training, so there is nothing to "
+                "learn; was the robot on, and are these the right columns?"
+            )
         std = np.where(std > 0, np.maximum(std, least), 0.0)
         state = state.astype(np.float64)  # as JSON gives it back: a resumed run must compute with the same numbers
         ranges = Ranges(np.stack([state.min(0), state.max(0)]), np.stack([low.min(0), high.max(0)]))

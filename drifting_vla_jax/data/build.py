@@ -114,7 +114,7 @@ def define_flags() -> None:
         "on_error",
         "fail",
         ["fail", "skip"],
-        "peract, lerobot, rlds: what a damaged episode does; skipped ones are counted",
+        "peract, lerobot, rlds, rollouts: what a damaged episode does; skipped ones are counted",
     )
     cli.define_path("mapping", None, "lerobot, rlds: name of a preset, or JSON file: whose numbers are what")
     flags.DEFINE_float(
@@ -166,8 +166,10 @@ def _build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
         _check_content(metadata["details"], source, settings, folder)
         return folder
     splits, about = SOURCES[source].collect(settings, out)
-    from drifting_vla_jax.data import builder
+    from drifting_vla_jax.data import builder, source_checks
 
+    source_checks.check_rate(about.control_hz)
+    source_checks.check_files(splits)
     folder = builder.write(out, splits, about)
     if not keep_episodes:
         shutil.rmtree(out / ".episodes")

@@ -32,6 +32,7 @@ from drifting_vla_jax.data.recordings import (
     task_name,
     to_episode,
 )
+from drifting_vla_jax.data.screening import screen
 from drifting_vla_jax.envs.episodes import NAME_LENGTH
 from drifting_vla_jax.hints import hint
 from drifting_vla_jax.layouts import ActionLayout
@@ -87,6 +88,8 @@ def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
         unless only reading an episode to its end can tell.
     """
     cameras, reading, jobs, faults = _checked(settings, source)
+    sound = [job for job in jobs if job not in faults]
+    screen(settings, source, reading, cameras, sound, faults, _in_threads)
     if faults and faults.keys() >= set(jobs):
         raise _none_good(faults, settings)
     same = {"converter": CONVERTER, "input": settings.input, "mapping": settings.mapping, "cameras": cameras}
@@ -102,6 +105,8 @@ def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
         try:
             keys[job] = _fingerprint(source, job, reading, cameras)
             path = out / ".episodes" / f"{keys[job]}.npz"
+            if job in faults:
+                return None
             if not path.is_file():
                 recording = source.read(source.splits[split][number], reading.fields)
                 to_episode(recording, reading, cameras, source.hz, settings).save(path)
@@ -110,8 +115,7 @@ def convert(settings: RecordedSettings, source: Format, out: Path) -> Converted:
             return None
         return _Done.of(path, f"episode {number}{split and ' of '}{split}")
 
-    good = [job for job in jobs if job not in faults]
-    done = {job: result for job, result in zip(good, _in_threads(work, good, settings.workers)) if result}
+    done = {job: result for job, result in zip(sound, _in_threads(work, sound, settings.workers)) if result}
     collected = _collected(done, faults, reading, tuple(cameras), source.hz, settings)
     return replace(collected, content={**_content(jobs, keys), "revision": source.revision})
 
@@ -142,7 +146,7 @@ def _content(jobs: Sequence[Job], keys: Mapping[Job, str]) -> dict:
 
 def _checked(settings: RecordedSettings, source: Format) -> tuple[dict[str, str], Reading, list[Job], Faults]:
     """The cameras, the numbers and the episodes to read, after everything was looked at; which of these are damaged."""
-    cameras = choose_cameras(settings.mapping, source.cameras, settings.cameras)
+    cameras = choose_cameras(settings.mapping, source.cameras, settings.cameras, source.odd)
     reading = Reading(settings.mapping, source.widths, source.names)
     if reading.unread:
         log.info("not read: %s", ", ".join(reading.unread))
@@ -158,12 +162,13 @@ def _fingerprint(source: Format, job: Job, reading: Reading, cameras: Mapping[st
     return fingerprint(found, source.hz, list(reading.state_names), reading.layout.to_json())
 
 
-def _in_threads(work: Callable, jobs: Sequence[Job], workers: int) -> list:
+def _in_threads(work: Callable, jobs: Sequence[Job], workers: int, what: str = "episodes") -> list:
     """The results of the jobs in their order; after an error the others end with the episode that they are at."""
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     try:
         futures = [pool.submit(work, *job) for job in jobs]
-        return [future.result() for future in tqdm(futures, desc="episodes", unit="ep", dynamic_ncols=True)]
+        with tqdm(futures, desc=what, unit="ep", dynamic_ncols=True) as bar:
+            return [future.result() for future in bar]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -20,6 +20,7 @@ FORMS = {"axis_angle": 3, "quaternion_xyzw": 4, "quaternion_wxyz": 4, "rotation_
 EULER = re.compile(r"euler_([xyz]{3}|[XYZ]{3})")
 FIELD = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<start>\d+)(?P<colon>:(?P<stop>\d*))?\])?")
 UNIT = 1e-3  # how far a recorded quaternion's length may be from 1
+TURNS = 8 * np.pi  # radians; angles beyond are degrees
 MOVES = 0.1  # a relative gripper that says less says nothing
 
 
@@ -69,6 +70,10 @@ def rotation_of(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Rotation:
     """t rotations; raises ValueError where numbers are none."""
     values = Field.parse(entry["field"]).take(arrays).astype(np.float64)
     form, angles = entry["form"], values * entry.get("scale", 1.0)
+    if (form.startswith("euler") or form == "axis_angle") and np.abs(angles).max(initial=0) > TURNS:
+        row = int(np.abs(angles).max(1).argmax())
+        raise ValueError(f"{entry['field']} of row {row} is {np.abs(angles[row]).max():g}; expected radians (of degrees: give it "
+                         "the scale 0.0174533)")  # fmt: skip
     if form.startswith("euler"):
         return Rotation.from_euler(form.removeprefix("euler_"), angles)
     if form == "axis_angle":
@@ -97,3 +102,11 @@ def opening(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.ones(len(values))
     latest = np.maximum.accumulate(np.where(said != 0, np.arange(len(said)), -1))
     return np.where(latest < 0, said[spoken[0]] < 0, said[latest] > 0).astype(np.float64)
+
+
+def beyond(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> float:
+    """Share of the rows in which a gripper is more than a twentieth of its way beyond its open or closed."""
+    values = Field.parse(entry["field"]).take(arrays).astype(np.float64)[:, 0]
+    opened, closed = entry.get("open", 1), entry.get("closed", 0)
+    share = (values - closed) / (opened - closed)
+    return float(np.mean((share < -0.05) | (share > 1.05)))

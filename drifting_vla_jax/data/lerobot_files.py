@@ -54,6 +54,7 @@ class LeRobotFiles:
         self._index = Index(self._root)
         self.hz, self.cameras, self.widths = self._index.hz, self._index.cameras, self._index.widths
         self.names, self.info = self._index.names, self._index.info.values
+        self.odd = self._index.odd
         self.splits = self._index.split()
 
     def task_of(self, episode: Episode) -> str:
@@ -100,6 +101,10 @@ class LeRobotFiles:
                 if episode.index in wrong:
                     raise RecordingError(wrong[episode.index])
                 found, last = headers(clip.file), round(clip.start * self.hz) + episode.length
+                if found.pixels.startswith(("gray1", "gray9")):
+                    raise RecordingError(
+                        f"{clip.file} has pixels of {found.pixels}: a depth map? Expected colors of 8 bits"
+                    )
                 if found.fps and abs(found.fps / self.hz - 1) > 0.01:
                     raise RecordingError(
                         f"{clip.file} has {found.fps:g} pictures per second; meta/info.json says {self.hz:g}"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from drifting_vla_jax.core import metadata
 from drifting_vla_jax.core.metadata import Fields
-from drifting_vla_jax.data import names, tables
+from drifting_vla_jax.data import names, source_checks, tables
 from drifting_vla_jax.data.recordings import RecordingError
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -64,6 +64,7 @@ class Index:
       hz: rows per second.
       cameras: fields with pictures; ``videos``: those of them that are in video files.
       widths: {field: numbers per row}; ``names``: {field: what each is}, where that is said.
+      odd: see ``recordings.Format``.
       tasks: {number: instruction}.
       episodes: by number, ascending.
       complete: whether it names every episode that there is, by its own count.
@@ -87,6 +88,7 @@ class Index:
         kinds = {name: feature.text("dtype") for name, feature in about.items()}
         self.cameras = [name for name, kind in kinds.items() if kind in ("video", "image")]
         self.videos = {name for name, kind in kinds.items() if kind == "video"}
+        self.odd = {name: found for name in self.cameras if (found := _no_colors(name, about[name]))}
         given = {name: about[name] for name, kind in kinds.items() if kind.startswith(NUMBERS)}
         self.widths = {name: math.prod(feature.integers("shape")) for name, feature in given.items()}
         called = {name: names.flat(feature.get("names", None), self.widths[name]) for name, feature in given.items()}
@@ -281,3 +283,21 @@ def _tasks(row: Fields) -> tuple[str, ...]:
 
 def _place(row: Fields, prefix: str) -> dict[str, int]:
     return {key: row.integer(f"{prefix}/{key}") for key in ("chunk_index", "file_index")}
+
+
+def _no_colors(name: str, feature: Fields) -> tuple[str, bool] | None:
+    """See ``source_checks.odd_field``."""
+    shape, axes = feature.get("shape", None), feature.get("names", None)
+    channels = None
+    if isinstance(shape, list) and len(shape) == 2:
+        channels = 1
+    elif isinstance(shape, list) and len(shape) == 3:
+        known = isinstance(axes, list) and len(axes) == 3
+        at = [i for i, axis in enumerate(axes) if str(axis).lower() in ("c", "channel", "channels")] if known else []
+        ends = [shape[i] for i in at or (2, 0) if shape[i] in (1, 2, 3, 4)]
+        channels = ends[0] if ends else None
+    about = feature.get("info", None) or feature.get("video_info", None) or {}
+    about = about if isinstance(about, dict) else {}
+    depth = any(about.get(key) is True for key in ("video.is_depth_map", "is_depth_map"))
+    bits = re.fullmatch(r"gray(\d+)(le|be)?", str(about.get("video.pix_fmt", "")))
+    return source_checks.odd_field(name, f"{bits[1]} bits" if bits else "uint8", channels, depth)

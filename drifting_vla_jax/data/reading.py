@@ -26,7 +26,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.data import names as said
-from drifting_vla_jax.data.fields import FORMS, Field, MappingError, opening, rotation_of
+from drifting_vla_jax.data.fields import FORMS, Field, MappingError, beyond, opening, rotation_of
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
 from drifting_vla_jax.layouts import ActionLayout
 
@@ -66,6 +66,11 @@ class Reading:
         self.layout, self.state_names = self._body.layout, self._body.state_names
         for field in self._more:
             self.state_names += _names_of(field, widths, names)
+        action = [spec["action"], *(spec["action"].get(arm, {}) for arm in ("left", "right"))]
+        moved = [part[entry] for part in action for entry in ("position", "rotation") if entry in part]
+        moved += spec["action"].get("joints", [])
+        self._moved = [Field.parse(entry["field"]) for entry in moved if spec["action"]["kind"] == "delta"]
+        self._grippers = [entry for part in ("state", "action") for entry in _grippers(spec[part])]
         entries = [*self._body.entries, *spec["state"].get("more", [])]
         self.fields = tuple(dict.fromkeys(Field.parse(entry).name for entry in entries))
         self.unread = said.unread(entries, widths, names)
@@ -82,6 +87,20 @@ class Reading:
           ValueError: a rotation that is none.
         """
         return self._body.targets(arrays).astype(np.float32)
+
+    def commands(self, arrays: Arrays) -> np.ndarray | None:
+        """[t, c], what is added to where things are; None where targets are told as they are."""
+        return np.concatenate([field.take(arrays) for field in self._moved], axis=1) if self._moved else None
+
+    def beyond(self, arrays: Arrays) -> dict[str, float]:
+        """{field of a gripper: share of the rows that lie more than a twentieth beyond its open and closed}."""
+        return {entry["field"]: beyond(entry, arrays) for entry in self._grippers if not entry.get("relative", False)}
+
+
+def _grippers(part: Mapping) -> list[Mapping]:
+    """The entries of a state's or an action's grippers."""
+    hands = (part, part.get("left", {}), part.get("right", {}))
+    return [hand["gripper"] for hand in hands if "gripper" in hand] + part.get("grippers", [])
 
 
 def _names_of(field: Field, widths: Widths, names: Names) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ aims at one such step later, whatever lay between. There is no interpolation, so
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from typing import Protocol
 import numpy as np
 
 from drifting_vla_jax.core.text import instruction_problem, shown
-from drifting_vla_jax.data.episodes import Episode, check_fraction, decode_image, encode_png
+from drifting_vla_jax.data import source_checks
+from drifting_vla_jax.data.episodes import Episode, check_fraction, encode_png
 from drifting_vla_jax.data.reading import Reading
 from drifting_vla_jax.envs.episodes import square, task_name
 from drifting_vla_jax.hints import hint
+
+log = logging.getLogger(__name__)
 
 
 class RecordingError(ValueError):
@@ -81,6 +85,7 @@ class Format(Protocol):
       widths: {field: numbers per row}.
       names: {field: what each of them is}, where that is said.
       cameras: fields with pictures.
+      odd: {field: why its pictures hold no colors, whether that is sure}, see ``source_checks.odd_field``.
       revision: of a hub's repository, which commit; "": a folder of this machine, which anything may change.
       splits: {"train": episodes, "val": episodes} where the data come so divided; {"": episodes} otherwise.
     """
@@ -151,11 +156,13 @@ class RecordedSettings:
         check_fraction(self.val_fraction)
 
 
-def choose_cameras(mapping: Mapping, found: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """{our name: its field} of the views that are wanted, in order.
+def choose_cameras(
+    mapping: Mapping, found: Sequence[str], wanted: Sequence[str], odd: Mapping[str, tuple[str, bool]]
+) -> dict[str, str]:
+    """{our name: its field} of the views that are wanted, in order. Those in ``odd`` (see ``Format``) are not among all.
 
     Raises:
-      ValueError: a view or field that is not there, offering the nearest.
+      ValueError: a view or field that is not there, offering the nearest, or that is surely none of colors.
     """
     known = mapping.get("cameras") or {re.split(r"[./]", field)[-1]: field for field in found}
     if len(known) < len(found) and not mapping.get("cameras"):
@@ -168,9 +175,21 @@ def choose_cameras(mapping: Mapping, found: Sequence[str], wanted: Sequence[str]
     for name in wanted:
         if name not in known:
             raise ValueError(f"unknown camera {name!r}; expected some of {', '.join(known) or 'none'}")
-    if not known:
-        raise ValueError("the data set has no pictures")
-    return {name: known[name] for name in wanted or known}
+    left = (
+        {}
+        if mapping.get("cameras")
+        else {name: odd[f][0] for name, f in known.items() if f in odd and name not in wanted}
+    )
+    chosen = {name: known[name] for name in wanted or known if name not in left}
+    for name, field in chosen.items():
+        if odd.get(field, ("", False))[1]:
+            raise ValueError(f"camera {name}: {field} holds {odd[field][0]}; expected colors of 8 bits")
+    said = "; ".join(f"{name} ({why})" for name, why in left.items())
+    if not chosen:
+        raise ValueError(f"the data set has no pictures{said and f' of colors: {said}'}")
+    if left and not wanted:
+        log.info("views left out: %s", said)
+    return chosen
 
 
 def rows_at(count: int, recorded_hz: float, hz: float) -> tuple[np.ndarray, np.ndarray]:
@@ -191,15 +210,41 @@ def rows_at(count: int, recorded_hz: float, hz: float) -> tuple[np.ndarray, np.n
     return rows[:-1], np.minimum(rows[1:], count) - 1
 
 
-def _picture(picture: np.ndarray | bytes, size: int, fit: str) -> tuple[bytes, int]:
-    """The encoded square picture and its side; a file that has the right size already is kept byte for byte."""
+def decoded(picture: np.ndarray | bytes) -> np.ndarray:
+    """A recording's picture, uint8 [height, width, 3]; raises as ``source_checks.color_picture`` does."""
     if not len(picture):
         raise ValueError("an empty file")
-    image = decode_image(picture) if isinstance(picture, bytes) else picture
-    if isinstance(picture, bytes) and image.shape[0] == image.shape[1] == (size or image.shape[0]):
+    return source_checks.color_picture(picture) if isinstance(picture, bytes) else picture
+
+
+def _picture(picture: np.ndarray | bytes, size: int, fit: str) -> tuple[bytes, int]:
+    """The encoded square picture and its side; a file of colors that has the right size already is kept byte for byte."""
+    image = decoded(picture)
+    as_is = isinstance(picture, bytes) and source_checks.plain_png(picture)
+    if as_is and image.shape[0] == image.shape[1] == (size or image.shape[0]):
         return picture, len(image)
     image = square(image, size, fit)
     return encode_png(image), len(image)
+
+
+def numbers_of(recording: Recording, reading: Reading, skip: int) -> tuple[np.ndarray, np.ndarray]:
+    """State [t, s] and targets [n, k] of all rows but the first ``skip``.
+
+    Raises:
+      RecordingError: numbers that are not finite, rotations that are none.
+    """
+    for name, values in recording.arrays.items():
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+            raise RecordingError(f"{recording.name}: {name} of row {row} is not finite")
+    arrays = {name: values[skip:] for name, values in recording.arrays.items()}
+    if not len(next(iter(arrays.values()))):
+        raise RecordingError(f"{recording.name} has no row after the first {skip}, which the mapping leaves out")
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is found as not finite
+            return reading.state(arrays), reading.targets(arrays)
+    except ValueError as error:  # scipy's and ours: what was read as a rotation is none
+        raise RecordingError(f"{recording.name}: {error}") from error
 
 
 def to_episode(
@@ -211,16 +256,8 @@ def to_episode(
       RecordingError: numbers that are not finite, rotations that are none, too few rows, pictures that differ in size or
         cannot be decoded.
     """
-    for name, values in recording.arrays.items():
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
-            raise RecordingError(f"{recording.name}: {name} of row {row} is not finite")
     skip = settings.mapping.get("skip_first", 0)
-    arrays = {name: values[skip:] for name, values in recording.arrays.items()}
-    try:
-        state, targets = reading.state(arrays), reading.targets(arrays)
-    except ValueError as error:  # scipy's and ours: what was read as a rotation is none
-        raise RecordingError(f"{recording.name}: {error}") from error
+    state, targets = numbers_of(recording, reading, skip)
     rows, ahead = rows_at(len(targets), hz, settings.control_hz)
     if not len(rows):
         raise RecordingError(f"{recording.name} has {len(state)} rows; a target needs one more")
@@ -230,6 +267,8 @@ def to_episode(
         for picture in recording.pictures(field, rows + skip):
             try:
                 encoded, found = _picture(picture, settings.image_size, settings.mapping.get("fit", "crop"))
+            except source_checks.ColorError as error:
+                raise RecordingError(f"{recording.name}: a picture of {field} {error}") from error
             except ValueError as error:
                 raise RecordingError(f"{recording.name}: {field} cannot be decoded") from error
             size = size or found

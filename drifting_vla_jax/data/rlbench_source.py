@@ -20,13 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.core.files import file_fingerprint, fingerprint
-from drifting_vla_jax.data import peract, rlbench_images
+from drifting_vla_jax.data import peract, rlbench_images, source_checks
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, held_out_count
 from drifting_vla_jax.data.peract import Demo
 from drifting_vla_jax.envs import rlbench_demos
 from drifting_vla_jax.envs.rlbench_demos import DemoError, named
 from drifting_vla_jax.envs.rlbench_state import make_state
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
+from drifting_vla_jax.layouts import END_EFFECTOR
 
 CONVERTER = 2  # raised when the same files would give other episodes
 
@@ -140,6 +141,16 @@ def to_episode(demo: Demo, cameras: tuple[str, ...], image_size: int) -> Episode
     )
 
 
+def _checked(demo: Demo) -> Demo:
+    """Raises DemoError for what ``source_checks`` has something against; before its pictures are read."""
+    numbers = source_checks.Numbers(
+        demo.descriptions, make_state(demo.gripper_pose, demo.gripper_open)[:-1], demo.actions(), END_EFFECTOR
+    )
+    if found := source_checks.fault(numbers):
+        raise DemoError(f"{demo.folder}: {found}")
+    return demo
+
+
 def convert(settings: ConvertSettings, out: Path) -> tuple[dict[str, list[Path]], int, list[TaskReport]]:
     """Writes what is missing of OUT/.episodes/<fingerprint of the demonstration>/<folder>/<task>/<name>.npz.
 
@@ -187,7 +198,7 @@ def _convert_task(
             if path.is_file():
                 episode = Episode.load(path)
             else:
-                episode = to_episode(peract.read_demo(source), settings.cameras, settings.image_size)
+                episode = to_episode(_checked(peract.read_demo(source)), settings.cameras, settings.image_size)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 episode.save(path)
         except DemoError as error:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -21,7 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from drifting_vla_jax.core import metadata
 from drifting_vla_jax.core.files import fingerprint
-from drifting_vla_jax.data import mapping, presets, tfrecord
+from drifting_vla_jax.data import mapping, presets, source_checks, tfrecord
 from drifting_vla_jax.data.recordings import Faults, Job, RecordedSettings, Recording, RecordingError, chosen
 
 STEPS = "steps/"
@@ -82,7 +83,7 @@ class RldsFiles:
             info = tfds.builder_from_directory(str(folder)).info
             if "steps" not in info.features or not isinstance(info.features["steps"], tfds.features.Dataset):
                 raise RecordingError("it has no steps, as RLDS has")
-            self.widths, self.cameras, of_steps = _sorted(info.features["steps"].feature, "")
+            self.widths, pictures, of_steps = _sorted(info.features["steps"].feature, "")
             of_episodes = _sorted({name: info.features[name] for name in info.features if name != "steps"}, "")[2]
             shards = {
                 name: list(zip(map(Path, split.filepaths), split.shard_lengths, strict=True))
@@ -91,6 +92,7 @@ class RldsFiles:
         except _UNREADABLE as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise RecordingError(f"{folder} is no TFDS data set that can be read: {reason}") from error
+        self.cameras, self.odd = list(pictures), {name: odd for name, odd in pictures.items() if odd}
         self.hz, self.names, self.revision = float(settings.mapping["control_hz"]), {}, ""
         keys = {name: name for name in of_episodes} | {name: STEPS + name for name in of_steps}
         self._texts = []
@@ -171,14 +173,20 @@ class RldsFiles:
             raise RecordingError(f"{episode} is damaged: {' '.join(str(error).split())[:200]}") from error
 
     def _instructions(self, features: Mapping, name: str) -> tuple[str, ...]:
-        said = [value for key in self._texts for value in features[key].bytes_list.value[:1]]
-        try:
-            texts = list(dict.fromkeys(filter(None, (value.decode().strip() for value in said))))
-        except UnicodeDecodeError as error:
-            raise RecordingError(f"{name}: the instruction is no text in UTF-8: {error.object[:80]!r}") from error
+        texts = []
+        for key in self._texts:
+            try:
+                said = sorted(filter(None, {v.decode().strip() for v in set(features[key].bytes_list.value)}))
+            except UnicodeDecodeError as error:
+                raise RecordingError(f"{name}: the instruction is no text in UTF-8: {error.object[:80]!r}") from error
+            if len(said) > 1:
+                raise RecordingError(
+                    f"{name}: {key} changes within the episode: {', '.join(map(repr, said[:3]))}; expected one instruction"
+                )
+            texts += said
         if not texts:
             raise RecordingError(f"{name} has no instruction in {', '.join(self._texts)}")
-        return tuple(texts)
+        return tuple(dict.fromkeys(texts))
 
     def fingerprint(self, episode: Place, fields: Sequence[str], cameras: Sequence[str]) -> str:
         return fingerprint(self._texts, [self.widths[field] for field in fields], self._record(episode))
@@ -231,16 +239,17 @@ def _check_classes(values: object, path: Path) -> None:
             raise RecordingError(f"{path}: {key} is {metadata.shown(name)}; expected a class of tensorflow_datasets")
 
 
-def _sorted(features: Mapping, prefix: str) -> tuple[dict[str, int], list[str], set[str]]:
-    """Fields by what they hold: {numbers: how many in a step}, pictures, texts."""
-    numbers, pictures, texts = {}, [], set()
+def _sorted(features: Mapping, prefix: str) -> tuple[dict[str, int], dict[str, Any], set[str]]:
+    """Fields by what they hold: {numbers: how many in a step}, {pictures: see ``source_checks.odd_field``}, texts."""
+    numbers, pictures, texts = {}, {}, set()
     for name, feature in features.items():
         path = prefix + name
         if isinstance(feature, tfds.features.FeaturesDict):
             inner = _sorted(feature, f"{path}/")
-            numbers, pictures, texts = numbers | inner[0], pictures + inner[1], texts | inner[2]
+            numbers, pictures, texts = numbers | inner[0], pictures | inner[1], texts | inner[2]
         elif isinstance(feature, tfds.features.Image):
-            pictures.append(path)
+            about = (np.dtype(feature.np_dtype).name, feature.shape[-1])
+            pictures[path] = source_checks.odd_field(path, *about, isinstance(feature, tfds.features.LabeledImage))
         elif isinstance(feature, tfds.features.Tensor):
             kind, stored = (np.dtype(about.np_dtype).kind for about in (feature, feature.get_serialized_info()))
             if kind not in NUMBERS and feature.shape == ():

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from drifting_vla_jax.core.files import file_fingerprint, fingerprint
 from drifting_vla_jax.core.metadata import read_dict
+from drifting_vla_jax.data import source_checks
 from drifting_vla_jax.data.convert import held_out
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim
 from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
@@ -70,13 +71,15 @@ class RolloutSettings:
     episodes: int
     only_success: bool
     val_fraction: float
+    on_error: str = "fail"
 
     def __post_init__(self):
         check_fraction(self.val_fraction)
 
 
-def _chosen(settings: RolloutSettings) -> tuple[dict, dict[str, list[tuple[Path, Episode]]]]:
-    """What the episodes have in common, and those that are asked for, of each task; raises as ``collect`` does."""
+def _chosen(settings: RolloutSettings) -> tuple[dict, dict[str, list[tuple[Path, Episode]]], dict[str, list[str]]]:
+    """What the episodes have in common, those that are asked for and what is wrong with others, of each task; raises as
+    ``collect`` does."""
     rollouts = find(Path(settings.input))
     if rollouts is None:
         raise ValueError(
@@ -84,14 +87,24 @@ def _chosen(settings: RolloutSettings) -> tuple[dict, dict[str, list[tuple[Path,
             "with --record=all, and give their folder"
         )
     of_task: dict[str, list[tuple[Path, Episode]]] = {}
+    damaged: dict[str, list[str]] = {}
     for path, episode in tqdm(rollouts.of(settings.tasks, settings.only_success), desc="episodes", unit="ep"):
-        of_task.setdefault(episode.task, []).append((path, episode))
-    return rollouts.about, {task: found[: settings.episodes or len(found)] for task, found in of_task.items()}
+        if not (found := source_checks.fault(source_checks.Numbers.of(episode))):
+            of_task.setdefault(episode.task, []).append((path, episode))
+        elif settings.on_error == "fail":
+            raise source_checks.SourceError(
+                f"{path}: {found}; --on_error=skip leaves such episodes out and counts them"
+            )
+        else:
+            damaged.setdefault(episode.task, []).append(f"{path.name}: {found}")
+    if not of_task:
+        raise source_checks.SourceError(f"no good episode in {settings.input}: {next(iter(damaged.values()))[0]}")
+    return rollouts.about, {task: found[: settings.episodes or len(found)] for task, found in of_task.items()}, damaged
 
 
 def content(settings: RolloutSettings) -> dict:
     """Names what ``collect`` would take now: {"episodes": how many, "fingerprint": of all}; raises as it does."""
-    about, of_task = _chosen(settings)
+    about, of_task, _ = _chosen(settings)
     files = [file_fingerprint(path) for found in of_task.values() for path, _ in found]
     return {"episodes": len(files), "fingerprint": fingerprint(about, files)}
 
@@ -102,7 +115,7 @@ def collect(settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]]
     Raises:
       ValueError: nothing was recorded there, or nothing of what is asked for.
     """
-    about, of_task = _chosen(settings)
+    about, of_task, damaged = _chosen(settings)
     claim(out / ".episodes", {"input": settings.input})
     splits: dict[str, list[Path]] = {"train": [], "val": []}
     report = []
@@ -110,13 +123,14 @@ def collect(settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]]
         for (path, _), held in zip(episodes, held_out(len(episodes), settings.val_fraction)):
             splits["val" if held else "train"].append(path)
         lengths, won = [len(episode) for _, episode in episodes], sum(e.success is True for _, e in episodes)
-        report.append(
-            {"task": task, "kept": len(lengths), "successes": won, "mean_length": sum(lengths) / len(lengths)}
-        )
+        mean = sum(lengths) / len(lengths)
+        report.append({"task": task, "kept": len(lengths), "successes": won, "mean_length": mean})
+    report += [{"task": task, "damaged": reasons} for task, reasons in damaged.items()]
     return splits, about, report
 
 
 def report_lines(about: dict) -> list[str]:
-    """The datasheet's details as lines: a task each."""
-    return [f"{t['task']:28s} {t['kept']:4d} kept, {t['successes']:4d} of them successes, {t['mean_length']:6.1f} steps"
-            for t in about["tasks"]]  # fmt: skip
+    """The datasheet's details as lines: a task each, then the episodes that were left out."""
+    lines = [f"{t['task']:28s} {t['kept']:4d} kept, {t['successes']:4d} of them successes, {t['mean_length']:6.1f} steps"
+             for t in about["tasks"] if "kept" in t]  # fmt: skip
+    return lines + [f"  skipped: {reason}" for t in about["tasks"] for reason in t.get("damaged", [])]

@@ -248,7 +248,7 @@ SOURCES = {
     "rlds": _recorded_source("rlds"),
     "rollouts": Source(
         defaults={"tasks": (), "episodes": 0, "cameras": (), "image_size": 0},
-        own=("input", "only_success"),
+        own=("input", "only_success", "on_error"),
         settings=_rollouts_settings,
         collect=_rollouts,
         lines=_rollouts_lines,

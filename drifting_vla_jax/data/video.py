@@ -33,12 +33,14 @@ def library(name: str) -> ModuleType:
 
 @dataclass(frozen=True)
 class Header:
-    """What a video file says before anything is decoded: pictures (0: it does not say), per second, height, width."""
+    """What a video file says before anything is decoded: pictures (0: it does not say), per second, height, width, and
+    FFmpeg's name of how it stores a pixel."""
 
     count: int
     fps: float
     height: int
     width: int
+    pixels: str = ""
 
 
 def header(path: Path) -> Header:
@@ -55,7 +57,9 @@ def header(path: Path) -> Header:
             if not container.streams.video:
                 raise RecordingError(f"{path} has no video in it")
             stream = container.streams.video[0]
-            return Header(stream.frames, float(stream.average_rate or 0), stream.height, stream.width)
+            return Header(
+                stream.frames, float(stream.average_rate or 0), stream.height, stream.width, stream.pix_fmt or ""
+            )
     except av.FFmpegError as error:
         raise RecordingError(f"{path} is no video that can be read: {error.strerror}") from error
 

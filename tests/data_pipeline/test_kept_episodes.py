@@ -250,7 +250,7 @@ class Recorded:
 
     def __post_init__(self):
         self.widths, self.names, self.cameras = {"observation.state": 7, "action": 7}, {}, ["observation.images.top"]
-        self.splits = {"": self.episodes}
+        self.odd, self.splits = {}, {"": self.episodes}
 
     def check(self, fields, cameras, jobs, on_error):
         return Faults(on_error)
@@ -264,8 +264,8 @@ class Recorded:
         arrays = {name: rng.uniform(0, 1, (length, 7)) for name in fields}
         if not number:
             arrays["action"][0, 0] = np.nan
-        picture = encode_png(np.full((8, 8, 3), number, np.uint8))
-        return Recording(f"{number}", ("Go",), arrays, lambda _, rows: (picture for _ in rows))
+        files = [encode_png(np.full((8, 8, 3), 40 * number + 9 + row, np.uint8)) for row in range(length)]
+        return Recording(f"{number}", ("Go",), arrays, lambda _, rows: (files[row] for row in rows))
 
     def fingerprint(self, episode, fields, cameras):
         return fingerprint(episode)

@@ -1,5 +1,6 @@
 """RLDS, written by tensorflow_datasets' own tools, read without tensorflow through the mappings that have a name."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -101,17 +102,20 @@ def build(name: str, out: Path, file_format: str = "tfrecord") -> Path:
     return Path(builder.data_dir)
 
 
+MADE = {}
+
+
+def made_once(tmp_path_factory, name, file_format="tfrecord") -> Path:
+    """The folder of this data set, built once, whichever tests ask for it."""
+    if (name, file_format) not in MADE:
+        MADE[name, file_format] = apart(build, name, tmp_path_factory.mktemp(name), file_format)
+    return MADE[name, file_format]
+
+
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """sets(name) -> the folder of this data set, built once."""
-    made = {}
-
-    def get(name, file_format="tfrecord"):
-        if (name, file_format) not in made:
-            made[name, file_format] = apart(build, name, tmp_path_factory.mktemp(name), file_format)
-        return made[name, file_format]
-
-    return get
+    """sets(name) -> its folder."""
+    return functools.partial(made_once, tmp_path_factory)
 
 
 def converted(root, out, name, **changes) -> convert.Converted:
