@@ -208,7 +208,7 @@ RLDS = {
     "marks": (texts(b"?!"), "its instruction has no words"),
     "NaN": (numbers("action", 1, np.nan), "action of row 0 is not finite"),
     "infinite": (numbers("observation/state", 1, np.inf), "state of row 0 is not finite"),
-    "millimetres": (numbers("observation/state", 0, 500), "500[.0-9]* m from the origin"),
+    "millimetres": (numbers("observation/state", 0, 500), "(499|500)[.0-9]* m from the origin"),
     "degrees": (numbers("observation/state", 4, 170), "is 170; expected radians"),
     "frozen": (still, "neither state nor targets change"),
     "16 bits": (files(lambda row: png(np.full((16, 16), 999, np.uint16))), "has 16 bits per channel"),
