@@ -19,7 +19,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY setup.py pyproject.toml constraints.txt README.md ./
 COPY drifting_vla_jax/__init__.py drifting_vla_jax/__init__.py
-ARG EXTRAS=cuda,data
+ARG EXTRAS=cuda,wandb
 RUN pip install --no-cache-dir --constraint constraints.txt --editable ".[$EXTRAS]"
 COPY --chown=trainer:trainer drifting_vla_jax drifting_vla_jax
 COPY --chown=trainer:trainer configs configs

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with the given extras, unless it is there already. Source it:  source launch/environment.sh cpu,metaworld,data
+# Makes .venv with the given extras, unless it is there already. Source it:  source launch/environment.sh cpu,metaworld
 set -euo pipefail
 extras=$1
 python=${PYTHON:-python3}

@@ -40,7 +40,7 @@ if [ -n "${DRY_RUN:-}" ]; then
   start() { printf '%q ' "$@"; echo; }
 else
   # shellcheck source=launch/environment.sh
-  source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" cpu,metaworld,data
+  source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" cpu,metaworld
   source launch/renderer.sh
   start() { "$@"; }
 fi

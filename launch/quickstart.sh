@@ -3,7 +3,7 @@
 #   bash launch/quickstart.sh [--config.seed=1 ...]      further options go to training and evaluation
 set -euo pipefail
 # shellcheck source=launch/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" cpu,metaworld,data
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" cpu,metaworld
 source launch/renderer.sh
 config=configs/quickstart.py
 workdir=${WORKDIR:-runs/quickstart}

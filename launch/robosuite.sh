@@ -4,7 +4,7 @@
 #   bash launch/robosuite.sh [extras]
 set -euo pipefail
 # shellcheck source=launch/environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "${1:-cpu,robosuite,data}"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "${1:-cpu,robosuite}"
 
 version=1.5.2
 if [ "$(python -c 'import importlib.metadata as m; print(m.version("robosuite"))' 2>/dev/null)" != "$version" ]; then

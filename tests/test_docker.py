@@ -126,9 +126,9 @@ def test_wandb_gets_the_key_by_the_environment_alone(programs):
     path = programs(wandb=f'echo "$# $1 $WANDB_API_KEY" > {programs().split(":")[0]}/said')
     said = Path(path.split(":")[0]) / "said"
     assert entrypoint("true", PATH=path).returncode == 0 and not said.exists()
-    assert entrypoint("true", PATH=path, WANDB_API_KEY="secret").returncode == 0
+    assert entrypoint("true", PATH=path, WANDB_API_KEY="secret", WANDB_MODE="online").returncode == 0
     assert said.read_text() == "1 login secret\n"
-    done = entrypoint("echo", "on", PATH=programs(wandb="exit 1"), WANDB_API_KEY="secret")
+    done = entrypoint("echo", "on", PATH=programs(wandb="exit 1"), WANDB_API_KEY="secret", WANDB_MODE="online")
     assert done.returncode == 0 and done.stdout == "on\n" and "WandB refuses the key" in done.stderr
     assert "secret" not in done.stderr
 

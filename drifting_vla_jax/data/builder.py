@@ -11,8 +11,7 @@
 The split val is missing where no episode is held out.
 
 Records are single steps, so horizon, stride and keyframes are choices at load time; their order is the episodes' order,
-so row i of ``low_dim`` is record i and a window costs one image decode per view. Writing needs tensorflow (TFDS imports
-it to serialise); reading does not.
+so row i of ``low_dim`` is record i and a window costs one image decode per view. Neither writing nor reading needs tensorflow.
 """
 
 from __future__ import annotations
@@ -25,11 +24,13 @@ import importlib.metadata
 import multiprocessing
 import platform
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import shuffle
 
 from drifting_vla_jax import __version__
 from drifting_vla_jax.core.files import fingerprint
@@ -190,8 +191,7 @@ def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path
 
     A split without episodes is left out: a data set may have none to validate on.
 
-    In a process of its own: TFDS loads TensorFlow to shuffle more than a gigabyte, and TensorFlow crashes where OSMesa, with
-    which MuJoCo may draw, was loaded before it.
+    In a process of its own, whose memory is free again afterwards; if there is too little, the caller can say so.
 
     Raises:
       ValueError: there is no episode to train on.
@@ -218,6 +218,8 @@ def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path
 
 
 def _write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> None:
+    # Above a gigabyte TFDS sorts records through files of TensorFlow. Ours are in order: it would read all back at once.
+    shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
     Demonstrations(splits=splits, about=about, data_dir=str(out)).download_and_prepare()
 
 

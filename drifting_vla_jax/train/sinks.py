@@ -275,17 +275,22 @@ def make_journal(workdir: Path, config: ConfigDict, step: int, about: Mapping[st
     """The sinks of a run that starts or goes on at ``step``; ``about``: code, packages, devices, for who reads it."""
     if jax.process_index() > 0:
         return Journal([], [])
-    wanted: list[tuple[str, Callable[..., Sink]]] = []
+    wanted: list[tuple[str, Callable[..., Sink], int]] = []  # package, sink, how loud its absence is
     if config.train.wandb == "auto" and not _switched_off():
-        wanted.append(("wandb", WandbSink))
+        asked = "WANDB_API_KEY" in os.environ  # the setting "auto" alone asks for nothing that is not installed
+        wanted.append(("wandb", WandbSink, logging.WARNING if asked else logging.INFO))
     if config.train.tensorboard:
-        wanted.append(("tensorboardX", TensorBoardSink))
+        wanted.append(("tensorboardX", TensorBoardSink, logging.WARNING))
     whole = []
-    for package, sink in wanted:
+    for package, sink, level in wanted:
         try:
             whole.append(sink(workdir, config, about))
         except ImportError:
-            log.warning("%s is not installed; metrics go to %s/metrics.jsonl all the same", package, workdir)
+            extra = package.lower().removesuffix("x")
+            hint = f"pip install 'drifting-vla-jax[{extra}]'"
+            log.log(
+                level, "%s is not installed (%s); metrics go to %s/metrics.jsonl all the same", package, hint, workdir
+            )
         except Exception as error:  # a process boundary: account, network, service
             log.warning("%s could not start (%s); metrics go to %s/metrics.jsonl all the same", package, error, workdir)
     try:

@@ -1,6 +1,7 @@
-"""RLDS, written by tensorflow_datasets' own tools, read without tensorflow through the mappings that have a name."""
+"""RLDS, written by tensorflow_datasets' own tools (rlds_fixture.py), read without tensorflow by the mappings of a name."""
 
 import functools
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -9,107 +10,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.data import convert, rlds_files, tfrecord
 from drifting_vla_jax.data.episodes import Episode, decode_image
 from drifting_vla_jax.data.recordings import RecordedSettings
+from tests.rlds_fixture import (  # noqa: F401 - some for who makes other sets of the same fields
+    EPISODES,
+    FORMATS,
+    SIZE,
+    STEP,
+    STEPS,
+    TEXT,
+    build,
+    drawn,
+    episodes,
+    unpack,
+)
 from tests.small import apart
 
 ROOT = Path(__file__).parents[2]
-STEPS, EPISODES, SIZE = 6, 4, 16
-TEXT = tfds.features.Text()
 
 
-def vector(size):
-    return tfds.features.Tensor(shape=(size,), dtype=np.float32)
+MADE = []
 
 
-def image(kind="png"):
-    return tfds.features.Image(shape=(SIZE, SIZE, 3), encoding_format=kind)
-
-
-STEP = {
-    "libero": {
-        "observation": {"image": image("jpeg"), "wrist_image": image(), "state": vector(8)},
-        "action": vector(7),
-        "language_instruction": TEXT,
-    },
-    "fractal": {
-        "observation": {"image": image(), "base_pose_tool_reached": vector(7), "gripper_closed": vector(1),
-                        "natural_language_instruction": TEXT},
-        "action": {"world_vector": vector(3), "rotation_delta": vector(3), "gripper_closedness_action": vector(1)},
-    },
-    "bridge": {"observation": {"image_0": image(), "state": vector(7)}, "action": vector(7), "language_instruction": TEXT},
-    "droid": {
-        "observation": {"exterior_image_1_left": image(), "wrist_image_left": image(), "cartesian_position": vector(6),
-                        "gripper_position": vector(1), "joint_position": vector(7)},
-        "action_dict": {"cartesian_position": vector(6), "gripper_position": vector(1), "joint_position": vector(7)},
-        "language_instruction": TEXT, "language_instruction_2": TEXT, "language_instruction_3": TEXT,
-    },
-}  # fmt: skip
-
-
-def drawn(feature, name, rng, step):
-    """A value for a feature: pictures and quaternions that are some, texts, numbers of -1 .. 1."""
-    if isinstance(feature, dict):
-        return {key: drawn(inner, key, rng, step) for key, inner in feature.items()}
-    if feature is TEXT:
-        return "" if name.endswith("_3") else f"Put it there{name[-2:] if name[-1] == '2' else ''}"
-    if isinstance(feature, tfds.features.Image):
-        return np.full((SIZE, SIZE, 3), 20 * step + 10, np.uint8)
-    values = rng.uniform(-1, 1, feature.shape).astype(np.float32)
-    if name == "base_pose_tool_reached":
-        values[3:] /= np.linalg.norm(values[3:])
-    return np.sign(values) * (step % 3 == 1) if name == "gripper_closedness_action" else values
-
-
-def episodes(name):
-    for number in range(EPISODES):
-        rng = np.random.default_rng(number)
-        yield [drawn(STEP[name], "", rng, step) for step in range(STEPS)]
-
-
-def build(name: str, out: Path, file_format: str = "tfrecord") -> Path:
-    """A data set whose features are those of TFDS' own rlds_base."""
-    from tensorflow_datasets.rlds import rlds_base
-
-    config = rlds_base.DatasetConfig(
-        name="default",
-        step_metadata_info=STEP[name],
-        episode_metadata_info={"episode_metadata": {"file_path": TEXT}},
-    )
-
-    class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = (config,)
-        pkg_dir_path = out
-
-        def _info(self):
-            return rlds_base.build_info(self.builder_config, self)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            for number, steps in enumerate(episodes(name)):
-                ends = {"is_terminal": False, "is_first": False, "is_last": False}
-                yield number, {"steps": [ends | step for step in steps], "episode_metadata": {"file_path": "x"}}
-
-    builder = Made(data_dir=str(out), file_format=file_format)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=2))
-    return Path(builder.data_dir)
-
-
-MADE = {}
-
-
-def made_once(tmp_path_factory, name, file_format="tfrecord") -> Path:
-    """The folder of this data set, built once, whichever tests ask for it."""
-    if (name, file_format) not in MADE:
-        MADE[name, file_format] = apart(build, name, tmp_path_factory.mktemp(name), file_format)
-    return MADE[name, file_format]
+def made_once(tmp_path_factory, name) -> Path:
+    """The folder of this data set, unpacked once, whichever tests ask for it."""
+    if not MADE:
+        MADE.append(unpack(tmp_path_factory.mktemp("rlds")))
+    return MADE[0] / name / "1.0.0"
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +53,11 @@ def converted(root, out, name, **changes) -> convert.Converted:
               "image_size": 0, "control_hz": 0.0, "val_fraction": 0.25, "on_error": "fail", "workers": 1}  # fmt: skip
     settings = RecordedSettings(**values | changes)
     return convert.convert(settings, rlds_files.open_files(settings), out)
+
+
+def content(done: convert.Converted) -> list[str]:
+    """The fingerprint of every episode."""
+    return [Episode.load(path).fingerprint() for path in [*done.splits["train"], *done.splits["val"]]]
 
 
 def columns(steps, *names) -> np.ndarray:
@@ -202,7 +137,7 @@ def test_bridge_leaves_the_first_row_out_and_aims_at_what_was_reached(sets, tmp_
 
 @pytest.mark.slow
 def test_droid_has_absolute_poses_and_three_paraphrases(sets, tmp_path):
-    done = converted(sets("droid", "array_record"), tmp_path, "droid", control_hz=7.5)
+    done = converted(sets("droid"), tmp_path, "droid", control_hz=7.5)
     assert done.control_hz == 7.5 and done.cameras == ("side", "wrist")
     recorded = list(episodes("droid"))
     for episode, steps in by_first_state(done, recorded, "observation", "cartesian_position"):
@@ -225,13 +160,24 @@ def test_joints_of_droid_instead_of_poses(sets, tmp_path):
                "action": no_pose | {"joints": {"field": "action_dict/joint_position", "names": names},
                                     "grippers": gripper | {"field": "action_dict/gripper_position"}}}  # fmt: skip
     (tmp_path / "joints.json").write_text(json.dumps(mapping))
-    done = converted(sets("droid", "array_record"), tmp_path / "w", str(tmp_path / "joints.json"))
+    done = converted(sets("droid"), tmp_path / "w", str(tmp_path / "joints.json"))
     assert done.layout.joints == tuple(names) and done.state_names == (*names, "gripper")
     for episode, steps in by_first_state(done, list(episodes("droid")), "observation", "joint_position"):
         np.testing.assert_array_equal(episode.state[:, :7], columns(steps, "observation", "joint_position"))
         np.testing.assert_array_equal(episode.actions[:, :7], columns(steps, "action_dict", "joint_position"))
         told = columns(steps, "action_dict", "gripper_position")
         np.testing.assert_allclose(episode.actions[:, 7], 1 - np.clip(told[:, 0], 0, 1), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("tensorflow"), reason="the extra [parity] is not installed")
+def test_the_stored_sets_are_what_tfds_writes(sets, tmp_path):
+    for name, file_format in FORMATS.items():
+        fresh, stored = apart(build, name, tmp_path / name, file_format), sets(name)
+        assert (fresh / "features.json").read_text() == (stored / "features.json").read_text()
+        assert sorted(p.name for p in fresh.iterdir()) == sorted(p.name for p in stored.iterdir())
+        made = [converted(root, tmp_path / str(k) / name, name) for k, root in enumerate((fresh, stored))]
+        assert content(made[0]) == content(made[1])
 
 
 @pytest.mark.slow
@@ -308,7 +254,5 @@ def test_records_that_change_places_are_converted_again(sets, tmp_path):
     records = [data[start - tfrecord.HEADER : start + length + tfrecord.FOOTER] for start, length in places]
     file.write_bytes(b"".join(records[::-1]))
     after, fresh = (converted(root, tmp_path / out, "libero") for out in ("out", "fresh"))
-    found = [
-        [Episode.load(p).fingerprint() for p in d.splits["train"] + d.splits["val"]] for d in (before, after, fresh)
-    ]
+    found = [content(done) for done in (before, after, fresh)]
     assert found[0] != found[1] == found[2] and sorted(found[0]) == sorted(found[1])

@@ -1,84 +1,161 @@
-"""The encoders as transformers has them, in torch: random weights, saved the way the hub's checkpoints are."""
+"""What transformers and torch give, kept in ``tests/data/parity.npz``, and the weights and inputs that they gave it for.
 
+Weights are drawn by numpy under the names and shapes that transformers writes, so tests need neither library;
+``make_stored_outputs.py`` made the file with both, and ``test_stored_outputs.py`` makes it again where they are installed.
+
+    <case>/about            JSON: config.json, and the shape of every tensor of the checkpoint, by name
+    <case>/<input>          [outputs, 1 + SAMPLES + SUMS]: every layer, the embeddings first, then what the tower returns
+    resample/<old>-<new>[-antialias], resample/grid-...      torch's bicubic interpolation
+    tokens/ids              [texts, 2]: a checksum of a text's ids, how many they are; tokens/tokenizer.json
+"""
+
+import functools
+import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import flax
 import jax
 import numpy as np
-import torch
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    Dinov2Config,
-    Dinov2Model,
-    Dinov2WithRegistersConfig,
-    Dinov2WithRegistersModel,
-    initialization,
-)
-from transformers.utils import logging
+from safetensors.numpy import save_file
 
 from drifting_vla_jax.models import pretrained
+from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, convert
+from drifting_vla_jax.models.dinov2 import DinoArchitecture
 
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+STORED = Path(__file__).parents[1] / "data" / "parity.npz"
+SAMPLES, SUMS = 24, 8
+TOLERANCE = 2e-5
 
-# An epsilon so large that it shows.
-SHRUNK = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "layer_norm_eps": 0.01}
-SHRUNK_TEXT = {**SHRUNK, "intermediate_size": 96, "vocab_size": 60, "eos_token_id": 59, "bos_token_id": 58}
-SHRUNK_IMAGE = {**SHRUNK, "patch_size": 14, "image_size": 70}  # a grid of 5 x 5
-TRUE_IMAGE = {"patch_size": 14, "image_size": 518}
-
-
-def dinov2(registers: int = 0, **config):
-    """A DINOv2 in torch, with registers if any are asked for."""
-    if registers:
-        config = Dinov2WithRegistersConfig(**config, num_register_tokens=registers)
-        return _drawn(Dinov2WithRegistersModel, config)
-    return _drawn(Dinov2Model, Dinov2Config(**config))
-
-
-def clip_text(**config):
-    """A CLIP text tower in torch."""
-    return _drawn(CLIPTextModel, CLIPTextConfig(**config))
-
-
-def _drawn(model, config):
-    with initialization.no_init_weights():
-        return draw(model(config).eval())
-
-
-def draw(model, seed: int = 0):
-    """Draws every parameter, also those that start at 0 or 1 elsewhere: none can be forgotten and go unnoticed."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(False).normal_(generator=generator)
-        if "embedding" in name and "projection" not in name:
-            parameter.mul_(0.5)
-        elif parameter.ndim > 1:
-            parameter.mul_(parameter[0].numel() ** -0.5)
-        else:
-            parameter.mul_(0.3).add_(0 if name.endswith("bias") else 1)
-    return model
+# Case -> (height, width) of its images, or the length of its texts. An epsilon of 0.01 is so large that it shows.
+SMALL_IMAGES = ((70, 70), (28, 56), (112, 84))  # a grid of 5 x 5, as trained; smaller; larger and not square
+IMAGES = {
+    "dinov2": SMALL_IMAGES,
+    "dinov2-registers": SMALL_IMAGES,
+    "dinov2-swiglu": SMALL_IMAGES,
+    "dinov2-quick_gelu": SMALL_IMAGES,
+    "facebook/dinov2-small": ((224, 224), (280, 280)),
+    "facebook/dinov2-base": ((224, 224), (280, 280)),
+    "facebook/dinov2-large": ((224, 224), (280, 280)),
+    "facebook/dinov2-with-registers-small": ((224, 224), (280, 280)),
+    "facebook/dinov2-giant, one layer": ((224, 224),),
+}
+TEXTS = {
+    "clip": (77, 16),
+    "clip-quick_gelu": (77, 16),
+    "clip-end_is_2": (16,),
+    "openai/clip-vit-base-patch32": (77, 24),
+    "openai/clip-vit-large-patch14": (77, 24),
+}
+# Whole models, of which only a tower is ours: case -> the tower alone. No outputs.
+WHOLE = {"CLIPModel": "clip", "CLIPTextModelWithProjection": "clip", "Dinov2ForImageClassification": "dinov2"}
+GIANTS = ("facebook/dinov2-giant", "facebook/dinov2-with-registers-giant")  # too large to run: names and shapes
+RESAMPLED = ((37, 16), (37, 20), (37, 37), (16, 37), (5, 1), (3, 8), (2, 5), (1, 3))
 
 
-def saved(model, folder: Path, **options) -> str:
-    """The directory of the model's checkpoint, as text: a name for ``pretrained``."""
-    model.save_pretrained(folder, **options)
+@functools.cache
+def stored() -> Mapping[str, np.ndarray]:
+    with np.load(STORED) as file:
+        return dict(file)
+
+
+def about(case: str) -> dict:
+    """{"config": config.json, "shapes": {name: shape}} as transformers wrote them."""
+    return json.loads(str(stored()[f"{case}/about"]))
+
+
+def draw(name: str, shape) -> np.ndarray:
+    """A tensor of the case's weights, by its name; none is 0 or 1, so that none can be forgotten and go unnoticed."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    values = rng.random(shape, np.float32)
+    values -= np.float32(0.5)
+    values *= np.float32(12**0.5)  # of variance 1
+    if "embedding" in name and "projection" not in name:
+        return values * np.float32(0.5)
+    if len(shape) > 1:
+        return values * np.float32(np.prod(shape[1:]) ** -0.5)
+    return values * np.float32(0.3) + np.float32(not name.endswith("bias"))
+
+
+def weights(case: str) -> dict[str, np.ndarray]:
+    return {name: draw(name, shape) for name, shape in about(case)["shapes"].items()}
+
+
+def save(
+    case: str, folder: Path, tensors: Mapping[str, np.ndarray] | None = None, dtype: str = "float32", shards=1
+) -> str:
+    """Writes a checkpoint as transformers does and returns its directory as text: a name for ``pretrained``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(about(case)["config"], indent=2))
+    tensors = weights(case) if tensors is None else tensors
+    names, written = list(tensors), {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors" if shards > 1 else "model.safetensors"
+        chosen = {name: np.asarray(tensors[name], dtype) for name in names[shard::shards]}
+        save_file(chosen, folder / file, {"format": "pt"})
+        written |= dict.fromkeys(chosen, file)
+    if shards > 1:
+        index = {"metadata": {}, "weight_map": written}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return str(folder)
 
 
-def run(module, encoder: pretrained.Encoder, x):
+def encoder(case: str):
+    """(architecture, parameters) of a case, without a file."""
+    found = pretrained._FAMILIES[about(case)["config"]["model_type"]].from_hugging_face(about(case)["config"])
+    table = DINOV2 if isinstance(found, DinoArchitecture) else CLIP_TEXT
+    named = about(case)["shapes"].items()
+    return found, convert(((name, draw(name, shape)) for name, shape in named), table, pretrained.shapes(found))
+
+
+def photographs(height: int, width: int, n: int = 2) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, height, width, 3), np.uint8)
+
+
+def instructions(end: int, length: int, words=(3, 1, 40)) -> np.ndarray:
+    """Start, so many words, end, then ends as padding."""
+    rng = np.random.default_rng(0)
+    tokens = np.full((len(words), length), end, np.int32)
+    for row, count in enumerate(words):
+        count = min(count, length - 2)
+        tokens[row, : 1 + count] = [end - 1, *rng.integers(0, end - 1, count)]
+    return tokens
+
+
+def inputs(case: str, size) -> np.ndarray:
+    if case in IMAGES:
+        return photographs(*size, n=1 if "/" in case else 2)
+    return instructions(about(case)["config"]["vocab_size"] - 1, size)
+
+
+def key(case: str, size) -> str:
+    return f"{case}/{size[0]}x{size[1]}" if case in IMAGES else f"{case}/{size}"
+
+
+def run(module, params: Mapping[str, np.ndarray], x):
     """The module's output, and what each layer hands on, the embeddings first."""
     apply = jax.jit(lambda params, x: module.apply({"params": params}, x, mutable=["intermediates"]))
-    out, state = jax.device_get(apply(encoder.tree(), x))
+    out, state = jax.device_get(apply(flax.traverse_util.unflatten_dict(params, sep="/"), x))
     state = state["intermediates"]
     return out, [*state["embedded"], *state["tower"]["blocks"]["hidden"][0]]
 
 
-def worst(ours, theirs) -> float:
-    """The largest error, relative to the root mean square of what it should be; of lists, over all their members."""
-    if isinstance(ours, list):
-        assert len(ours) == len(theirs)
-        return max(worst(a, b) for a, b in zip(ours, theirs))
-    theirs = theirs.numpy()
+def summary(arrays) -> np.ndarray:
+    """[arrays, 1 + SAMPLES + SUMS]: root mean square, numbers at fixed places, sums of all numbers with random signs.
+
+    A sum sees every number; each is divided by the root of their count, so that it is as large as one of them.
+    """
+    rows = []
+    for array in arrays:
+        flat, rng = np.asarray(array, np.float64).ravel(), np.random.default_rng(0)
+        sums = (rng.integers(0, 2, (SUMS, flat.size), np.int8) * 2.0 - 1) @ flat / np.sqrt(flat.size)
+        places = rng.integers(0, flat.size, SAMPLES)
+        rows.append([np.sqrt(np.square(flat).mean()), *flat[places], *sums])
+    return np.array(rows, np.float32)
+
+
+def worst(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest error of any output, relative to the root mean square of what it should be."""
     assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.sqrt(np.square(theirs).mean()))
+    return float((np.abs(ours - theirs).max(1) / theirs[:, 0]).max())

@@ -1,77 +1,52 @@
-"""CLIP's text tower against transformers' in torch: every layer, the feature at the end token, padding."""
+"""CLIP's text tower against stored outputs of transformers: every layer, the feature at the end token, padding."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.clip_text import ClipText, ClipTextArchitecture
 from tests.models import reference
 
-TOLERANCE = 5e-5
-BASE = {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048}
-LARGE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 ARCHITECTURE = ClipTextArchitecture(24, 2, 2, 48, vocabulary=60, length=12, end=59)
-
-
-def instructions(architecture, length, words=(3, 1, 40)):
-    """Start, so many words, end, then ends as padding."""
-    rng = np.random.default_rng(0)
-    tokens = np.full((len(words), length), architecture.end, np.int32)
-    for row, count in enumerate(words):
-        count = min(count, length - 2)
-        tokens[row, : 1 + count] = [architecture.end - 1, *rng.integers(0, architecture.end - 1, count)]
-    return tokens
 
 
 def module(architecture=ARCHITECTURE):
     return ClipText(architecture, lora=0, remat="none", dtype=jnp.float32)
 
 
-def parity(model, encoder, tokens):
+def parity(case, architecture, params, length):
     """The largest relative error of any layer, of the words and of the summary."""
-    theirs = model(torch.tensor(tokens, dtype=torch.long), output_hidden_states=True)
-    text, layers = reference.run(module(encoder.architecture), encoder, tokens)
-    assert len(layers) == 1 + encoder.architecture.depth
-    pairs = (
-        (layers, list(theirs.hidden_states)),
-        (text.words, theirs.last_hidden_state),
-        (text.summary, theirs.pooler_output),
-    )
-    return max(reference.worst(ours, other) for ours, other in pairs)
+    text, layers = reference.run(module(architecture), params, reference.inputs(case, length))
+    assert len(layers) == 1 + architecture.depth
+    ours = reference.summary([*layers, text.words, text.summary])
+    error = reference.worst(ours, reference.stored()[reference.key(case, length)])
+    print(f"{reference.key(case, length)} tokens: {error:.2e}")
+    return error
 
 
-@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
-def test_equals_the_reference(activation, tmp_path):
-    model = reference.clip_text(**reference.SHRUNK_TEXT, hidden_act=activation)
-    encoder = pretrained.load(reference.saved(model, tmp_path))
-    for length in (77, 16):
-        assert parity(model, encoder, instructions(encoder.architecture, length)) < TOLERANCE
+@pytest.mark.parametrize("case", ["clip", "clip-quick_gelu"])
+def test_equals_the_reference(case, tmp_path):
+    encoder = pretrained.load(reference.save(case, tmp_path))
+    for length in reference.TEXTS[case]:
+        assert parity(case, encoder.architecture, encoder.params, length) < reference.TOLERANCE
 
 
 def test_openais_files_say_that_the_end_is_2_and_mean_the_last_id(tmp_path):
     """transformers then takes the largest id of each row; newer files give the id itself."""
-    old = reference.clip_text(**{**reference.SHRUNK_TEXT, "eos_token_id": 2})
-    encoder = pretrained.load(reference.saved(old, tmp_path))
+    encoder = pretrained.load(reference.save("clip-end_is_2", tmp_path))
     assert encoder.architecture.end == 59
-    assert parity(old, encoder, instructions(encoder.architecture, 16)) < TOLERANCE
+    assert parity("clip-end_is_2", encoder.architecture, encoder.params, 16) < reference.TOLERANCE
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size", "end"),
-    [("openai/clip-vit-base-patch32", BASE, 2), ("openai/clip-vit-large-patch14", LARGE, 49407)],
-)
-def test_equals_the_reference_at_true_size(name, size, end, tmp_path):
-    model = reference.clip_text(**size, eos_token_id=end)
-    encoder = pretrained.load(reference.saved(model, tmp_path))
-    assert encoder.architecture == pretrained.KNOWN[name]
-    for length in (77, 24):
-        error = parity(model, encoder, instructions(encoder.architecture, length))
-        print(f"{name}, {length} tokens: {error:.2e}")
-        assert error < TOLERANCE
+@pytest.mark.parametrize("case", [case for case in reference.TEXTS if "/" in case])
+def test_equals_the_reference_at_true_size(case):
+    architecture, params = reference.encoder(case)
+    assert architecture == pretrained.KNOWN[case]
+    for length in reference.TEXTS[case]:
+        assert parity(case, architecture, params, length) < reference.TOLERANCE
 
 
 def test_the_two_base_models_share_their_text_tower():

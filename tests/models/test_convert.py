@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
-import transformers
 
 from drifting_vla_jax.models import pretrained
 from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, tensors
@@ -25,12 +23,12 @@ def test_layers_are_stacked_in_their_order():
     assert out["tower/blocks/query/kernel"].tolist() == [[[0, 30], [10, 40], [20, 50]], [[0, 3], [1, 4], [2, 5]]]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_every_precision_becomes_float32(dtype, tmp_path):
     """1.5 is the same number in all of them."""
-    model = reference.dinov2(**reference.SHRUNK_IMAGE)
-    model.layernorm.weight.fill_(1.5)
-    params = pretrained.load(reference.saved(model.to(dtype), tmp_path)).params
+    tensors = reference.weights("dinov2")
+    tensors["layernorm.weight"][:] = 1.5
+    params = pretrained.load(reference.save("dinov2", tmp_path, tensors, dtype)).params
     assert {value.dtype for value in params.values()} == {np.dtype(np.float32)}
     assert (params["norm/scale"] == 1.5).all()
 
@@ -100,21 +98,20 @@ def test_the_hubs_names_are_read():
                 convert([(name, np.zeros(2, np.float32))], table, {})
 
 
-@pytest.mark.parametrize("whole", ["CLIPModel", "CLIPTextModelWithProjection", "Dinov2ForImageClassification"])
-def test_heads_and_other_towers_are_left_behind(whole, tmp_path):
+@pytest.mark.parametrize(("whole", "part"), reference.WHOLE.items())
+def test_heads_and_other_towers_are_left_behind(whole, part, tmp_path):
     """vision_model.*, projections, logit_scale, classifier, mask token; what is left is what the tower alone gives."""
-    if whole.startswith("Dinov2"):
-        model = transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**reference.SHRUNK_IMAGE))
-        part = model.dinov2
-    elif whole == "CLIPModel":
-        vision = {**reference.SHRUNK, "intermediate_size": 96, "image_size": 64}
-        model = transformers.CLIPModel(transformers.CLIPConfig(text_config=reference.SHRUNK_TEXT, vision_config=vision))
-        part = model.text_model
-    else:
-        model = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig(**reference.SHRUNK_TEXT))
-        part = model.text_model
-    encoder = pretrained.load(reference.saved(model, tmp_path / "whole"))
-    assert encoder.hash == pretrained.load(reference.saved(part, tmp_path / "part")).hash
+    drawn = reference.weights(whole)
+    alone = {
+        name: next(tensor for full, tensor in drawn.items() if full.endswith(name) and "vision" not in full)
+        for name in reference.about(part)["shapes"]
+    }
+    assert len(alone) < len(drawn)
+    encoder = pretrained.load(reference.save(whole, tmp_path / "whole"))
+    converted = pretrained.load(reference.save(part, tmp_path / "part", alone)).params
+    assert converted.keys() == encoder.params.keys()
+    for path, value in converted.items():
+        np.testing.assert_array_equal(encoder.params[path], value)
 
 
 def test_old_files_hold_position_ids_too():
@@ -123,15 +120,12 @@ def test_old_files_hold_position_ids_too():
 
 
 def test_shards_are_one_checkpoint(tmp_path):
-    model = reference.dinov2(**reference.SHRUNK_IMAGE)
-    whole = pretrained.load(reference.saved(model, tmp_path / "whole"))
-    sharded = reference.saved(model, tmp_path / "sharded", max_shard_size="100KB")
-    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
-    assert pretrained.load(sharded).hash == whole.hash
+    whole = pretrained.load(reference.save("dinov2", tmp_path / "whole"))
+    assert pretrained.load(reference.save("dinov2", tmp_path / "sharded", shards=4)).hash == whole.hash
 
 
 def test_a_missing_shard_is_named(tmp_path):
-    reference.saved(reference.dinov2(**reference.SHRUNK_IMAGE), tmp_path, max_shard_size="100KB")
+    reference.save("dinov2", tmp_path, shards=4)
     lost = sorted(tmp_path.glob("*.safetensors"))[1]
     lost.unlink()
     with pytest.raises(FileNotFoundError, match=f"has no {lost.name}; fetch it again"):
@@ -140,7 +134,7 @@ def test_a_missing_shard_is_named(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 4, 1000, -4])
 def test_a_truncated_file_is_named(size, tmp_path):
-    reference.saved(reference.dinov2(**reference.SHRUNK_IMAGE), tmp_path)
+    reference.save("dinov2", tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(ConversionError, match=r"model\.safetensors is damaged: .*; fetch it again"):

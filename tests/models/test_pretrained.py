@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import transformers
 
 from drifting_vla_jax.data.hub import HubError
 from drifting_vla_jax.models import pretrained
@@ -24,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A shrunk DINOv2 as the hub would have it."""
-    return reference.saved(reference.dinov2(**reference.SHRUNK_IMAGE), tmp_path_factory.mktemp("dinov2"))
+    return reference.save("dinov2", tmp_path_factory.mktemp("dinov2"))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +132,7 @@ def test_half_an_artefact_is_refused(name, artefact, tmp_path):
 
 def test_the_tokenizer_comes_along(tmp_path):
     write_vocabulary(tmp_path / "clip")
-    reference.saved(reference.clip_text(**reference.SHRUNK_TEXT), tmp_path / "clip")
+    reference.save("clip", tmp_path / "clip")
     pretrained.write(pretrained.load(str(tmp_path / "clip")), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "encoder.json",
@@ -194,7 +193,7 @@ def test_bad_input_is_one_line(arguments, message):
 
 @pytest.mark.slow
 def test_another_kind_of_model_is_one_line(tmp_path):
-    transformers.BertConfig().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 768}')
     done = convert(f"--model={tmp_path}", f"--out={tmp_path / 'out'}")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path} holds a bert; expected one of dinov2,")

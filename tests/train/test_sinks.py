@@ -175,7 +175,21 @@ def test_a_package_that_is_missing_is_said(tmp_path, monkeypatch, caplog):
     config = small_config()
     config.train.tensorboard = True
     sinks.make_journal(tmp_path, config, 0, {}).close()
-    assert "tensorboardX is not installed; metrics go to" in caplog.text
+    assert "tensorboardX is not installed (pip install 'drifting-vla-jax[tensorboard]'); metrics go to" in caplog.text
+
+
+@pytest.mark.parametrize("key", [None, "a key"])
+def test_that_wandb_is_missing_is_said_to_who_has_a_key(key, tmp_path, monkeypatch, caplog):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    config = small_config()
+    config.train.wandb = "auto"
+    with caplog.at_level("WARNING"):
+        sinks.make_journal(tmp_path, config, 0, {}).close()
+    assert ("wandb is not installed (pip install 'drifting-vla-jax[wandb]')" in caplog.text) == bool(key)
 
 
 class _Wandb:
