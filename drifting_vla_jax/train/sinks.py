@@ -277,8 +277,8 @@ def make_journal(workdir: Path, config: ConfigDict, step: int, about: Mapping[st
         return Journal([], [])
     wanted: list[tuple[str, Callable[..., Sink], int]] = []  # package, sink, how loud its absence is
     if config.train.wandb == "auto" and not _switched_off():
-        asked = "WANDB_API_KEY" in os.environ  # the setting "auto" alone asks for nothing that is not installed
-        wanted.append(("wandb", WandbSink, logging.WARNING if asked else logging.INFO))
+        asked = "WANDB_API_KEY" in os.environ  # "auto" without one is content with what is installed
+        wanted.append(("wandb", WandbSink, logging.WARNING if asked else logging.DEBUG))
     if config.train.tensorboard:
         wanted.append(("tensorboardX", TensorBoardSink, logging.WARNING))
     whole = []

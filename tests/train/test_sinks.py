@@ -187,7 +187,7 @@ def test_that_wandb_is_missing_is_said_to_who_has_a_key(key, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = small_config()
     config.train.wandb = "auto"
-    with caplog.at_level("WARNING"):
+    with caplog.at_level("INFO"):
         sinks.make_journal(tmp_path, config, 0, {}).close()
     assert ("wandb is not installed (pip install 'drifting-vla-jax[wandb]')" in caplog.text) == bool(key)
 
