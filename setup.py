@@ -25,9 +25,9 @@ LEARNER = [
 ]
 METAWORLD = ["metaworld>=3.1.1,<3.2", "mujoco>=3.3,<3.4"]
 # What robosuite needs here. It is installed without its own requirements: they ask for numpy<2 (through mink 0.0.5, of
-# humanoids) and for a second OpenCV with a window system; see docs/robosuite.md.
+# humanoids) and for a second OpenCV with a window system; see docs/how-to/use-robosuite.md.
 ROBOSUITE = ["mujoco>=3.3,<3.4", "numba>=0.63,<1", "scipy>=1.15,<2", "termcolor>=2"]
-# What RLBench and PyRep need; they themselves are not on PyPI, see docs/rlbench.md.
+# What RLBench and PyRep need; they themselves are not on PyPI, see docs/how-to/use-rlbench.md.
 RLBENCH = ["cffi>=1.14", "gymnasium>=1,<2", "natsort>=8,<9", "pyquaternion>=0.9.9,<1", "scipy>=1.15,<2"]
 TENSORBOARD = ["tensorboardX>=2.6,<3", "tensorboard>=2.18,<3"]
 AOT = ["libtpu>=0.0.52,<0.1"]  # TPU compiler for machines without a TPU: --mode=compile
@@ -87,6 +87,7 @@ setup(
         ],
         # What wrote the stored outputs that the tests compare with; where these are installed the tests make them again.
         "parity": ["torch==2.13.0", "transformers>=5,<6", "tensorflow-cpu>=2.21,<2.22"],
+        "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2"],  # the pages of docs/: mkdocs serve
         "browser": ["playwright>=1.50,<2"],  # tests that open a report in the machine's own Chromium
     },
 )

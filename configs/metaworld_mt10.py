@@ -7,7 +7,7 @@
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 
 Measured: demonstrations 7.5 min on two cores, training 30 min on one, evaluation of 500 episodes 2.5 min; 94.6% held
-(92.3 - 96.3%, seed 0; docs/metaworld.md).
+(92.3 - 96.3%, seed 0; docs/results/metaworld.md).
 """
 
 from configs import quickstart

@@ -7,7 +7,8 @@
     python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50 --mode=eval
 
 Measured: demonstrations about 45 min beside other work, training 73 min, evaluation of 500 episodes 9 min; 75.5% by the
-published protocol (mean of the four groups; 70.2 - 79.7), 82.0% of all episodes latched, 77.6% held, seed 0 (docs/metaworld.md).
+published protocol (mean of the four groups; 70.2 - 79.7), 82.0% of all episodes latched, 77.6% held, seed 0
+(docs/results/metaworld.md).
 """
 
 from configs import metaworld_mt10

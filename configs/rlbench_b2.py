@@ -13,7 +13,7 @@ the policy and let docker/compose.yml run the simulators. 116 GB of downloads fo
 Protocol: 100 training demonstrations per task; per task the 25 stored test episodes, started from their recorded random
 state and variation; at most 400 targets at 20 Hz, open drawers and closed jars judged by RLBench at every one of them; an
 unreachable target ends the episode as a failure. RGB alone, four views of 128 pixels, no depth and no keyframes: another
-league than the published table (docs/rlbench.md), whose only comparable row is image behaviour cloning.
+league than the published table (docs/results/rlbench.md), whose only comparable row is image behaviour cloning.
 
 No number yet: no machine of ours has CoppeliaSim.
 """

@@ -8,7 +8,7 @@
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite --mode=eval
 
 Measured: demonstrations 15 min on two cores, training 33 min on one, evaluation of 200 episodes 5.5 min on one; 71.0% held
-(64.4 - 76.8%, seed 0): lift 47 of 50, stack 42, pick-place-can 49, nut-assembly-square 4 (docs/robosuite.md).
+(64.4 - 76.8%, seed 0): lift 47 of 50, stack 42, pick-place-can 49, nut-assembly-square 4 (docs/results/robosuite.md).
 """
 
 from configs import quickstart

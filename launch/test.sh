@@ -2,7 +2,7 @@
 # Makes the environment if missing and runs the tests.
 #   bash launch/test.sh [-m "not slow" ...]              further options go to pytest
 set -euo pipefail
-extras=cpu,metaworld,rlbench,test
+extras=cpu,metaworld,rlbench,test${EXTRAS:+,$EXTRAS} # EXTRAS=docs: the documentation is built too
 if command -v chromium google-chrome chrome >/dev/null; then extras+=,browser; fi # 53 MB that nothing else can use
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "$extras"

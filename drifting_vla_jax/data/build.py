@@ -9,9 +9,10 @@
 
 metaworld and robosuite collect with scripted experts and replay every episode's targets open loop (the gate). peract
 converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. lerobot and rlds read what
-others recorded; a mapping says whose numbers are what (docs/sources.md). rollouts are episodes that a policy left behind:
-an evaluation's or an arm's that were run with --record. Each writes a TFDS data set. Stopped and started
-again it goes on with what is missing; a finished data set is left alone, and refused where --input has changed since.
+others recorded; a mapping says whose numbers are what (docs/reference/mapping-language.md). rollouts are episodes that a
+policy left behind: an evaluation's or an arm's that were run with --record. Each writes a TFDS data set. Stopped and
+started again it goes on with what is missing; a finished data set is left alone, and refused where --input has changed
+since.
 """
 
 from __future__ import annotations

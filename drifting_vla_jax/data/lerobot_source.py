@@ -25,7 +25,8 @@ class JointActionError(ValueError):
 def _refusal(what: str) -> JointActionError:
     return JointActionError(
         f'{what} are joint positions, and this mapping reads a pose of the hand; use one with "layout": "joints", as the '
-        "preset aloha (docs/sources.md), or add fields with the hand's pose to the data set (by forward kinematics)"
+        "preset aloha (docs/reference/mapping-language.md), or add fields with the hand's pose to the data set (by forward "
+        "kinematics)"
     )
 
 
@@ -38,7 +39,7 @@ def read_mapping(name: str) -> dict:
     """
     if name not in presets.LEROBOT and name.lower() in JOINT_ARMS:
         raise JointActionError(f'{name} is recorded by its joints and has no preset; write a mapping with "layout": '
-                               '"joints", see docs/sources.md')  # fmt: skip
+                               '"joints", see docs/reference/mapping-language.md')  # fmt: skip
     spec = mapping.load(name, presets.LEROBOT)
     said = [key for key in ("control_hz", "instruction") if key in spec]
     if said:

@@ -18,7 +18,7 @@
      "action": {"kind": "absolute", "joints": ["action[0:6]", {"field": "action[7:13]", "scale": 0.01745}],
                 "grippers": [{"field": "action[6]", "open": 100}, {"field": "action[13]", "open": 100}]}}
 
-A field is named as its format names it, with the entries that are meant. ``docs/sources.md`` has every key.
+A field is named as its format names it, with the entries that are meant. ``docs/reference/mapping-language.md`` has every key.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def _read(source: str, presets: Mapping[str, Mapping]) -> dict:
     except ValueError as error:
         raise MappingError(f"{path} is no JSON: {error}") from error
     if not isinstance(spec, dict):
-        raise MappingError(f"{path} holds a {type(spec).__name__}; expected an object, see docs/sources.md")
+        raise MappingError(
+            f"{path} holds a {type(spec).__name__}; expected an object, see docs/reference/mapping-language.md"
+        )
     return spec
 
 

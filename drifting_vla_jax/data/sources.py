@@ -134,7 +134,9 @@ def _recorded_settings(source: str, values: dict) -> Any:
     from drifting_vla_jax.data.recordings import RecordedSettings
 
     if values["input"] is None or values["mapping"] is None:
-        raise ValueError(f"--source={source} needs --input=DIR and --mapping=PRESET or FILE.json, see docs/sources.md")
+        raise ValueError(
+            f"--source={source} needs --input=DIR and --mapping=PRESET or FILE.json, see docs/reference/mapping-language.md"
+        )
     if Path(values["input"]).exists():
         values["input"] = str(Path(values["input"]).resolve())
     return RecordedSettings(**values | {"mapping": _recorded_format(source).read_mapping(values["mapping"])})

@@ -28,7 +28,7 @@ FORKS = {
     "peract": "rlbench @ git+https://github.com/MohitShridhar/RLBench.git@ad991951bc53e4f3b73b803a75cf4b7d55295cf7",
 }
 HELP = (
-    "docker/rollout.Dockerfile has CoppeliaSim 4.1.0, PyRep and RLBench together (docs/rlbench.md); by hand, with "
+    "docker/rollout.Dockerfile has CoppeliaSim 4.1.0, PyRep and RLBench together (docs/how-to/use-rlbench.md); by hand, with "
     f"COPPELIASIM_ROOT set: pip install -e '.[rlbench]' '{PYREP}' and pip install --no-deps '{FORKS['peract']}'. "
     "The pyrep of PyPI is another program, and there is no rlbench there"
 )

@@ -10,7 +10,7 @@ unified formulation):
 
 so that targets that move evenly are met when their step ends. Nothing is remembered from one control step to the next.
 
-Measured (docs/robosuite.md): of ten constant poses nine are held to 0.7 mm, one to 3 mm, all to 0.14 degrees; a target at
+Measured (docs/results/robosuite.md): of ten constant poses nine are held to 0.7 mm, one to 3 mm, all to 0.14 degrees; a target at
 0.2 m/s and 0.8 rad/s is met to 0.3 mm and 0.8 degrees.
 """
 

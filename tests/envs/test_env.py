@@ -40,7 +40,7 @@ SIZE = 48
 @pytest.fixture(scope="module", params=SIMULATORS)
 def name(request):
     if request.param == "robosuite" and importlib.util.find_spec("robosuite") is None:
-        pytest.skip("needs the extra [robosuite] and robosuite itself, see docs/robosuite.md")
+        pytest.skip("needs the extra [robosuite] and robosuite itself, see docs/how-to/use-robosuite.md")
     return request.param
 
 

@@ -12,7 +12,7 @@ from drifting_vla_jax.envs.rotations import matrix, rotation_6d
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("robosuite") is None,
-    reason="needs the extra [robosuite] and robosuite itself, see docs/robosuite.md",
+    reason="needs the extra [robosuite] and robosuite itself, see docs/how-to/use-robosuite.md",
 )
 HZ = 20
 

@@ -1,6 +1,5 @@
 """Sessions with an arm that is the dummy simulator: a policy that looks, behind a real server; the commands as processes."""
 
-import ast
 import json
 import os
 import pty
@@ -372,35 +371,29 @@ class Arm:
 """
 
 
-def blocks() -> dict[str, str]:
-    """The Python of docs/robot.md, by what it begins with: lines indented by four that parse."""
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of a language in the documentation of arms, in their order."""
     text = (ROOT / "docs" / "robot.md").read_text()
-    found = {}
-    for block in re.findall(r"(?:^    .*\n|^\n)+", text, re.M):
-        code = "\n".join(line[4:] for line in block.splitlines()).strip() + "\n"
-        if code.startswith(("import", "from")):
-            ast.parse(code)
-            found["driver" if "class MyArm" in code else "loop"] = code
-    return found
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 def test_the_documentation_runs_word_for_word(server, tmp_path):
     """The driver, through the check and the command; the loop in Python; limits.json."""
-    code = blocks()
-    lines = [line for line in code["driver"].split("class MyArm")[1].splitlines() if line.strip()]
+    driver, loop = blocks("python")
+    lines = [line for line in driver.split("class MyArm")[1].splitlines() if line.strip()]
     assert len(lines) <= 21
     (tmp_path / "vendor.py").write_text(VENDOR)
-    (tmp_path / "my_arm.py").write_text(code["driver"])
+    (tmp_path / "my_arm.py").write_text(driver)
     checked = run(tmp_path, "--driver=my_arm:MyArm", "--check")
     assert checked.returncode == 0 and "no problem found" in checked.stdout, checked.stdout + checked.stderr
     flags = ["--driver=my_arm:MyArm", f"--server={server}", "--instruction=reach the red ball", "--judge=none"]
     done = run(tmp_path, *flags, f"--out={tmp_path / 'out'}", "--max_steps=6", "--execute=2", address="10.0.0.7")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "arm at 10.0.0.7" and "halted\ndisconnected" in done.stdout
-    said = json.loads(re.search(r"    (\{\"low\".*?\})\n", (ROOT / "docs" / "robot.md").read_text(), re.S)[1])
+    said = json.loads(blocks("json")[0])
     Limits(**said)
     (tmp_path / "limits.json").write_text(json.dumps(said | {k: SAID[k] for k in ("low", "high")}))
-    loop = code["loop"].replace("ws://gpu-machine:8000", server) + "    print(observation.state)\n"
+    loop = loop.replace("ws://gpu-machine:8000", server) + "    print(observation.state)\n"
     ran = subprocess.run(
         [sys.executable, "-c", loop], env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True
     )
