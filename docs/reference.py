@@ -5,7 +5,7 @@ mkdocs calls ``on_files`` at every build (``hooks`` in mkdocs.yml). By hand:
     python docs/reference.py                 # prints the pages
 
 Configuration is read from the text of configs/base.py: keys, values and comments. A command's flags are those that it has
-when it runs: each command is started in a process of its own, which stops where the command line would be parsed.
+when it runs: each command is started in a process of its own, which stops where it would read its command line.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import ast
 import io
 import json
+import multiprocessing
 import re
 import runpy
 import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,20 +104,27 @@ def commands() -> dict[str, str]:
     return found
 
 
-def dump_flags(module: str) -> None:
-    """Starts a command up to its command line and prints the flags that it defines itself, as JSON."""
+class _Flags(BaseException):
+    """Ends a command where it would read its command line; carries its flags."""
+
+
+def flags_of(module: str) -> list[dict[str, Any]]:
+    """The flags that a command defines itself; to be called once in a process, as flags are global."""
     from absl import flags
 
     from drifting_vla_jax import cli
 
     def stop(*_: Any) -> None:
         own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
-        print(json.dumps([_described(flag) for flag in own if flag.name not in STANDARD]))
-        raise SystemExit(0)
+        raise _Flags([_described(flag) for flag in own if flag.name not in STANDARD])
 
     cli.run = stop
     sys.argv[1:] = []
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except _Flags as found:
+        return found.args[0]
+    raise RuntimeError(f"{module} did not come to cli.run")
 
 
 def _described(flag: Any) -> dict[str, str | bool]:
@@ -128,19 +135,20 @@ def _described(flag: Any) -> dict[str, str | bool]:
 
 
 def all_flags() -> dict[str, list[dict[str, Any]]]:
-    """{module: its flags} of every command; two processes at a time."""
+    """{module: its flags} of every command."""
+    done = subprocess.run([sys.executable, __file__, "--flags"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise RuntimeError(f"the flags of commands cannot be read:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
-    def ask(module: str) -> list[dict[str, Any]]:
-        done = subprocess.run(
-            [sys.executable, __file__, f"--flags={module}"], cwd=ROOT, capture_output=True, text=True, timeout=120
-        )
-        if done.returncode:
-            raise RuntimeError(f"the flags of {module} cannot be read:\n{done.stderr}")
-        return json.loads(done.stdout.splitlines()[-1])
+
+def dump_flags() -> None:
+    """Prints ``all_flags`` as JSON. Commands are started in forks of this process, which has loaded what most of them load."""
+    import jax  # noqa: F401
 
     modules = list(commands())
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(modules, pool.map(ask, modules), strict=True))
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        print(json.dumps(dict(zip(modules, pool.map(flags_of, modules, chunksize=1), strict=True))))
 
 
 def command_lines() -> str:
@@ -224,8 +232,7 @@ def on_files(files, config):
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    asked = [argument.removeprefix("--flags=") for argument in sys.argv[1:] if argument.startswith("--flags=")]
-    if asked:
-        dump_flags(asked[0])
+    if "--flags" in sys.argv:
+        dump_flags()
     else:
         print("\n".join(make() for make in PAGES.values()))
