@@ -6,8 +6,9 @@ import re
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from drifting_vla_jax.data import source_checks
+from drifting_vla_jax.data import rlds_files, source_checks
 from drifting_vla_jax.data.actions import ActionSpace
 from drifting_vla_jax.data.episodes import encode_png
 from drifting_vla_jax.data.recordings import choose_cameras
@@ -158,3 +159,15 @@ def test_rates_that_no_recording_has(hz):
     with pytest.raises(SourceError, match="rows per second; expected more than 0"):
         source_checks.check_rate(hz)
     source_checks.check_rate(30.0)
+
+
+@pytest.mark.parametrize("feature, found", [
+    (tfds.features.Image(shape=(8, 8, 1), dtype=np.float32, encoding_format="png"), ("pictures of float32", True)),
+    (tfds.features.Image(shape=(8, 8, 1), dtype=np.uint16, encoding_format="png"), ("pictures of uint16", True)),
+    (tfds.features.Image(shape=(None, None, 1)), ("pictures of 1 channel", False)),
+    (tfds.features.Image(shape=(8, 8, 4)), None), (tfds.features.Image(), None),
+])  # fmt: skip
+def test_pictures_of_rlds(feature, found):
+    assert rlds_files._sorted({"observation": tfds.features.FeaturesDict({"cam": feature})}, "")[1] == {
+        "observation/cam": found
+    }

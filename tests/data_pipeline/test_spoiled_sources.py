@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tensorflow_datasets as tfds
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -258,18 +257,6 @@ def test_instructions_that_are_said_once_are_instructions(rlds, tmp_path):
     chosen = RecordedSettings(**values)
     done = convert.convert(chosen, Spoiled(chosen, texts(b"", b"open it"), {0, 1, 2, 3}), tmp_path)
     assert {Episode.load(path).instructions for path in done.splits["train"]} == {("open it",)}
-
-
-@pytest.mark.parametrize("feature, found", [
-    (tfds.features.Image(shape=(8, 8, 1), dtype=np.float32, encoding_format="png"), ("pictures of float32", True)),
-    (tfds.features.Image(shape=(8, 8, 1), dtype=np.uint16, encoding_format="png"), ("pictures of uint16", True)),
-    (tfds.features.Image(shape=(None, None, 1)), ("pictures of 1 channel", False)),
-    (tfds.features.Image(shape=(8, 8, 4)), None), (tfds.features.Image(), None),
-])  # fmt: skip
-def test_pictures_of_rlds(feature, found):
-    assert rlds_files._sorted({"observation": tfds.features.FeaturesDict({"cam": feature})}, "")[1] == {
-        "observation/cam": found
-    }
 
 
 PERACT = {
