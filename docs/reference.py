@@ -144,6 +144,7 @@ def all_flags() -> dict[str, list[dict[str, Any]]]:
 
 def dump_flags() -> None:
     """Prints ``all_flags`` as JSON. Commands are started in forks of this process, which has loaded what most of them load."""
+    import flax.linen  # noqa: F401
     import jax  # noqa: F401
 
     modules = list(commands())
