@@ -49,7 +49,7 @@ def write_gif(path: Path, frames: list[Image.Image], fps: float, colors: int) ->
     """A GIF that loops. All frames share one palette, without dithering: still parts then cost nothing."""
     step = max(1, len(frames) // 8)
     some = np.concatenate([np.asarray(frame) for frame in frames[::step]])
-    palette = Image.fromarray(some).quantize(colors)
+    palette = Image.fromarray(some).quantize(colors, method=Image.Quantize.MAXCOVERAGE, kmeans=2)
     same = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     same[0].save(path, save_all=True, append_images=same[1:], duration=round(1000 / fps), loop=0, optimize=True)
     print(f"{path}  {path.stat().st_size / 1e6:.2f} MB, {len(frames)} frames of {frames[0].size}")

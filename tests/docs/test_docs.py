@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ml_collections import ConfigDict
+from PIL import Image
 
 from configs import base
 from drifting_vla_jax.train.monitoring.meanings import MEANINGS
@@ -18,10 +19,16 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-spec = importlib.util.spec_from_file_location("docs_reference", DOCS / "reference.py")
-reference = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = reference
-spec.loader.exec_module(reference)
+
+def load(name: str):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load("reference")
 
 
 def values(config, prefix=""):
@@ -134,3 +141,21 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert "train.learning_rate" in (site / "reference/configuration/index.html").read_text()
     assert "--episodes" in (site / "reference/command-lines/index.html").read_text()
     assert "drifting_loss" in (site / "reference/api/index.html").read_text()
+
+
+def test_the_field_of_the_front_page_carries_samples_to_both_modes():
+    media = load("make_media")
+    places, arrows, data = media.carried()
+    assert places.shape == arrows.shape == (media.FRAMES, media.SAMPLES, 2) and data.shape == (media.DATA, 2)
+    away = abs(places[:, :, None] - [[-2.0, 0.0], [2.0, 0.0]])
+    near = (away**2).sum(-1) ** 0.5 < 1.0
+    assert not near[0].any()
+    assert near[-1].any(-1).mean() > 0.85 and near[-1].mean(0).min() > 0.35
+
+
+def test_a_film_loops_at_its_rate(tmp_path):
+    media = load("make_media")
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue", "red")]
+    media.write_gif(tmp_path / "film.gif", frames, 12.5, 16)
+    with Image.open(tmp_path / "film.gif") as film:
+        assert (film.n_frames, film.info["duration"], film.info["loop"], film.size) == (3, 80, 0, (8, 6))
