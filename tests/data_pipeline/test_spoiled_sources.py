@@ -24,6 +24,7 @@ from tests.data_pipeline.test_source_checks import good, png
 from tests.peract_fixture import TASKS
 
 TOP, WRIST = fixture.SIZES
+STEPS, KEY = test_rlds.STEPS, "steps/"
 
 
 def lerobot(root: Path, out: Path, **changes) -> convert.Converted:
@@ -160,9 +161,6 @@ def test_no_spoiling_of_lerobot_passes(kind, on_error, hz, recorded, tmp_path_fa
         return
     assert on_error == "skip" and done.damaged
     source_checks.check_files(done.splits)
-
-
-STEPS, KEY = test_rlds.STEPS, "steps/"
 
 
 @pytest.fixture(scope="module")
