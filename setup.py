@@ -13,6 +13,7 @@ LEARNER = [
     "importlib_resources",  # imported by tensorflow-datasets, not declared by it
     "jaxtyping>=0.3.11,<0.4",
     "google-crc32c>=1.5,<2",  # checksums of RLDS in TFRecord files
+    "flatbuffers>=25",  # jax.export writes its programs with it, and does not ask for it
     "safetensors>=0.6,<1",
     "tokenizers>=0.22,<1",
     "huggingface_hub>=1,<3",

@@ -80,18 +80,6 @@ def test_the_same_contents_elsewhere_are_not_worth_a_word(config, rebuilt, said)
     assert said() == []
 
 
-def dropped(low):
-    """The first episode is gone."""
-    keep = low["episode"] > 0
-    rows = {"last": low["last"][keep] - 12, "keyframe": low["keyframe"][keep] - 12, "episode": low["episode"][keep] - 1}
-    return {name: values[keep] for name, values in low.items()} | rows
-
-
-def without_first(about):
-    for split in about["episodes"].values():
-        del split[0]
-
-
 def other_words(about):
     about["instructions"][1] = "approach red"
 
@@ -107,7 +95,6 @@ def other_names(about):
 @pytest.mark.parametrize(
     "numbers, metadata, words",
     [
-        (dropped, without_first, "train: 6 -> 5 episodes, 72 -> 60 steps; val: 2 -> 1 episodes, 24 -> 12 steps"),
         (None, other_words, "1 instructions gone, such as 'reach red'; 1 instructions new, such as 'approach red'"),
         (None, other_rate, "20 -> 10 steps per second"),
         (None, other_names, "state x y z gripper -> x y z opening"),
@@ -115,7 +102,17 @@ def other_names(about):
     ],
 )
 def test_a_changed_set_of_the_same_statistics_is_one_line(numbers, metadata, words, config, rebuilt, said):
-    changed = rebuilt(numbers, metadata)
+    goes_on_with_one_line(config, rebuilt(numbers, metadata), words, said)
+
+
+def test_a_set_of_fewer_episodes_is_one_line(config, said, tmp_path):
+    changed = config.copy_and_resolve_references()
+    changed.data.path = str(write_episodes(tmp_path / "fewer", [episode(k) for k in (1, 2, 3, 4, 5, 7)], held_out=1))
+    words = "train: 6 -> 5 episodes, 72 -> 60 steps; val: 2 -> 1 episodes, 24 -> 12 steps"
+    goes_on_with_one_line(config, changed, words, said)
+
+
+def goes_on_with_one_line(config, changed, words, said):
     go_on(begun(config), changed)
     path, line = said()
     assert "data.path" in path and words in line and "\n" not in line
