@@ -31,8 +31,8 @@ def load(kind: str, known: Mapping[str, str], name: str) -> Any:
     """
     if not is_path(name) and name not in known:
         raise PluginError(
-            f"unknown {kind} {name!r}; {hint(name, known, 'expected one of')}; your own is written module:name, for example "
-            "my_lab.my_file:MyClass"
+            f"unknown {kind} {name!r}; {hint(name, known, 'expected one of')}; your own is written module:name, "
+            "for example my_lab.my_file:MyClass"
         )
     module_name, _, attribute = known.get(name, name).partition(":")
     if not module_name:
