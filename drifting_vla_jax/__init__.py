@@ -10,4 +10,18 @@ without jax. The floors, lowest first:
     rollout, evaluate             episodes through the socket; success rates with intervals
 """
 
-__version__ = "0.1.0"
+import importlib.metadata
+import tomllib
+from pathlib import Path
+
+
+def _version() -> str:
+    """The version that pyproject.toml states: of the installed package, or of the source tree that this file lies in."""
+    try:
+        return importlib.metadata.version("drifting-vla-jax")
+    except importlib.metadata.PackageNotFoundError:
+        project = Path(__file__).parents[1] / "pyproject.toml"
+        return tomllib.loads(project.read_text())["project"]["version"] if project.is_file() else "unknown"
+
+
+__version__ = _version()

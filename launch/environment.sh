@@ -14,7 +14,7 @@ command -v "$python" >/dev/null || die "no $python; install Python 3.11 or newer
   die "$("$python" --version) is too old; Python 3.11 or newer is needed (set PYTHON=/path/to/python)"
 
 # Done once per set of extras and of pins; a stamp is written last, so a stopped installation is begun again.
-stamp=.venv/installed-$(printf '%s' "$extras" | cat - setup.py constraints.txt | cksum | cut -d' ' -f1)
+stamp=.venv/installed-$(printf '%s' "$extras" | cat - pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 if [ ! -f "$stamp" ]; then
   say "installing into .venv (extras: $extras); this takes a few minutes"
   [ -x .venv/bin/python ] || "$python" -m venv .venv || die "cannot make .venv; on Debian: apt-get install -y python3-venv"

@@ -1,9 +1,6 @@
 """Configurations from anywhere: by path, by name, a user's own, a run's; what cannot be one is refused in a line."""
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -193,29 +190,3 @@ def test_paths_in_keys(monkeypatch):
         other[section][key] = value
         with pytest.raises(ConfigError, match=f"config.{section}.{key}: "):
             config.expand_paths(other)
-
-
-@pytest.mark.slow
-def test_from_a_wheel(tmp_path):
-    """Built, laid out as an installed package, run from an empty folder."""
-    source, site = tmp_path / "source", tmp_path / "site"
-    shutil.copytree(
-        ROOT / "drifting_vla_jax", source / "drifting_vla_jax", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copytree(ROOT / "configs", source / "configs", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    done = subprocess.run(
-        [sys.executable, "setup.py", "-q", "install_lib", f"--install-dir={site}"],
-        cwd=source,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "away").mkdir()
-    code = "from drifting_vla_jax.config_files import load\n"
-    code += "from drifting_vla_jax.configs import base\nprint(load('quickstart').name, base.__file__)"
-    env = os.environ | {"PYTHONPATH": str(site)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "away", env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["quickstart", f"{site}/drifting_vla_jax/configs/base.py"]
