@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Training on a Cloud TPU slice of several hosts, got from the queue (queued resources); JAX finds the hosts by itself.
 #   bash launch/tpu_pod.sh create  NAME      asks for the slice; it comes when there is one
-#   bash launch/tpu_pod.sh status  NAME      WAITING_FOR_RESOURCES ... ACTIVE ... SUSPENDED (pre-empted: delete, create again)
+#   bash launch/tpu_pod.sh status  NAME      WAITING_FOR_RESOURCES ... ACTIVE ... SUSPENDED (preempted: delete, create again)
 #   bash launch/tpu_pod.sh install NAME      copies this project to every host and installs it there
 #   bash launch/tpu_pod.sh train   NAME --config=configs/dit_l2.py --workdir=/shared/runs/mine [...]
 #   bash launch/tpu_pod.sh stop    NAME      SIGTERM on one host: all of them save and end; train goes on from there

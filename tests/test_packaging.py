@@ -1,6 +1,7 @@
 """The wheel: built, installed into an empty environment, run from an empty folder; and the version, from one place."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import drifting_vla_jax
 
@@ -77,3 +79,19 @@ def test_the_version_of_a_source_tree_is_that_of_its_project_file(source):
     said = ran(sys.executable, "-S", "-c", "import drifting_vla_jax as d; print(d.__version__)", cwd=source)
     assert said.strip() == PROJECT["version"]
     assert drifting_vla_jax.__version__.split(".")[:2] == PROJECT["version"].split(".")[:2]
+
+
+def test_hooks_check_with_the_versions_that_the_environment_has():
+    """pyright is not a part of the environment."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    pins = {pin.lower().replace("-", "_") for pin in (ROOT / "constraints.txt").read_text().splitlines()}
+    asked = {hook["id"]: pin.replace("-", "_") for hook in hooks for pin in hook["additional_dependencies"]}
+    assert {name for name, pin in asked.items() if pin not in pins} == {"pyright"} and len(asked) == 6
+
+
+def test_every_target_of_make_starts_a_script_and_the_workflow_asks_for_no_other():
+    """Read as text: a machine that runs the tests need not have ``make``."""
+    recipes = dict(re.findall(r"^(\w+):\n\t(.+)$", (ROOT / "Makefile").read_text(), re.M))
+    assert all((ROOT / re.search(r"launch/\w+\.sh", recipe)[0]).is_file() for recipe in recipes.values())
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    assert set(workflow["jobs"]["checks"]["strategy"]["matrix"]["target"]) == {"lint", "fast", "docs"} <= set(recipes)

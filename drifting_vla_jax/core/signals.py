@@ -1,6 +1,6 @@
 """Signals that ask a process to stop, as batch systems send them: more than once, beside each other, at any moment.
 
-SLURM sends SIGTERM when a job is to be pre-empted and again before SIGKILL, srun and a shell's trap pass it on beside it;
+SLURM sends SIGTERM when a job is to be preempted and again before SIGKILL, srun and a shell's trap pass it on beside it;
 others send SIGUSR1, SIGUSR2 or SIGXCPU, and a terminal that is closed SIGHUP. The first of them is acted on, the others are
 the same wish once more. Only a second Ctrl-C ends a process that is at work on its end.
 """
