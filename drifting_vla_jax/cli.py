@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-from drifting_vla_jax.core import flag_checks, paths, signals
+from drifting_vla_jax.core import flag_checks, paths, ranges, settings, signals
 from drifting_vla_jax.core.text import shown
 
 # What a user can cause: wrong values, missing files and packages, unreachable servers, full disks, too little memory,
@@ -63,6 +63,37 @@ def define_path(
 def define_paths(name: str, default: list[str] | None, text: str, **options: Any) -> flags.FlagHolder:
     """A flag that is a list of paths, comma-separated; each as of ``define_path``."""
     return flags.DEFINE(_PathsParser(), name, default, text, serializer=flags.CsvListSerializer(","), **options)
+
+
+def define_settings(cls: type, given_only: bool = False) -> dict[str, flags.FlagHolder]:
+    """A flag for every field of a settings class that has an ``Option`` (``core.settings``), with its range.
+
+    Args:
+      given_only: a flag that is not given is None instead of the value by default.
+
+    Returns:
+      {name of the field: its flag}.
+    """
+    rows, found = settings.rows(cls), {}
+    for name, option in settings.options(cls).items():
+        default = None if given_only else option.default
+        text = f"{option.text}; {option.default} if not given" if given_only else option.text
+        found[name] = _define(name, rows[name], default, text, option)
+    return found
+
+
+def _define(name: str, row: Any, default: Any, text: str, option: settings.Option) -> flags.FlagHolder:
+    if option.is_path:
+        return define_path(name, default, text)
+    if isinstance(row, ranges.Flag):
+        return flags.DEFINE_bool(name, default, text)
+    if isinstance(row, ranges.Choice):
+        return flags.DEFINE_enum(name, default, row.words, text)
+    if isinstance(row, ranges.Number):
+        return (flags.DEFINE_integer if row.whole else flags.DEFINE_float)(name, default, text, *row.bounds)
+    if isinstance(row, ranges.Many):
+        return flags.DEFINE_list(name, None if default is None else list(map(str, default)), text)
+    return flags.DEFINE_string(name, default, text)
 
 
 def say_error(message: object) -> None:

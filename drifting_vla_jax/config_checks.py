@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.config_ranges import row_of
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.text import shown
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
 from drifting_vla_jax.types import is_fixed, is_mixture, is_pretrained, set_names
 
@@ -43,13 +44,11 @@ def _range_problems(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 def _env_problems(config: ConfigDict) -> Iterator[str]:
     env = config.env
-    if env.name == "rlbench" and (env.frame_skip, env.state_dim) != (1, 10):
-        yield (
-            f"config.env.frame_skip is {env.frame_skip}, state_dim {env.state_dim}; rlbench has no steps to skip: "
-            "expected 1 and 10"
-        )
-    if env.name == "robosuite" and env.state_dim != 10:
-        yield f"config.env.state_dim is {env.state_dim}; robosuite's state has 10 numbers: expected 10"
+    try:
+        yield from registry.info(env.name).problems(env.frame_skip, env.state_dim)
+        registry.read_options(env.name, env)
+    except ValueError as error:  # there is no such simulator, or its own settings cannot be
+        yield f"config.env: {error}"
 
 
 def _data_problems(config: ConfigDict) -> Iterator[str]:

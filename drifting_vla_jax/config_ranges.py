@@ -5,6 +5,7 @@ Bounds are generous: they refuse what can only be a slip (a negative rate, NaN, 
 
 from __future__ import annotations
 
+from drifting_vla_jax.core import settings
 from drifting_vla_jax.core.ranges import (
     CONTROL_STEPS,
     COUNT,
@@ -25,12 +26,11 @@ from drifting_vla_jax.core.ranges import (
     Text,
     whole,
 )
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.layouts import LAYOUTS
 from drifting_vla_jax.types import CHOICES, FRAMES, GROUPINGS, OPTIMIZERS, REMAT
 
 DTYPES = ("float32", "bfloat16")
-CHANGES = ("none", "words", "camera", "light", "colour")  # of Meta-World's scenes: envs/metaworld_changes.py
-CONTROLS = ("ik_then_plan", "plan", "ik")  # how RLBench reaches a target: envs/rlbench_control.py
 THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/themes.py
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
@@ -57,9 +57,12 @@ _ENV = {
     "image_size": PIXELS,
     "state_dim": WIDTH,
     "frame_skip": FRAME_SKIP,
-    "metaworld.change": Choice(CHANGES),
-    "rlbench.control": Choice(CONTROLS),
-    "rlbench.headless": FLAG,
+    **{
+        f"{name}.{key}": row
+        for name in registry.ENVIRONMENTS
+        if (own := registry.settings_class(name))
+        for key, row in settings.rows(own).items()
+    },
 }
 _DATA = {
     "path": TEXT,

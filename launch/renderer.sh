@@ -4,7 +4,7 @@ packages=(libosmesa6 libegl-mesa0 libegl1)
 renderer_log=$(mktemp)
 draws() {
   python - <<'PY'
-from drifting_vla_jax.envs.env import make
+from drifting_vla_jax.envs.registry import make
 
 env = make("metaworld", cameras=("top",), image_size=64, frame_skip=1)
 frame = env.reset("drawer-open", 0, 0)[0].images["top"]

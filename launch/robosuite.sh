@@ -13,7 +13,7 @@ if [ "$(python -c 'import importlib.metadata as m; print(m.version("robosuite"))
 fi
 say "checking it"
 python - <<'PY'
-from drifting_vla_jax.envs.env import make
+from drifting_vla_jax.envs.registry import make
 
 env = make("robosuite", cameras=("agentview",), image_size=64, frame_skip=25)
 frame = env.reset("lift", 0, 0)[0].images["agentview"]

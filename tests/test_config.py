@@ -7,7 +7,6 @@ from drifting_vla_jax import config as config_lib
 from drifting_vla_jax import config_ranges
 from drifting_vla_jax.config import validate
 from drifting_vla_jax.config_checks import ConfigError
-from drifting_vla_jax.envs import rlbench_control
 from drifting_vla_jax.rollout import execution
 
 JOINTS = {"action.layout": "joints", "action.joints": ("a", "b")}
@@ -87,4 +86,3 @@ def test_an_older_configuration_is_of_one_data_set_and_one_end_effector():
 
 def test_the_rollout_side_knows_the_same_ways_of_executing_chunks():
     assert config_ranges.EXECUTIONS == execution.EXECUTIONS
-    assert config_ranges.CONTROLS == rlbench_control.CONTROLS

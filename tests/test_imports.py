@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "core": {"hints"},
     "layouts": set(),
     "types": LIGHT_GROUND,
-    **dict.fromkeys(CONFIG, LIGHT_GROUND | CONFIG | {"types"}),
+    **dict.fromkeys(CONFIG, LIGHT_GROUND | CONFIG | {"types", "envs", "rollout"}),
     "cli": LIGHT_GROUND,
     "config_files": LIGHT_GROUND | CONFIG,
     "hints": set(),

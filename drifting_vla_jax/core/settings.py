@@ -7,6 +7,10 @@
 
 There are no defaults: values and their comments stand in ``configs/base.py``. What fields must be to each other a class
 checks in ``__post_init__`` with ``require``.
+
+Settings that are flags of a command, too, have an ``Option`` behind their range: the flag's value by default, and its help.
+
+    change: Annotated[str, Choice(("none", "light")), Option("none", "what no demonstration has shown")]
 """
 
 from __future__ import annotations
@@ -23,6 +27,23 @@ T = TypeVar("T")
 
 class SettingsError(ValueError):
     """Settings that cannot be meant; the message names every key, what it is and what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """Of a setting that can be given on a command line, too.
+
+    Attributes:
+      default: its value where it is not given there.
+      text: the flag's help.
+      identity: whether it tells two evaluations apart.
+      is_path: whether it is a file or folder of this machine, or empty.
+    """
+
+    default: Any
+    text: str
+    identity: bool = True
+    is_path: bool = False
 
 
 def require(holds: bool, message: str) -> None:
@@ -57,6 +78,22 @@ def rows(cls: type, prefix: str = "") -> dict[str, Any]:
         else:
             out[f"{prefix}{name}"] = row
     return out
+
+
+def options(cls: type) -> dict[str, Option]:
+    """{name: its Option} of the fields that have one."""
+    found = {name: get_type_hints(cls, include_extras=True)[name].__metadata__ for name in rows(cls) if rows(cls)[name]}
+    return {name: extras[1] for name, extras in found.items() if len(extras) > 1}
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """{name: its value by default} of the fields that have an Option."""
+    return {name: option.default for name, option in options(cls).items()}
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """{name: value} of a settings object; what ``read`` takes, and JSON."""
+    return dataclasses.asdict(settings)
 
 
 def _build(cls: type[T], section: Mapping[str, Any], where: str) -> T:

@@ -30,7 +30,8 @@ import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.data.episodes import Episode, check_fraction, claim, encode_png, held_out_count
-from drifting_vla_jax.envs.env import EnvCrashError, ScriptedEnv, environment_class, make, random_generator
+from drifting_vla_jax.envs.env import EnvCrashError, ScriptedEnv, random_generator
+from drifting_vla_jax.envs.registry import environment_class, info, make
 
 # A success that is passed through in a moment is only caught by stopping soon, or at once, or with an expert held back to a
 # share of its pace: attempts at an episode go through the settings' ``settle_steps``, then these, in turn. (handle-press, 12
@@ -64,7 +65,7 @@ class CollectSettings:
       val_fraction: share of each task's episodes, its last ones, that goes to the validation split.
       gate: least share of a task's episodes whose replay must succeed.
       workers: processes, each with a simulator of its own; 1 records in this process.
-      simulator: of ``envs.env.ENVIRONMENTS``, one with scripted experts.
+      simulator: one with scripted experts, see ``envs.registry``.
     """
 
     tasks: tuple[str, ...]
@@ -118,7 +119,7 @@ class CollectSettings:
         """Returns what an episode's contents depend on, ready for JSON."""
         keys = ("cameras", "image_size", "frame_skip", "action_noise", "hold_steps", "settle_steps", "seed")
         values = {k: getattr(self, k) for k in keys}
-        packages = environment_class(self.simulator).packages
+        packages = info(self.simulator).packages
         versions = {f"{p}_version": importlib.metadata.version(p) for p in packages}
         return json.loads(json.dumps(values | versions | {"recorder": RECORDER}))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from drifting_vla_jax.envs.env import environment_class
+from drifting_vla_jax.envs.registry import ENVIRONMENTS, info
 from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
@@ -47,7 +47,7 @@ class Source:
 def _scripted_settings(simulator: str, values: dict) -> Any:
     from drifting_vla_jax.data.demonstrations import CollectSettings
 
-    tasks = environment_class(simulator).tasks if values["tasks"] == ("all",) else values["tasks"]
+    tasks = info(simulator).tasks if values["tasks"] == ("all",) else values["tasks"]
     return CollectSettings(**values | {"tasks": tasks}, simulator=simulator)
 
 
@@ -61,7 +61,7 @@ def _scripted(settings: Any, out: Path) -> tuple[dict[str, list[Path]], About]:
             splits[settings.split(index)].append(demonstrations.episode_path(out, task, index))
     from drifting_vla_jax.data import builder  # here: the import takes seconds, the collection needs none of it
 
-    simulator = environment_class(settings.simulator)
+    simulator = info(settings.simulator)
     return splits, builder.About(
         source=settings.simulator,
         cameras=settings.cameras,
@@ -230,10 +230,7 @@ def _rollouts_lines(about: dict) -> list[str]:
 
 
 SOURCES = {
-    "metaworld": _scripted_source("metaworld", cameras=("top", "zoom"), image_size=64, frame_skip=2, action_noise=0.4),
-    "robosuite": _scripted_source(
-        "robosuite", cameras=("agentview", "wrist"), image_size=96, frame_skip=25, action_noise=0.2
-    ),
+    **{name: _scripted_source(name, **build) for name in ENVIRONMENTS if (build := info(name).build) is not None},
     "peract": Source(
         defaults={
             "episodes": 0,

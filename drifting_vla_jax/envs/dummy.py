@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from drifting_vla_jax.envs.env import EnvCrashError, IKError, Observation, Step, check_action, check_task_name
+from drifting_vla_jax.envs.info import EnvInfo
 
 LOW, HIGH = np.array([-0.3, 0.3, 0.0]), np.array([0.3, 0.9, 0.4])
 START = np.array([0.0, 0.6, 0.2])
@@ -45,9 +46,13 @@ class Dummy:
       ValueError: unknown camera, or a size or skip below 1.
     """
 
-    state_names = ("x", "y", "z", "gripper")
-    tasks = tuple(INSTRUCTIONS)
-    cameras = tuple(AXES)
+    info = EnvInfo(
+        title="dummy",
+        tasks=tuple(INSTRUCTIONS),
+        cameras=tuple(AXES),
+        state_names=("x", "y", "z", "gripper"),
+        simulator_hz=SIMULATOR_HZ,
+    )
 
     def __init__(self, cameras: tuple[str, ...], image_size: int, frame_skip: int):
         for camera in cameras:
@@ -145,5 +150,5 @@ class Dummy:
         check_task_name(task, tuple(INSTRUCTIONS), "dummy")
 
     def _check_camera(self, camera: str) -> None:
-        if camera not in self.cameras:
-            raise ValueError(f"unknown camera {camera!r} of dummy; expected one of {', '.join(self.cameras)}")
+        if camera not in AXES:
+            raise ValueError(f"unknown camera {camera!r} of dummy; expected one of {', '.join(AXES)}")

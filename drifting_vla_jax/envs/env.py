@@ -1,4 +1,4 @@
-"""What a simulator is to the rest of the project: three methods, one action layout, typed failures.
+"""What a simulator is to the rest of the project: a few methods, one action layout, typed failures; by name: ``registry.py``.
 
     action       float32 [8]: x y z (metres, world) | qx qy qz qw (unit, Hamilton, w >= 0) | gripper (0 closed .. 1 open)
     observation  images {camera: uint8 [H, W, 3]}, state float32 [s]
@@ -10,25 +10,16 @@ is counted under that name in the results, never swallowed.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.hints import hint
 
 ACTION_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
-
-# name -> "module:class"; imported only when asked for, so that one simulator's packages are never another's burden.
-ENVIRONMENTS = {
-    "metaworld": "drifting_vla_jax.envs.metaworld:MetaWorld",
-    "rlbench": "drifting_vla_jax.envs.rlbench:RLBench",
-    "robosuite": "drifting_vla_jax.envs.robosuite:Robosuite",
-    "dummy": "drifting_vla_jax.envs.dummy:Dummy",
-}
 
 
 class EnvError(RuntimeError):
@@ -91,9 +82,8 @@ class Step:
 class Env(Protocol):
     """A simulator. One instance lives in one process and is reused over tasks and episodes."""
 
-    state_names: tuple[str, ...]  # what each entry of the state is
+    info: ClassVar[EnvInfo]  # readable without making one
     control_hz: float  # actions per second of simulated time
-    tasks: tuple[str, ...]  # every task this simulator knows
 
     def check_task(self, task: str) -> None:
         """Raises ValueError, offering the nearest name, unless this simulator has the task."""
@@ -140,9 +130,6 @@ class Env(Protocol):
 class ScriptedEnv(Env, Protocol):
     """A simulator with scripted experts, of which ``data.demonstrations`` makes a data set. Privileged: not for a policy."""
 
-    simulator_hz: float  # simulator steps per second of simulated time
-    packages: tuple[str, ...]  # whose versions an episode depends on
-
     def instructions(self, task: str) -> tuple[str, ...]:
         """Every paraphrase of what is asked in ``task``, the plainest first."""
         ...
@@ -183,37 +170,6 @@ class ScriptedEnv(Env, Protocol):
           Success, done, and the gripper's command during the step (0 closed .. 1 open).
         """
         ...
-
-
-def environment_class(name: str) -> Any:
-    """The class of a simulator, whose packages need not be installed; raises ValueError for an unknown name."""
-    if name not in ENVIRONMENTS:
-        raise ValueError(f"unknown environment {name!r}; expected one of {', '.join(sorted(ENVIRONMENTS))}")
-    module_name, class_name = ENVIRONMENTS[name].split(":")
-    return getattr(importlib.import_module(module_name), class_name)
-
-
-def make(name: str, *, cameras: Sequence[str], image_size: int, frame_skip: int, **options: Any) -> Env:
-    """Builds a simulator by name.
-
-    Args:
-      name: one of ``ENVIRONMENTS``.
-      cameras: the views to render into observations, in order.
-      image_size: height and width of every view, pixels.
-      frame_skip: simulator steps per control step.
-      options: what only this simulator takes, see its class.
-
-    Raises:
-      ValueError: unknown name, camera or option.
-      ModuleNotFoundError: the simulator's package is not installed; the message has the pip line.
-    """
-    cls = environment_class(name)
-    known = set(inspect.signature(cls).parameters) - {"cameras", "image_size", "frame_skip"}
-    for option in options:
-        if option not in known:
-            takes = ", ".join(sorted(known)) or "none"
-            raise ValueError(f"{name} has no option {option!r}; its options: {takes}")
-    return cls(cameras=tuple(cameras), image_size=image_size, frame_skip=frame_skip, **options)
 
 
 def random_generator(seed: int, purpose: str) -> np.random.Generator:

@@ -27,7 +27,9 @@ import numpy as np
 
 from drifting_vla_jax.envs import metaworld_changes as changes
 from drifting_vla_jax.envs.env import EnvCrashError, Observation, Step, check_action, random_generator
-from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
+from drifting_vla_jax.envs.info import EnvInfo
+from drifting_vla_jax.envs.metaworld_published import PUBLISHED
+from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY, INSTRUCTIONS
 from drifting_vla_jax.envs.mujoco_rendering import Photographer, choose_backend
 
 SIMULATOR_HZ = 80
@@ -78,21 +80,36 @@ class MetaWorld:
       cameras: views rendered into observations: ``VIEWS``, or Meta-World's own by name. May be empty.
       image_size: height and width of a view, pixels.
       frame_skip: simulator steps per control step.
-      change: what differs from the scenes of demonstrations, see ``metaworld_changes``.
+      settings: what differs from the scenes of demonstrations, see ``metaworld_changes``.
 
     Raises:
-      ValueError: unknown camera or change, or a size or skip below 1.
+      ValueError: unknown camera, or a size or skip below 1.
       ModuleNotFoundError: Meta-World is not installed.
       RendererMissingError: this machine cannot draw.
     """
 
-    state_names = ("x", "y", "z", "gripper")
-    tasks = tuple(sorted(INSTRUCTIONS))
-    cameras = (*VIEWS, *STOCK_CAMERAS)
-    simulator_hz = SIMULATOR_HZ
-    packages = ("metaworld", "mujoco")
+    info = EnvInfo(
+        title="Meta-World",
+        tasks=tuple(sorted(INSTRUCTIONS)),
+        cameras=(*VIEWS, *STOCK_CAMERAS),
+        state_names=("x", "y", "z", "gripper"),
+        simulator_hz=SIMULATOR_HZ,
+        extra="metaworld",
+        packages=("metaworld", "mujoco"),
+        build={"cameras": ("top", "zoom"), "image_size": 64, "frame_skip": 2, "action_noise": 0.4},
+        task_groups=DIFFICULTY,
+        perturbations=changes.PERTURBATIONS,
+        published=PUBLISHED,
+    )
+    Settings = changes.Settings
 
-    def __init__(self, cameras: tuple[str, ...], image_size: int, frame_skip: int, change: str = "none"):
+    def __init__(
+        self,
+        cameras: tuple[str, ...],
+        image_size: int,
+        frame_skip: int,
+        settings: changes.Settings = changes.UNCHANGED,
+    ):
         for camera in cameras:
             self._check_camera(camera)
         if image_size < 1 or frame_skip < 1:
@@ -106,7 +123,7 @@ class MetaWorld:
         warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high", module="metaworld")
         self.control_hz = SIMULATOR_HZ / frame_skip
         self._cameras, self._image_size, self._frame_skip = tuple(cameras), image_size, frame_skip
-        self._change, self._views = changes.check(change), dict(VIEWS)
+        self._change, self._views = settings.change, dict(VIEWS)
         self._task: str | None = None
         self._sim = None
         self._pictures: Photographer | None = None  # of the task's model
@@ -253,8 +270,8 @@ class MetaWorld:
         return phrases[random_generator(seed, "instruction").integers(len(phrases))]
 
     def _check_camera(self, camera: str) -> None:
-        if camera not in self.cameras:
-            raise ValueError(f"unknown camera {camera!r} of metaworld; expected one of {', '.join(self.cameras)}")
+        if camera not in self.info.cameras:
+            raise ValueError(f"unknown camera {camera!r} of metaworld; expected one of {', '.join(self.info.cameras)}")
 
     @staticmethod
     def check_task(task: str) -> None:

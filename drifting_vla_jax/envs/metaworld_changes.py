@@ -10,14 +10,35 @@ Each is a function of the episode's seed, the same for every policy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+
+from drifting_vla_jax.core.ranges import Choice
+from drifting_vla_jax.core.settings import Option
+from drifting_vla_jax.envs.info import Perturbation
 
 if TYPE_CHECKING:
     import mujoco
 
 CHANGES = ("none", "words", "camera", "light", "colour")
+PERTURBATIONS = {
+    "words": Perturbation("the same, the task in words never heard", {"change": "words"}),
+    "camera": Perturbation("the same, cameras a little elsewhere", {"change": "camera"}),
+    "light": Perturbation("the same, other light", {"change": "light"}),
+    "colour": Perturbation("the same, another colour of table, walls and floor", {"change": "colour"}),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """config.env.metaworld: ``change``: what differs from the scenes of demonstrations."""
+
+    change: Annotated[str, Choice(CHANGES), Option("none", "metaworld: what no demonstration has shown")]
+
+
+UNCHANGED = Settings("none")
 
 AROUND_DEGREES, ABOVE_DEGREES, NEARER, AIM_METRES = 4.0, 4.0, 0.04, 0.02
 DARKER, BRIGHTER, CAST = (0.5, 0.75), (1.25, 1.5), 0.2
@@ -77,17 +98,6 @@ UNSEEN: dict[str, str] = {
     "window-close": "move the pane until the window is shut",
     "window-open": "let some air in",
 }
-
-
-def check(change: str) -> str:
-    """Returns the name of a change.
-
-    Raises:
-      ValueError: there is no such change.
-    """
-    if change not in CHANGES:
-        raise ValueError(f"unknown change {change!r} of metaworld; expected one of {', '.join(CHANGES)}")
-    return change
 
 
 def moved(view: tuple, rng: np.random.Generator) -> tuple:

@@ -18,19 +18,36 @@ from __future__ import annotations
 import logging
 import os
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from drifting_vla_jax.core.ranges import Choice, Flag
+from drifting_vla_jax.core.settings import Option
 from drifting_vla_jax.envs import rlbench_demos, rlbench_install
 from drifting_vla_jax.envs.env import EnvCrashError, EnvError, Observation, Step, check_action, check_task_name
+from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.envs.rlbench_control import CONTROLS, make_control
 from drifting_vla_jax.envs.rlbench_state import HZ, STATE_NAMES, make_state
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS, ONLY_PERACT, SENSORS, TASKS
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """config.env.rlbench.
+
+    Attributes:
+      control: how a target is reached, see rlbench_control.py.
+      headless: without CoppeliaSim's window; an X display it needs all the same.
+    """
+
+    control: Annotated[str, Choice(CONTROLS), Option(CONTROLS[0], "rlbench: how a target is reached")]
+    headless: Annotated[bool, Flag(), Option(True, "rlbench: without the simulator's window", identity=False)]
 
 
 class RLBench:
@@ -40,27 +57,35 @@ class RLBench:
       cameras: views to render into observations, of ``CAMERAS``; the others are not rendered.
       image_size: height and width of a view, pixels.
       frame_skip: 1.
-      control: ik_then_plan, plan or ik, see rlbench_control.py.
+      settings: how targets are reached, and whether there is a window.
       demos: folder of stored episodes to start from; empty: scenes are laid out by seed.
-      headless: without CoppeliaSim's window; an X display it needs all the same.
 
     Raises:
       ValueError: unknown camera or control, or a size or skip that cannot be.
       ModuleNotFoundError, ImportError, EnvError: there is no simulator; the message says how to get one.
     """
 
-    state_names = STATE_NAMES
+    info = EnvInfo(
+        title="RLBench",
+        tasks=TASKS,
+        cameras=CAMERAS,
+        state_names=STATE_NAMES,
+        simulator_hz=HZ,
+        skips_steps=False,
+        fixed_state=True,
+        extra="rlbench",
+        stored=rlbench_demos,
+    )
+    Settings = Settings
     control_hz = HZ
-    cameras = CAMERAS
 
     def __init__(
         self,
         cameras: tuple[str, ...],
         image_size: int,
         frame_skip: int,
-        control: str = CONTROLS[0],
+        settings: Settings,
         demos: str = "",
-        headless: bool = True,
     ):
         for camera in cameras:
             self._check_camera(camera)
@@ -71,9 +96,9 @@ class RLBench:
         if demos and not Path(demos).is_dir():
             raise ValueError(f"demos is {demos!r}, which is no folder; expected a split such as data/rlbench/test")
         self._cameras, self._image_size = tuple(cameras), image_size
-        self._demos, self._headless = demos, headless
+        self._demos, self._headless = demos, settings.headless
         self._install = rlbench_install.find()
-        self._control = make_control(self._install, control)
+        self._control = make_control(self._install, settings.control)
         missing = [task for task in ONLY_PERACT if task not in self._install.tasks]
         self.tasks = (*(t for t in TASKS if t not in missing), *(t for t in self._install.tasks if t not in TASKS))
         self._environment: Any = None

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.envs.env import EnvCrashError, make
+from drifting_vla_jax.envs.env import EnvCrashError
+from drifting_vla_jax.envs.registry import make
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
 
 TASK, SIZE = "reach_target", 128  # the one task with nothing to load but three spheres

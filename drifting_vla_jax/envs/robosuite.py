@@ -25,6 +25,7 @@ from drifting_vla_jax.envs.env import (
     check_task_name,
     random_generator,
 )
+from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.envs.mujoco_rendering import Photographer, choose_backend
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_action, make_state
 from drifting_vla_jax.envs.robosuite_control import PoseController
@@ -72,11 +73,17 @@ class Robosuite:
       RendererMissingError: this machine cannot draw.
     """
 
-    state_names = STATE_NAMES
-    tasks = tuple(CLASSES)
-    cameras = tuple(CAMERAS)
-    simulator_hz = SIMULATOR_HZ
-    packages = ("robosuite", "mujoco")
+    info = EnvInfo(
+        title="robosuite",
+        tasks=tuple(CLASSES),
+        cameras=tuple(CAMERAS),
+        state_names=STATE_NAMES,
+        simulator_hz=SIMULATOR_HZ,
+        fixed_state=True,
+        extra="robosuite",
+        packages=("robosuite", "mujoco"),
+        build={"cameras": ("agentview", "wrist"), "image_size": 96, "frame_skip": 25, "action_noise": 0.2},
+    )
 
     def __init__(self, cameras: tuple[str, ...], image_size: int, frame_skip: int):
         for camera in cameras:
@@ -218,8 +225,8 @@ class Robosuite:
         return phrases[random_generator(seed, "instruction").integers(len(phrases))]
 
     def _check_camera(self, camera: str) -> None:
-        if camera not in self.cameras:
-            raise ValueError(f"unknown camera {camera!r} of robosuite; expected one of {', '.join(self.cameras)}")
+        if camera not in CAMERAS:
+            raise ValueError(f"unknown camera {camera!r} of robosuite; expected one of {', '.join(CAMERAS)}")
 
     def _reset_scene(self, task: str, variation: int, seed: int) -> None:
         import mujoco

@@ -23,7 +23,7 @@ from drifting_vla_jax.config import validate
 from drifting_vla_jax.config_checks import ConfigError
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.metadata import read_json
-from drifting_vla_jax.envs.env import environment_class
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import recorder
@@ -69,7 +69,7 @@ def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[s
 def check_film(config: ConfigDict) -> None:
     """Raises ConfigError if videos are to be of a view that the simulator does not have."""
     camera, name = config.eval.video_camera, config.env.name
-    there = environment_class(name).cameras
+    there = registry.info(name).cameras
     if config.eval.videos and camera and camera not in there:
         raise ConfigError(
             f"config.eval.video_camera is {camera!r}; {name} has {', '.join(there)}, and '' is the policy's first view"
@@ -121,22 +121,20 @@ def call_times(policy: Policy) -> list[float]:
 
 
 def env_options(config: ConfigDict) -> dict[str, Any]:
-    """What only this simulator takes."""
-    if config.env.name == "rlbench":
-        return {**config.env.rlbench, "demos": config.eval.demos}
-    return dict(config.env.metaworld) if config.env.name == "metaworld" else {}
+    """The simulator's own settings, and ``demos``."""
+    demos = {"demos": config.eval.demos} if registry.info(config.env.name).stored else {}
+    return registry.read_options(config.env.name, config.env) | demos
 
 
 def folder(metadata: Mapping[str, Any], config: ConfigDict, workdir: Path) -> Path:
     """Where the evaluation of this policy lies in its run."""
-    e = config.eval
+    e, own = config.eval, registry.read_options(config.env.name, config.env)
     name = f"step{metadata['checkpoint_step']}-seed{e.seed}"
     if e.execution != "receding":
         name += f"-{e.execution}"
     if e.execution == "async" and e.latency_ms:
         name += f"-{e.latency_ms:g}ms" if e.latency_ms > 0 else "-measured"
-    if config.env.name == "metaworld" and config.env.metaworld.change != "none":
-        name += f"-{config.env.metaworld.change}"
+    name += "".join(f"-{value}" for value in registry.changed_options(config.env.name, own).values())
     if "flow_steps" in metadata:
         name += f"-flow{metadata['flow_steps']}"
     if "dataset" in metadata:

@@ -1,4 +1,4 @@
-"""What a policy is asked besides its ordinary evaluation: the one table of ``evaluate.suite`` and of the results page.
+"""What a policy is asked besides its ordinary evaluation: the table of ``evaluate.suite`` and of the results page.
 
 Every condition is an ordinary evaluation of the checkpoint's own configuration with a few keys changed. All share the
 episodes' seeds, so any two of them are compared start by start.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from drifting_vla_jax.envs.info import EnvInfo
 
 FLOW_STEPS = (1, 2)  # Euler steps that a flow-matching policy is evaluated with, besides those of its configuration
 LATE = {"eval.execution": "async", "eval.hold_last": True}  # the simulator goes on while the policy thinks
@@ -22,6 +24,7 @@ class Condition:
       name: on the command line, on the page, in WORKDIR/eval/suite-step<N>.json.
       about: what it changes, for a reader.
       changes: keys of the configuration.
+      options: settings of the simulator of which this is a perturbation.
       group: the table of the page that it belongs to.
       whole: with all the episodes that are asked for; else with the fewer.
       stepwise: of flow matching also with ``FLOW_STEPS``.
@@ -31,6 +34,7 @@ class Condition:
     name: str
     about: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     group: str = "plain"
     whole: bool = False
     stepwise: bool = False
@@ -43,26 +47,25 @@ class Condition:
 
 
 PLAIN = "plain"
-CONDITIONS = (
+GENERAL = (
     Condition(PLAIN, "the simulator waits, goals that no demonstration had", whole=True, stepwise=True),
-    Condition("words", "the same, the task in words never heard", {"env.metaworld.change": "words"}, "changed"),
-    Condition("camera", "the same, cameras a little elsewhere", {"env.metaworld.change": "camera"}, "changed"),
-    Condition("light", "the same, other light", {"env.metaworld.change": "light"}, "changed"),
-    Condition(
-        "colour", "the same, another colour of table, walls and floor", {"env.metaworld.change": "colour"}, "changed"
-    ),
-    Condition("execute1", "asked after every action", {"eval.execute": 1}, "interval"),
-    Condition("execute2", "asked after two actions", {"eval.execute": 2}, "interval"),
-    Condition("execute4", "asked after four actions", {"eval.execute": 4}, "interval"),
-    Condition("late-50ms", "every answer takes 50 ms", {**LATE, "eval.latency_ms": 50.0}, "late"),
-    Condition("late-200ms", "every answer takes 200 ms", {**LATE, "eval.latency_ms": 200.0}, "late"),
-    Condition("late-each", "every network evaluation takes 20 ms", LATE, "late", stepwise=True, ms_each=20.0),
+    Condition("execute1", "asked after every action", {"eval.execute": 1}, group="interval"),
+    Condition("execute2", "asked after two actions", {"eval.execute": 2}, group="interval"),
+    Condition("execute4", "asked after four actions", {"eval.execute": 4}, group="interval"),
+    Condition("late-50ms", "every answer takes 50 ms", {**LATE, "eval.latency_ms": 50.0}, group="late"),
+    Condition("late-200ms", "every answer takes 200 ms", {**LATE, "eval.latency_ms": 200.0}, group="late"),
+    Condition("late-each", "every network evaluation takes 20 ms", LATE, group="late", stepwise=True, ms_each=20.0),
     Condition(
         "late-measured",
         "an answer takes as long as on this machine",
         {**LATE, "eval.latency_ms": -1.0},
-        "late",
+        group="late",
         stepwise=True,
     ),
 )
-BY_NAME = {condition.name: condition for condition in CONDITIONS}
+
+
+def of_environment(info: EnvInfo) -> tuple[Condition, ...]:
+    """The conditions of a simulator: its own perturbations behind the plain one, then those of every simulator."""
+    own = [Condition(name, p.about, {}, p.options, "changed") for name, p in info.perturbations.items()]
+    return GENERAL[0], *own, *GENERAL[1:]

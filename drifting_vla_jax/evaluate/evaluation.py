@@ -22,6 +22,7 @@ from typing import Any
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.network import joined
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate.crew import Crew, WorkerDiedError
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.rollout import recorder
@@ -90,14 +91,13 @@ def evaluate(
     out = Path(out)
     tasks = tuple(dict.fromkeys(tasks))
     env_options = {name: value for name, value in (env_options or {}).items() if value != ""}
-    specs = episode_list(tasks, episodes_per_task, seed, variations, env_options.get("demos", ""))
+    specs = episode_list(environment, tasks, episodes_per_task, seed, variations, env_options.get("demos", ""))
     if not specs:
         raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
     keys = [spec.key for spec in specs]
     settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps, execution)
-    identity = evaluation_identity(
-        policy.metadata, environment, seed, settings, frame_skip, env_options, check_record(record)
-    )
+    own = registry.identity(environment, env_options)
+    identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip, own, check_record(record))
     options = {
         "env": environment,
         "tasks": ",".join(tasks),

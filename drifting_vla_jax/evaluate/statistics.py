@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
 from drifting_vla_jax.rollout import recorder
 
 _RATES = ("success_rate", "latched_rate")
@@ -67,20 +66,23 @@ def summarize(episodes: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
     }
 
 
-def by_difficulty(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Meta-World's results as its literature reports them: the mean over the tasks of each difficulty group, and of groups.
+def by_group(results: Mapping[str, Any], task_groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Results as a simulator's literature reports them: the mean over the tasks of each group, and of groups.
+
+    Args:
+      task_groups: ``EnvInfo.task_groups``.
 
     Returns:
-      {group: {"tasks": how many were evaluated, "success_rate", "latched_rate"}} of the groups that were, and where all four
-      were "average", in which each group counts the same.
+      {group: {"tasks": how many were evaluated, "success_rate", "latched_rate"}} of the groups that were, and where all of
+      them were "average", in which each group counts the same.
     """
     groups = {}
-    for name, members in DIFFICULTY.items():
+    for name, members in task_groups.items():
         found = [results["tasks"][task] for task in members if results["tasks"].get(task, {"n": 0})["n"]]
         if found:
             rates = {key: float(np.mean([task[key] for task in found])) for key in _RATES}
             groups[name] = {"tasks": len(found), **rates}
-    if len(groups) == len(DIFFICULTY):
+    if groups and len(groups) == len(task_groups):
         average = {key: float(np.mean([group[key] for group in groups.values()])) for key in _RATES}
         groups["average"] = {"tasks": sum(group["tasks"] for group in groups.values()), **average}
     return groups

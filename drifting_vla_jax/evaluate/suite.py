@@ -31,8 +31,9 @@ from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.metadata import read_dict
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate import checkpoint
-from drifting_vla_jax.evaluate.conditions import BY_NAME, CONDITIONS, FLOW_STEPS, PLAIN, Condition
+from drifting_vla_jax.evaluate.conditions import FLOW_STEPS, PLAIN, Condition, of_environment
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.runner import episode_list
 
@@ -74,7 +75,9 @@ class Job:
         )
         e, there = self.config.eval, recorder.read_all_episodes(self.out)
         tasks = checkpoint.tasks(metadata, self.config)
-        specs = episode_list(tasks, e.episodes, e.seed, demos=checkpoint.env_options(self.config).get("demos", ""))
+        specs = episode_list(
+            self.config.env.name, tasks, e.episodes, e.seed, demos=checkpoint.env_options(self.config).get("demos", "")
+        )
         return sum(there.get(spec.key, {}).get("success") is not None for spec in specs), len(specs)
 
     def run(self) -> None:
@@ -86,17 +89,20 @@ class Job:
 
 
 def jobs(
-    trained: Trained, workdir: Path, conditions: Sequence[Condition], episodes: int, fewer: int, **changes: Any
+    trained: Trained, workdir: Path, names: Sequence[str], episodes: int, fewer: int, **changes: Any
 ) -> Iterator[Job]:
     """What there is to evaluate of a run, in the table's order.
 
     Left out is what its simulator or its chunks do not have, and the number of actions that it executes anyway.
 
     Args:
+      names: of conditions; none: all that its simulator has.
       episodes, fewer: of each task, of conditions that are ``whole`` and of the others.
       changes: of the section ``eval``, for all.
     """
-    for condition in conditions:
+    for condition in conditions_of(trained):
+        if names and condition.name not in names:
+            continue
         for steps in (0, *FLOW_STEPS) if condition.stepwise and _flows(trained) else (0,):
             if steps == trained.assets.config.objective.flow_steps:
                 continue
@@ -109,6 +115,8 @@ def jobs(
                 config.eval.videos = 0
             metadata = acting.metadata()
             config.update_from_flattened_dict(condition.overrides(metadata["evaluations_per_chunk"]))
+            if condition.options:
+                config.env[registry.section(config.env.name)].update(condition.options)
             validate(config)
             out = checkpoint.folder(metadata, config, workdir)
             if "eval.execute" in condition.changes:
@@ -116,13 +124,16 @@ def jobs(
             yield Job(condition, acting, config, out)
 
 
+def conditions_of(trained: Trained) -> tuple[Condition, ...]:
+    """In which a run can be evaluated: those of its simulator."""
+    return of_environment(registry.info(trained.assets.config.env.name))
+
+
 def _flows(trained: Trained) -> bool:
     return trained.assets.config.objective.name == "flow_matching"
 
 
 def _applies(condition: Condition, config: ConfigDict) -> bool:
-    if any(key.startswith("env.metaworld.") for key in condition.changes):
-        return config.env.name == "metaworld"
     execute = condition.changes.get("eval.execute", 0)
     return execute != config.eval.execute and execute <= config.action.horizon
 
@@ -170,20 +181,20 @@ def _call_ms(planned: Sequence[Job], known: dict[str, Any]) -> dict[str, Any]:
 def main(_) -> None:
     from drifting_vla_jax.policy.restore import load
 
-    unknown = sorted(set(FLAGS.conditions) - set(BY_NAME))
+    runs = {Path(name): load(Path(name), FLAGS.step) for name in FLAGS.runs}
+    order = list(dict.fromkeys(condition.name for trained in runs.values() for condition in conditions_of(trained)))
+    unknown = sorted(set(FLAGS.conditions) - set(order))
     if unknown:
-        raise ValueError(f"unknown condition {', '.join(unknown)}; expected some of {', '.join(BY_NAME)}")
-    chosen = [condition for condition in CONDITIONS if condition.name in FLAGS.conditions]
+        raise ValueError(f"unknown condition {', '.join(unknown)}; expected some of {', '.join(order)}")
     changes = {"videos": FLAGS.videos} | ({"workers": FLAGS.workers} if FLAGS.workers else {})
     planned = []
-    for workdir in map(Path, FLAGS.runs):
-        trained = load(workdir, FLAGS.step)
-        of_run = list(jobs(trained, workdir, chosen, FLAGS.episodes, FLAGS.fewer, **changes))
+    for workdir, trained in runs.items():
+        of_run = list(jobs(trained, workdir, FLAGS.conditions, FLAGS.episodes, FLAGS.fewer, **changes))
         planned += of_run
         if not FLAGS.dry_run:
             with owned(workdir / "eval", f"suite-step{trained.step}.json"):
                 record(workdir, trained, of_run, FLAGS.calls)
-    planned.sort(key=lambda job: chosen.index(job.condition))
+    planned.sort(key=lambda job: order.index(job.condition.name))
     for number, job in enumerate(planned, 1):
         done, wanted = job.progress()
         print(f"{number:3} of {len(planned)}  {job.out}: {done} of {wanted} episodes are there", flush=True)
@@ -194,7 +205,7 @@ def main(_) -> None:
 
 if __name__ == "__main__":
     cli.define_paths("runs", None, "directories of runs", required=True)
-    flags.DEFINE_list("conditions", list(BY_NAME), "some of the table's")
+    flags.DEFINE_list("conditions", [], "names of conditions; all that a run's simulator has if not given")
     flags.DEFINE_string("step", "latest", "which checkpoint of each, latest | best | a number")
     flags.DEFINE_integer("episodes", 50, "of every task, in the plain evaluation", *ranges.COUNT.bounds)
     flags.DEFINE_integer("fewer", 20, "of every task, in the others", *ranges.COUNT.bounds)

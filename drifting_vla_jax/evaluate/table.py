@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from drifting_vla_jax.evaluate.statistics import by_difficulty
+from drifting_vla_jax.envs.registry import info_if_known
+from drifting_vla_jax.evaluate.statistics import by_group
 
 _COLUMNS = ("success", "rate", "95% interval", "latched", "steps")
 
@@ -59,7 +60,8 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
     if latency["p50"] is not None:
         network = f"in the network p50 {infer['p50']:.1f} ms"
         notes.append(f"round trip p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms; {network}")
-    if results["settings"].get("environment") == "metaworld" and len(groups := by_difficulty(results)) > 1:
+    task_groups = info_if_known(results["settings"].get("environment", "")).task_groups
+    if len(groups := by_group(results, task_groups)) > 1:
         said = [f"{name} {_percent(g['success_rate'])} / {_percent(g['latched_rate'])}" for name, g in groups.items()]
         notes.append("mean over tasks by difficulty, held / latched: " + ", ".join(said))
     causes = {name: task["outcomes"] for name, task in results["tasks"].items()}

@@ -15,7 +15,6 @@ Several runs (``python -m drifting_vla_jax.report.results``):
 
 entries         read_entries   runs and what evaluate.suite found of them -> policies and their evaluations by condition
 rates, tables   all_tables     success by group, task, condition; pairs; latency; equal time: each table once, as data
-published       FIGURES        what others say they reach
 results         write_results  the page OUT/index.html, the same tables as OUT/results.md
 
 A data set (``python -m drifting_vla_jax.report.episodes``):

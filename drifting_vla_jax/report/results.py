@@ -18,6 +18,7 @@ from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
+from drifting_vla_jax.envs.registry import info_if_known
 from drifting_vla_jax.report import facts, films, learning, rates, tables, template
 from drifting_vla_jax.report.entries import Entry, read_entries
 from drifting_vla_jax.report.evaluations import OUTCOMES
@@ -25,8 +26,6 @@ from drifting_vla_jax.report.page import VIDEO_BUDGET
 from drifting_vla_jax.report.rates import Rate
 
 FLAGS = flags.FLAGS
-
-NAMES = {"metaworld": "Meta-World", "robosuite": "robosuite", "rlbench": "RLBench"}
 
 
 def write_results(workdirs: Sequence[Path], out: Path, budget: int = VIDEO_BUDGET) -> tuple[Path, Path]:
@@ -60,7 +59,7 @@ def all_tables(entries: Sequence[Entry]) -> tuple[list[tables.Table], dict[str, 
     """In the page's order, empty ones left out; and what the curve of the replan intervals shows."""
     interval, curve = tables.by_interval(entries)
     found = [tables.runs(entries), *tables.by_group(entries)]
-    found += [tables.neighbours(entries)] if len(found) > 1 else []  # Meta-World
+    found += tables.neighbours(entries)
     found += [tables.by_task(entries), *tables.pairs(entries), tables.changed(entries), tables.late(entries), interval]
     found += [tables.latency(entries), learning.equal_time(entries)]
     return [table for table in found if table and table.rows], curve
@@ -91,7 +90,7 @@ def _render(entries, found, intervals, page: Path, budget: int, again: str) -> s
         groups.append({"title": "Success and how often the policy is asked", "charts": [_interval_chart(intervals)]})
     return template.render(
         "results.html.jinja",
-        name=NAMES.get(environment := entries[0].run.config["env.name"], environment),
+        name=info_if_known(entries[0].run.config["env.name"]).title,
         lead=_lead(entries),
         tables=found,
         groups=[group for group in groups if group["charts"]],

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drifting_vla_jax.core.text import shown
-from drifting_vla_jax.envs.metaworld import SIMULATOR_HZ
-from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
+from drifting_vla_jax.envs.info import EnvInfo
+from drifting_vla_jax.envs.registry import info_if_known
 from drifting_vla_jax.evaluate.compare import Paired
-from drifting_vla_jax.evaluate.conditions import BY_NAME, CONDITIONS, PLAIN, Condition
-from drifting_vla_jax.report import facts, published, rates
+from drifting_vla_jax.evaluate.conditions import PLAIN, Condition, of_environment
+from drifting_vla_jax.report import facts, rates
 from drifting_vla_jax.report.entries import Entry
 from drifting_vla_jax.report.rates import Rate
 
@@ -68,13 +68,16 @@ def runs(entries: Sequence[Entry]) -> Table:
 def by_group(entries: Sequence[Entry]) -> list[Table]:
     """Two tables: held, all episodes; latched, as others publish it."""
     chosen = [(number, entry) for number, entry in enumerate(entries) if entry.plain]
-    if not chosen or chosen[0][1].plain.results["settings"]["environment"] != "metaworld":
+    if not chosen:
         return []
+    known = environment(entries).task_groups
     there = {name for _, entry in chosen for name in entry.plain.tasks}
-    groups = {name: [task for task in tasks if task in there] for name, tasks in DIFFICULTY.items()}
+    groups = {name: [task for task in tasks if task in there] for name, tasks in known.items()}
     groups = {name: tasks for name, tasks in groups.items() if tasks}
-    complete = len(groups) == len(DIFFICULTY)
-    heads = ["policy", *(f"{name}, {len(tasks)} of {len(DIFFICULTY[name])} tasks" for name, tasks in groups.items())]
+    if not groups:
+        return []
+    complete = len(groups) == len(known)
+    heads = ["policy", *(f"{name}, {len(tasks)} of {len(known[name])} tasks" for name, tasks in groups.items())]
     heads += ["mean of the groups"] if complete else []
     found = []
     for key, count in (("success", None), ("latched", rates.PUBLISHED_EPISODES)):
@@ -97,29 +100,38 @@ def by_group(entries: Sequence[Entry]) -> list[Table]:
     )
     return [
         Table("Success by difficulty: held", held, heads, found[0]),
-        Table("Success by difficulty: the published protocol", _protocol(chosen[0][1], limit), heads, found[1]),
+        Table(
+            "Success by difficulty: the published protocol", _protocol(entries, chosen[0][1], limit), heads, found[1]
+        ),
     ]
 
 
-def _protocol(entry: Entry, limit: int) -> str:
-    config = entry.run.config
+def conditions(entries: Sequence[Entry]) -> tuple[Condition, ...]:
+    """Those that the entries may have been evaluated in."""
+    return of_environment(environment(entries))
+
+
+def environment(entries: Sequence[Entry]) -> EnvInfo:
+    """The simulator of the first entry's plain evaluation, which is that of all."""
+    plain = next((entry.plain for entry in entries if entry.plain), None)
+    return info_if_known(plain.results["settings"]["environment"]) if plain else EnvInfo("")
+
+
+def _protocol(entries: Sequence[Entry], entry: Entry, limit: int) -> str:
+    config, published = entry.run.config, environment(entries).published
     return (
-        f"Latched: true at any of at most {limit} simulator steps (published: 500), the first {rates.PUBLISHED_EPISODES} "
-        f"episodes of each task. Ours all the same: {len(config['env.cameras'])} views of {config['env.image_size']} px "
-        f"({', '.join(config['env.cameras'])}; published: one, of 480 px), one network for {len(config['env.tasks'])} tasks "
-        "(published: 50), our own demonstrations and seeds of goals."
+        f"Latched: true at any of at most {limit} simulator steps, the first {rates.PUBLISHED_EPISODES} episodes of each task. "
+        f"Ours all the same: {len(config['env.cameras'])} views of {config['env.image_size']} px "
+        f"({', '.join(config['env.cameras'])}), one network for {len(config['env.tasks'])} tasks, our own demonstrations and "
+        f"seeds of goals. {published.protocol if published else ''}".strip()
     )
 
 
-def neighbours(entries: Sequence[Entry]) -> Table:
-    """What others publish."""
-    note = (
-        f'Percent, {published.RECALLED}. "{published.MT50}": language and one camera of 480 px, 50 demonstrations per task, the '
-        "mean of the four groups; to be compared with ours above where it has all four. "
-        f'"{published.SINGLE}": point clouds, 10 demonstrations, tasks of Adroit and Meta-World.'
-    )
-    rows = [[*row, published.RECALLED] for row in published.FIGURES]
-    return Table("Published", note, ("policy", "parameters", "success", "protocol", "source", "standing"), rows)
+def neighbours(entries: Sequence[Entry]) -> list[Table]:
+    """What others publish, if anything is known."""
+    published = environment(entries).published
+    heads = ("policy", "parameters", "success", "protocol", "source", "standing")
+    return [Table("Published", published.note, heads, published.rows)] if published else []
 
 
 def by_task(entries: Sequence[Entry]) -> Table:
@@ -220,12 +232,13 @@ def late(entries: Sequence[Entry]) -> Table:
 def _step(entries: Sequence[Entry]) -> str:
     """How long a control step is, where it is known."""
     rules = [e.plain.results["settings"] for e in entries if e.plain]
-    skips = {settings["frame_skip"] for settings in rules if settings["environment"] == "metaworld"}
-    return f" of {' or '.join(f'{1000 * skip / SIMULATOR_HZ:g}' for skip in sorted(skips))} ms" if skips else ""
+    rates_hz = {info_if_known(each["environment"]).simulator_hz / each["frame_skip"] for each in rules}
+    lengths = [f"{1000 / hz:g}" for hz in sorted(rates_hz, reverse=True) if hz]
+    return f" of {' or '.join(lengths)} ms" if lengths else ""
 
 
 def _conditions(entries: Sequence[Entry], group: str, title: str, note: str) -> Table:
-    columns = [BY_NAME[PLAIN], *(c for c in CONDITIONS if c.group == group)]
+    columns = [c for c in conditions(entries) if c.group in (PLAIN, group)]
     columns = [c for c in columns if any(c.name in e.evaluations for e in entries)]
     rows = [
         [entry.name, *(_condition(number, entry, c) for c in columns)]
@@ -257,7 +270,7 @@ def by_interval(entries: Sequence[Entry]) -> tuple[Table, dict[str, dict[int, Ra
     """Success against the number of actions executed of each chunk: the table, and by policy what it shows."""
     found: dict[str, dict[int, Rate]] = {}
     for number, entry in enumerate(entries):
-        named = [PLAIN, *(c.name for c in CONDITIONS if c.group == "interval")]
+        named = [c.name for c in conditions(entries) if c.group in (PLAIN, "interval")]
         evaluations = [entry.evaluations[name] for name in named if name in entry.evaluations]
         cells = {e.results["settings"]["execute"]: rates.rate(rates.counted(e), colour=number) for e in evaluations}
         cells = {execute: cell for execute, cell in sorted(cells.items()) if isinstance(cell, Rate)}

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from drifting_vla_jax.envs import rlbench_demos
-from drifting_vla_jax.envs.rlbench_state import HZ
+from drifting_vla_jax.envs import registry
+from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSpec, run_episode
 from drifting_vla_jax.rollout.recording import Recording
 from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, episode_list
 
-SETTLE_STEPS = 10  # that the last pose is held; RLBench's own demonstrations get as many
+SETTLE_STEPS = 10  # that the last pose is held
 
 
 class _Recording:
@@ -36,17 +36,18 @@ class _Recording:
 class _NoServer:
     """What stands where a worker has its policy server."""
 
-    metadata = {  # noqa: RUF012 - never written to
-        "cameras": ["front"],
-        "image_size": 128,
-        "horizon": 10**6,
-        "control_hz": HZ,
-        "frame_skip": 1,
-        "checkpoint_step": 0,
-        "config_hash": "",
-        "objective": "replay",
-        "evaluations_per_chunk": 0,
-    }
+    def __init__(self, info: EnvInfo):
+        self.metadata = {
+            "cameras": ["front" if "front" in info.cameras else info.cameras[0]],
+            "image_size": 128,
+            "horizon": 10**6,
+            "control_hz": info.simulator_hz,
+            "frame_skip": 1,
+            "checkpoint_step": 0,
+            "config_hash": "",
+            "objective": "replay",
+            "evaluations_per_chunk": 0,
+        }
 
     def close(self) -> None:
         pass
@@ -65,11 +66,11 @@ class Replayer(Worker):
         super().__init__(settings)
 
     def _connect(self) -> _NoServer:
-        return _NoServer()
+        return _NoServer(registry.info(self._settings.env))
 
     def _run_once(self, spec: EpisodeSpec, recording: Recording | None) -> EpisodeResult:
-        stored = rlbench_demos.load(Path(self._settings.env_options["demos"]), spec.task, spec.seed)
-        actions = stored.actions()
+        stored = registry.stored_episodes(self._settings.env)
+        actions = stored.load(Path(self._settings.env_options["demos"]), spec.task, spec.seed).actions()
         actions = np.concatenate([actions, np.repeat(actions[-1:], SETTLE_STEPS, axis=0)])
         settings = replace(self._episode_settings, execute=len(actions), max_steps=len(actions))
         return run_episode(self._env, _Recording(actions), spec, settings, self._film(spec), recording)
@@ -81,7 +82,7 @@ def summary(settings: WorkerSettings) -> str:
     demos = settings.env_options["demos"]
     lines = [f"replay of {demos}, success held for {settings.hold_steps} control steps"]
     for task in settings.tasks:
-        specs = episode_list([task], settings.episodes, settings.seed, demos=demos)
+        specs = episode_list(settings.env, [task], settings.episodes, settings.seed, demos=demos)
         keys = [spec.key for spec in specs]
         episodes = [recorded[key] for key in keys if key in recorded]
         outcomes, events = Counter(e["outcome"] for e in episodes), Counter()

@@ -19,7 +19,7 @@ import tqdm
 
 from drifting_vla_jax.core.network import shown
 from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.rollout import recorder
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.rollout.execution import RECEDING, Execution
@@ -63,19 +63,25 @@ class WorkerSettings:
 
 
 def episode_list(
-    tasks: Sequence[str], episodes: int, seed: int, variations: Sequence[int] = (0,), demos: str = ""
+    environment: str,
+    tasks: Sequence[str],
+    episodes: int,
+    seed: int,
+    variations: Sequence[int] = (0,),
+    demos: str = "",
 ) -> list[EpisodeSpec]:
     """``episodes`` of every task: the i-th has seed ``seed`` + i and takes its turn of the variations.
 
-    With ``demos``, a folder of stored episodes, the seed is the number of one and the variation is its own.
+    With ``demos``, a folder of the simulator's stored episodes, the seed is the number of one and the variation is its own.
 
     Raises:
-      ValueError, OSError: a stored episode is not there or cannot be read.
+      ValueError, OSError: a stored episode is not there or cannot be read, or the simulator has none.
     """
+    stored = registry.stored_episodes(environment) if demos else None
 
     def variation(task: str, index: int) -> int:
-        if demos:
-            return rlbench_demos.variation(Path(demos), task, seed + index)
+        if stored:
+            return stored.variation(Path(demos), task, seed + index)
         return variations[index % len(variations)]
 
     return [EpisodeSpec(task, variation(task, i), seed + i, i) for task in tasks for i in range(episodes)]
@@ -87,16 +93,19 @@ def evaluation_identity(
     seed: int,
     settings: EpisodeSettings,
     frame_skip: int,
-    env_options: Mapping[str, Any],
+    own: Mapping[str, Any],
     record: str = "none",
 ) -> dict[str, Any]:
-    """What the episodes of one folder have in common: the policy and how it was asked; the content of settings.json."""
+    """What the episodes of one folder have in common: the policy and how it was asked; the content of settings.json.
+
+    ``own``: settings of this simulator alone that tell two evaluations apart, see ``registry.identity``.
+    """
     return {
         "environment": environment,
         "seed": seed,
         **settings.identity(),
         "frame_skip": frame_skip or metadata["frame_skip"],
-        **{name: value for name, value in env_options.items() if name != "headless"},
+        **own,
         **{name: metadata[name] for name in recorder.WHOSE},
         **{name: metadata[name] for name in recorder.LATER if name in metadata},
         "num_samples": metadata.get("num_samples", 1),
@@ -116,9 +125,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings):
         self._settings = settings
-        if settings.env not in envs.ENVIRONMENTS:
-            known = ", ".join(sorted(envs.ENVIRONMENTS))
-            raise ValueError(f"unknown environment {settings.env!r}; expected one of {known}")
+        registry.environment_class(settings.env)  # raises ValueError
         how = settings.execute, settings.max_steps, settings.hold_steps
         check_record(settings.record)
         EpisodeSettings(*how)  # nonsense is refused before anybody is called
@@ -136,7 +143,8 @@ class Worker:
     def identity(self) -> dict[str, Any]:
         """See ``evaluation_identity``."""
         settings = self._settings
-        about = settings.env, settings.seed, self._episode_settings, self._frame_skip, settings.env_options
+        own = registry.identity(settings.env, settings.env_options)
+        about = settings.env, settings.seed, self._episode_settings, self._frame_skip, own
         return evaluation_identity(self.metadata, *about, settings.record)
 
     def run(self, spec: EpisodeSpec) -> dict:
@@ -179,7 +187,7 @@ class Worker:
         if not recording or result.success is None or not wanted(record, result.success):
             return {}
         env = self._env
-        about = RolloutsAbout.of(self.metadata, self._settings.env, env.state_names, env.control_hz)
+        about = RolloutsAbout.of(self.metadata, self._settings.env, env.info.state_names, env.control_hz)
         path = recording.save(out, about, spec, result.instruction, result.success)
         return {"recording": str(path.relative_to(out))}
 
@@ -213,7 +221,7 @@ class Worker:
         return True
 
     def _make_env(self) -> envs.Env:
-        return envs.make(
+        return registry.make(
             self._settings.env,
             cameras=self.metadata["cameras"],
             image_size=self.metadata["image_size"],
@@ -250,7 +258,7 @@ def run(settings: WorkerSettings, make_worker: Callable[[WorkerSettings], Worker
       PolicyServerError: the server refuses this simulator's observations.
     """
     demos = settings.env_options.get("demos", "")
-    specs = episode_list(settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
+    specs = episode_list(settings.env, settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
     worker = make_worker(settings)
     try:
         recorder.claim_folder(settings.out, worker.identity())

@@ -28,9 +28,8 @@ from absl import flags, logging
 
 from drifting_vla_jax import cli
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.envs.env import EnvError
-from drifting_vla_jax.envs.metaworld_changes import CHANGES
-from drifting_vla_jax.envs.rlbench_control import CONTROLS
 from drifting_vla_jax.rollout.execution import EXECUTIONS, Execution
 from drifting_vla_jax.rollout.recording import RECORDS
 from drifting_vla_jax.rollout.replay import Replayer, summary
@@ -40,7 +39,9 @@ from drifting_vla_jax.wire.client import PolicyServerError
 API_KEY_VARIABLE = "DRIFTING_VLA_API_KEY"
 
 _SERVER = flags.DEFINE_string("server", None, "Address of the policy server, ws://HOST:PORT.")
-_ENV = flags.DEFINE_string("env", None, "The simulator: metaworld, robosuite, rlbench or dummy.")
+_ENV = flags.DEFINE_string(
+    "env", None, f"The simulator: {', '.join(registry.ENVIRONMENTS)}, or an import path, my_lab.my_sim:MySim."
+)
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks, separated by commas.")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of every task.", *ranges.COUNT.bounds)
 _SEED = flags.DEFINE_integer(
@@ -88,11 +89,11 @@ _API_KEY_ENV = flags.DEFINE_string("api_key_env", API_KEY_VARIABLE, "Environment
 
 _REPLAY = flags.DEFINE_bool("replay", False, "Repeat the stored episodes of --demos instead of asking a policy.")
 _DEMOS = cli.define_path("demos", None, "rlbench: a split of stored episodes to start from.")
-_CONTROL = flags.DEFINE_enum(
-    "control", None, CONTROLS, f"rlbench: how a target is reached; {CONTROLS[0]} if not given."
-)
-_CHANGE = flags.DEFINE_enum("change", None, CHANGES, "metaworld: what no demonstration has shown; none if not given.")
-_HEADLESS = flags.DEFINE_bool("headless", None, "rlbench: without the simulator's window; so if not given.")
+_OPTIONS = [
+    cli.define_settings(own, given_only=True)
+    for name in registry.ENVIRONMENTS
+    if (own := registry.settings_class(name))
+]
 
 
 def settings_from_flags() -> WorkerSettings:
@@ -110,10 +111,8 @@ def settings_from_flags() -> WorkerSettings:
         raise ValueError(
             f"--variations is {','.join(_VARIATIONS.value)!r}; expected whole numbers, separated by commas"
         )
-    env_options = {f.name: f.value for f in (_CONTROL, _DEMOS, _HEADLESS, _CHANGE) if f.value is not None}
-    for env, option, usual in (("rlbench", "control", CONTROLS[0]), ("metaworld", "change", CHANGES[0])):
-        if _ENV.value == env:
-            env_options.setdefault(option, usual)  # results say how they were reached
+    every = [flag for of_simulator in _OPTIONS for flag in of_simulator.values()]
+    env_options = {flag.name: flag.value for flag in (_DEMOS, *every) if flag.value is not None}
     return WorkerSettings(
         server=_SERVER.value or "",
         env=_ENV.value,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.envs import dummy, env
+from drifting_vla_jax.envs import dummy, env, registry
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES, make_state
 from drifting_vla_jax.rollout import worker
 
@@ -16,8 +16,7 @@ OFFSET = np.array([0.0, 0.0, 1.0])  # RLBench's table is higher than the dummy's
 class Disguised(dummy.Dummy):
     """The state as envs/rlbench.py gives it: pose and gripper, the hand pointing down."""
 
-    state_names = STATE_NAMES
-    tasks = tuple(DISGUISE)
+    info = dataclasses.replace(dummy.Dummy.info, tasks=tuple(DISGUISE), state_names=STATE_NAMES)
 
     def __init__(self, cameras, image_size, frame_skip):
         self._views = dict(zip(cameras, ("front", "side", "above")))
@@ -42,5 +41,5 @@ class Disguised(dummy.Dummy):
 
 
 if __name__ == "__main__":
-    env.ENVIRONMENTS["dressed"] = "__main__:Disguised"
+    registry.ENVIRONMENTS["dressed"] = "__main__:Disguised"
     cli.run(worker.main)

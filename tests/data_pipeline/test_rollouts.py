@@ -9,7 +9,7 @@ from drifting_vla_jax.data import build, convert, export, lerobot_source, rollou
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.episodes import Episode, decode_image
 from drifting_vla_jax.data.recordings import RecordedSettings
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate.evaluation import evaluate
 from drifting_vla_jax.rollout.recorder import read_episodes
 from drifting_vla_jax.rollout.runner import WorkerSettings, run
@@ -38,7 +38,7 @@ def test_an_episode_is_what_was_seen_and_commanded(recorded):
     assert len(found.paths) == 6
     assert found.about["state_names"] == ["x", "y", "z", "gripper"] and found.about["control_hz"] == 20
     assert (found.about["cameras"], found.about["image_size"]) == (["front", "above"], SIZE)
-    env = envs.make("dummy", cameras=("front", "above"), image_size=SIZE, frame_skip=2)
+    env = registry.make("dummy", cameras=("front", "above"), image_size=SIZE, frame_skip=2)
     for path in found.paths:
         episode = Episode.load(path)
         line = lines[episode.task, episode.seed]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data.actions import quaternion_from_6d
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
 from tests.envs import fake_coppeliasim
 
 CHECKOUTS = [Path(path) for path in os.environ.get("RLBENCH_SRC", "").split(os.pathsep) if path]
@@ -49,7 +49,7 @@ def make(fake):
     made = []
 
     def make(cameras=("front",), size=SIZE, **options):
-        made.append(envs.make("rlbench", cameras=cameras, image_size=size, frame_skip=1, **options))
+        made.append(registry.make("rlbench", cameras=cameras, image_size=size, frame_skip=1, **options))
         return made[-1]
 
     yield make

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
 
 SIDEWAYS, DOWN = (0.0, 0.5**0.5, 0.0, 0.5**0.5), (0.5**0.5, 0.5**0.5, 0.0, 0.0)  # qx qy qz qw
@@ -51,7 +52,7 @@ def about(name):
 
 @pytest.fixture(scope="module")
 def env(name, about):
-    env = envs.make(name, cameras=about["cameras"], image_size=SIZE, frame_skip=about["frame_skip"])
+    env = registry.make(name, cameras=about["cameras"], image_size=SIZE, frame_skip=about["frame_skip"])
     yield env
     env.close()
 
@@ -70,11 +71,11 @@ def test_an_observation_has_every_view_and_only_the_named_state(env, about, name
     assert tuple(observation.images) == about["cameras"]
     for image in observation.images.values():
         assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8 and image.std() > 5
-    assert env.state_names == STATES.get(name, ("x", "y", "z", "gripper"))
-    assert observation.state.shape == (len(env.state_names),) and observation.state.dtype == np.float32
+    assert env.info.state_names == STATES.get(name, ("x", "y", "z", "gripper"))
+    assert observation.state.shape == (len(env.info.state_names),) and observation.state.dtype == np.float32
     assert 0 <= observation.state[-1] <= 1
     assert instruction in env.instructions(about["task"])
-    assert env.control_hz > 0 and about["task"] in env.tasks
+    assert env.control_hz > 0 and about["task"] in env.info.tasks
 
 
 def test_the_scene_is_a_function_of_the_seed_alone(env, about, action):
@@ -157,9 +158,9 @@ def test_unknown_names_are_refused_and_the_right_ones_offered(name, env, about):
     with pytest.raises(ValueError, match="unknown variation 7"):
         env.reset(about["task"], 7, 0)
     with pytest.raises(ValueError, match=f"unknown camera 'tob'.*{about['cameras'][0]}"):
-        envs.make(name, cameras=("tob",), image_size=SIZE, frame_skip=2)
-    with pytest.raises(ValueError, match=f"expected one of .*{name}"):
-        envs.make("metawold", cameras=(), image_size=SIZE, frame_skip=2)
+        registry.make(name, cameras=("tob",), image_size=SIZE, frame_skip=2)
+    with pytest.raises(ValueError, match="unknown simulator 'metawold'; did you mean 'metaworld'"):
+        registry.make("metawold", cameras=(), image_size=SIZE, frame_skip=2)
 
 
 def test_closing_twice_is_harmless_and_stepping_after_it_says_what_to_do(env, about, action):
@@ -172,7 +173,7 @@ def test_closing_twice_is_harmless_and_stepping_after_it_says_what_to_do(env, ab
 
 
 def test_dummy_succeeds_at_the_ball_it_was_asked_for():
-    env = envs.make("dummy", cameras=(), image_size=SIZE, frame_skip=2)
+    env = registry.make("dummy", cameras=(), image_size=SIZE, frame_skip=2)
     env.reset("reach-blue", 0, 3)
     red = np.flatnonzero(np.all(env.render("above", 200) == (220, 40, 40), axis=-1))
     assert len(red) > 50
@@ -189,7 +190,7 @@ def test_dummy_succeeds_at_the_ball_it_was_asked_for():
 
 
 def test_dummy_projects_points_to_where_it_draws_them():
-    env = envs.make("dummy", cameras=("front", "above"), image_size=48, frame_skip=1)
+    env = registry.make("dummy", cameras=("front", "above"), image_size=48, frame_skip=1)
     observation, _ = env.reset("reach-red", 0, 3)
     ball = env._balls["red"][None]
     for camera in ("front", "above"):
@@ -201,7 +202,7 @@ def test_dummy_projects_points_to_where_it_draws_them():
 
 
 def test_dummy_fails_by_name():
-    env = envs.make("dummy", cameras=(), image_size=SIZE, frame_skip=2)
+    env = registry.make("dummy", cameras=(), image_size=SIZE, frame_skip=2)
     env.reset("reach-red", 0, 0)
     with pytest.raises(envs.IKError, match=r"2\.00 m away"):
         env.step(target([2.0, 0.0, 0.0]))

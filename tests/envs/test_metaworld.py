@@ -19,7 +19,7 @@ def test_every_task_with_an_expert_has_a_name_and_words(env):
     from metaworld.env_dict import ENV_CLS_MAP
     from metaworld.policies import ENV_POLICY_MAP
 
-    assert {f"{t}-v3" for t in env.tasks} == set(ENV_CLS_MAP) == set(ENV_POLICY_MAP)
+    assert {f"{t}-v3" for t in env.info.tasks} == set(ENV_CLS_MAP) == set(ENV_POLICY_MAP)
     for task, phrases in INSTRUCTIONS.items():
         assert 4 <= len(set(phrases)) == len(phrases) <= 6, task
         assert all(len(p.encode()) <= 44 for p in phrases), task

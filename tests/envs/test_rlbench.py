@@ -9,7 +9,7 @@ import pytest
 from configs import rlbench_b2, rlbench_l2
 from drifting_vla_jax import config as config_lib
 from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.envs import rlbench_check, rlbench_control
+from drifting_vla_jax.envs import registry, rlbench_check, rlbench_control
 from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
 from drifting_vla_jax.envs.rlbench_tasks import CAMERAS, ONLY_PERACT, TASKS
 
@@ -25,7 +25,7 @@ def place(monkeypatch, tmp_path):
 
 
 def make(**options):
-    return envs.make("rlbench", **{"cameras": ("front",), "image_size": 64, "frame_skip": 1, **options})
+    return registry.make("rlbench", **{"cameras": ("front",), "image_size": 64, "frame_skip": 1, **options})
 
 
 def test_a_missing_package_is_an_error_with_the_way_to_it(place):
@@ -80,7 +80,7 @@ def test_the_self_test_says_why(place):
         ({"frame_skip": 2}, "frame_skip is 2; .*expected 1"),
         ({"image_size": 0}, "image_size is 0"),
         ({"demos": "/nowhere"}, "demos is '/nowhere', which is no folder"),
-        ({"speed": 2}, "rlbench has no option 'speed'; its options: control, demos, headless"),
+        ({"speed": 2}, "rlbench has no option 'speed'; its options: control, headless"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(options, said):
@@ -89,8 +89,10 @@ def test_what_cannot_be_is_refused_before_anything_is_started(options, said):
 
 
 def test_options_of_another_simulator_are_refused():
-    with pytest.raises(ValueError, match="dummy has no option 'demos'; its options: none"):
-        envs.make("dummy", cameras=(), image_size=8, frame_skip=1, demos="x")
+    with pytest.raises(ValueError, match="dummy has no stored episodes to start from"):
+        registry.make("dummy", cameras=(), image_size=8, frame_skip=1, demos="x")
+    with pytest.raises(ValueError, match="dummy has no option 'control'; its options: none"):
+        registry.make("dummy", cameras=(), image_size=8, frame_skip=1, control="plan")
 
 
 def test_control_is_one_of_three():
@@ -113,7 +115,7 @@ def test_when_a_target_is_no_move():
 def test_a_configuration_that_rlbench_cannot_carry_out_is_refused_before_training():
     config = rlbench_b2.get_config()
     config.env.frame_skip = 2
-    with pytest.raises(ValueError, match="config.env.frame_skip is 2, .*rlbench has no steps to skip: expected 1"):
+    with pytest.raises(ValueError, match="config.env.frame_skip is 2; RLBench has no steps to skip: expected 1"):
         config_lib.validate(config)
 
 

@@ -63,7 +63,7 @@ def test_five_views_of_one_size_and_a_pose(make, fake):
         assert image.flags["C_CONTIGUOUS"] and image.flags["OWNDATA"]
     assert len({image.tobytes() for image in observation.images.values()}) == 5
     assert np.mean(observation.images["front"][:8]) > np.mean(observation.images["front"][-8:])  # the sky is above
-    assert observation.state.shape == (len(env.state_names),) == (10,) and observation.state.dtype == np.float32
+    assert observation.state.shape == (len(env.info.state_names),) == (10,) and observation.state.dtype == np.float32
     tip = env._environment._scene.robot.arm.get_tip()  # PyRep's own matrix: no quaternion in between
     np.testing.assert_allclose(observation.state[3:9], tip.get_matrix()[:3, :2].T.ravel(), atol=1e-6)
     assert observation.state[9] == 1 and 0.8 < observation.state[2] < 1.6

@@ -68,7 +68,7 @@ def test_peracts_tree_numbers_episodes_by_their_folders(write, tmp_path):
     stored = rlbench_demos.load(tmp_path, "close_jar", 10)
     assert (stored.variation, stored.descriptions) == (4, ("close the jar", "screw it on"))
     assert stored.gripper_pose[0, 0] == 10 and stored.reset_attempts is None
-    assert [spec.variation for spec in episode_list(["close_jar"], 1, 2, demos=str(tmp_path))] == [11]
+    assert [spec.variation for spec in episode_list("rlbench", ["close_jar"], 1, 2, demos=str(tmp_path))] == [11]
 
 
 def test_stepjams_tree_numbers_every_variations_first_first(write, tmp_path):

@@ -44,7 +44,7 @@ def test_the_adapter_and_the_data_set_agree_on_a_recorded_observation(demos):
     demo = read_demo(demos / EPISODE)
     episode, adapter = to_episode(demo, ("front",), 0), RLBench.__new__(RLBench)
     adapter._cameras = ()  # all that _observe needs of a simulator
-    assert len(RLBench.state_names) == episode.state.shape[1] == 10
+    assert len(RLBench.info.state_names) == episode.state.shape[1] == 10
     for t in range(len(episode)):
         seen = SimpleNamespace(gripper_pose=demo.gripper_pose[t], gripper_open=float(demo.gripper_open[t]))
         np.testing.assert_array_equal(adapter._observe(seen).state, episode.state[t])

@@ -41,7 +41,7 @@ def act(env, task, seed, scale, seconds=20):
 
 
 def test_it_has_twenty_actions_a_second(env):
-    assert env.control_hz == HZ and "lift" in env.tasks
+    assert env.control_hz == HZ and "lift" in env.info.tasks
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -116,7 +116,7 @@ def test_the_wrist_turns_to_the_cube(env):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", Robosuite.tasks)
+@pytest.mark.parametrize("task", Robosuite.info.tasks)
 def test_experts_succeed_under_noise(env, task):
     done = []
     for seed in range(3):

@@ -48,7 +48,7 @@ def server():
 
 def run(server, out: Path, disturb=None) -> dict:
     """All episodes by key, without what differs from run to run; every one is recorded once."""
-    specs = episode_list(TASKS, EPISODES, seed=0)
+    specs = episode_list("fake", TASKS, EPISODES, seed=0)
     options = {"server": f"ws://127.0.0.1:{server.port}", "env": "dummy", "tasks": ",".join(TASKS), "out": out}
     options |= {"episodes": EPISODES, "execute": 2, "max_steps": 19, "hold_steps": 3, "server_wait": 30}
     keys = [spec.key for spec in specs]

@@ -1,6 +1,7 @@
 """The table a person reads: every task, the interval, and a word about what is not in the rate."""
 
-from drifting_vla_jax.evaluate.statistics import by_difficulty, summarize
+from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
+from drifting_vla_jax.evaluate.statistics import by_group, summarize
 from drifting_vla_jax.evaluate.table import format_results, format_sweep
 
 SETTINGS = {
@@ -66,11 +67,11 @@ def test_meta_worlds_tasks_are_averaged_by_difficulty_as_its_literature_does():
         episode(task, i < 2 * rate, "success") | {"latched": True} for task, rate in tasks.items() for i in range(2)
     ]
     results = summarize(episodes, SETTINGS | {"environment": "metaworld"})
-    groups = by_difficulty(results)
+    groups = by_group(results, DIFFICULTY)
     assert {name: group["success_rate"] for name, group in groups.items()} == {
         "easy": 0.75, "medium": 0.0, "hard": 1.0, "very hard": 1.0, "average": 0.6875,
     }  # fmt: skip
     assert groups["easy"]["tasks"] == 2 and groups["average"]["latched_rate"] == 1.0
     assert "easy 75.0 % / 100.0 %, medium 0.0 % / 100.0 %" in format_results(results)
     few = summarize([e for e in episodes if e["task"] in ("reach", "soccer")], SETTINGS | {"environment": "metaworld"})
-    assert set(by_difficulty(few)) == {"easy", "medium"} and "average" not in format_results(few)
+    assert set(by_group(few, DIFFICULTY)) == {"easy", "medium"} and "average" not in format_results(few)

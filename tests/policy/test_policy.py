@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.policy.restore import fingerprint_of, load, restore
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.train import loop
@@ -154,7 +154,7 @@ def test_a_policy_that_looks_back_acts_in_a_simulator(tmp_path, dataset_path):
             shapes.append(request["images"]["front"].shape)
             return {"actions": policy.infer([request])[0], "server_timing": {"infer_ms": 0.0}}
 
-    env = envs.make("dummy", cameras=CAMERAS, image_size=SIZE, frame_skip=1)
+    env = registry.make("dummy", cameras=CAMERAS, image_size=SIZE, frame_skip=1)
     settings = EpisodeSettings.for_policy(policy.metadata, execute=2, max_steps=6, hold_steps=3)
     result = run_episode(env, Client(), EpisodeSpec(env.tasks[0], 0, 0, 0), settings)
     env.close()

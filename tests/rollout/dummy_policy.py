@@ -22,7 +22,7 @@ class LookingPolicy:
             "cameras": ["front", "above"],
             "image_size": SIZE,
             "state_dim": 4,
-            "state_names": list(Dummy.state_names),
+            "state_names": list(Dummy.info.state_names),
             "horizon": HORIZON,
             "action_dim": 8,
             "prompts": ["reach the red ball"],

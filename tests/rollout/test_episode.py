@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, policy_seed, run_episode
 from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.wire.client import PolicyServerError
@@ -166,7 +167,7 @@ def test_an_asynchronous_episode_acts_on_what_was_seen_earlier():
 )
 def test_every_way_of_executing_chunks_reaches_the_goal(execution):
     """The dummy simulator and a policy that knows the way: straight to the ball whose colour it is told, half way a step."""
-    env = envs.make("dummy", cameras=("front",), image_size=16, frame_skip=1)
+    env = registry.make("dummy", cameras=("front",), image_size=16, frame_skip=1)
     goals = []
 
     class Guide:
@@ -178,7 +179,7 @@ def test_every_way_of_executing_chunks_reaches_the_goal(execution):
             return {"actions": np.float32(np.concatenate([path, rest], 1)), "server_timing": {"infer_ms": 0.0}}
 
     settings = EpisodeSettings(execute=2, max_steps=40, hold_steps=3, execution=execution)
-    spec = EpisodeSpec(env.tasks[0], 0, 3, 0)
+    spec = EpisodeSpec(env.info.tasks[0], 0, 3, 0)
     env.reset(spec.task, spec.variation, spec.seed)
     goals.append(env._goal)
     lines = [run_episode(env, Guide(), spec, settings).line(spec) for _ in range(2)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.envs import rlbench_demos
+from drifting_vla_jax.envs import registry, rlbench_demos
+from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.rollout import recorder, replay, runner
 from drifting_vla_jax.rollout.worker import main
 
@@ -15,15 +16,15 @@ MADE: list = []
 class Table:
     """Solved where the target's x is 4 or more; stored episode 1's targets cannot be reached from x 3 on."""
 
+    info = EnvInfo("table", tasks=("reach",), cameras=("front",), simulator_hz=20.0, stored=rlbench_demos)
     control_hz = 20.0
-    tasks = ("reach",)
 
     def __init__(self, cameras, image_size, frame_skip, demos=""):
         MADE.append(self)
         self.actions = []
 
     def check_task(self, task):
-        envs.check_task_name(task, self.tasks, "table")
+        envs.check_task_name(task, self.info.tasks, "table")
 
     def reset(self, task, variation, seed):
         assert variation == 10 + seed
@@ -48,7 +49,7 @@ def world(monkeypatch):
         poses[:, 0], poses[:, 6] = np.arange(LENGTH), 1.0
         return rlbench_demos.StoredEpisode(root, 10 + number, (), (), None, poses, np.ones(LENGTH))
 
-    monkeypatch.setitem(envs.ENVIRONMENTS, "table", f"{__name__}:Table")
+    monkeypatch.setitem(registry.ENVIRONMENTS, "table", f"{__name__}:Table")
     monkeypatch.setattr(rlbench_demos, "load", load)
     monkeypatch.setattr(rlbench_demos, "variation", lambda root, task, number: 10 + number)
     MADE.clear()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
+from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.rollout import recorder, runner
 from drifting_vla_jax.rollout.queue import EpisodeQueue
 from drifting_vla_jax.wire import protocol
@@ -28,14 +30,14 @@ TROUBLE: dict = {}  # (task, seed) -> exceptions to raise, one per attempt
 class FakeEnv:
     """Every even seed succeeds at its second step."""
 
+    info = EnvInfo("fake", tasks=("reach", "push"))
     control_hz = 20.0
-    tasks = ("reach", "push")
 
     def __init__(self, cameras, image_size, frame_skip):
         SEEN.append(("make", cameras, frame_skip))
 
     def check_task(self, task):
-        envs.check_task_name(task, self.tasks, "fake")
+        envs.check_task_name(task, self.info.tasks, "fake")
 
     def reset(self, task, variation, seed):
         SEEN.append(("reset", task, variation, seed))
@@ -78,7 +80,7 @@ class FakeClient:
 
 @pytest.fixture(autouse=True)
 def world(monkeypatch):
-    monkeypatch.setitem(envs.ENVIRONMENTS, "fake", f"{__name__}:FakeEnv")
+    monkeypatch.setitem(registry.ENVIRONMENTS, "fake", f"{__name__}:FakeEnv")
     monkeypatch.setattr(runner, "PolicyClient", FakeClient)
     monkeypatch.setattr(FakeClient, "absent", False)
     SEEN.clear()
@@ -234,7 +236,7 @@ def test_another_policy_or_other_settings_are_not_mixed_in(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"env": "fakk"}, "unknown environment 'fakk'; expected one of .*fake"),
+        ({"env": "fakk"}, "unknown simulator 'fakk'; did you mean 'fake'"),
         ({"tasks": ("reach", "pusch")}, "unknown task 'pusch' in fake; did you mean 'push'?"),
         ({"tasks": ("zzz",)}, "unknown task 'zzz' in fake; it knows push, reach"),
         ({"execute": 5}, "execute is 5; the policy's chunks have 4 actions"),

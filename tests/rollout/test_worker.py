@@ -11,7 +11,7 @@ import pytest
 from absl.testing import flagsaver
 
 from drifting_vla_jax import cli
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import registry
 from drifting_vla_jax.rollout import worker as rollout_worker
 from drifting_vla_jax.rollout.recorder import read_episodes
 from drifting_vla_jax.serve.server import PolicyServer
@@ -111,7 +111,7 @@ BASE = ("--server=ws://127.0.0.1:9", "--env=fake", "--tasks=reach", "--out=unuse
     ("arguments", "code", "line"),
     [
         (BASE, 1, "no policy server answers at ws://127.0.0.1:9 "),
-        ((*BASE, "--env=fakk"), 2, "unknown environment 'fakk'"),
+        ((*BASE, "--env=fakk"), 2, "unknown simulator 'fakk'"),
         ((*BASE, "--episods=3"), 2, "Unknown command line flag 'episods'. Did you mean: episodes"),
         (BASE[:1], 2, "--env is missing"),
     ],
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_a_code(tmp_path, monkeypatch, arguments, code
     ],
 )
 def test_bad_flags_are_refused(monkeypatch, capsys, arguments, line):
-    monkeypatch.setitem(envs.ENVIRONMENTS, "fake", "nowhere:Fake")  # refused before it is looked for
+    monkeypatch.setitem(registry.ENVIRONMENTS, "fake", registry.ENVIRONMENTS["dummy"])
     with flagsaver.flagsaver(), pytest.raises(SystemExit, match="2"):
         sys.exit(rollout_worker.main(cli.parse(["worker", *BASE, *arguments])))
     assert line in capsys.readouterr().err

@@ -10,20 +10,20 @@ import time
 import numpy as np
 
 from drifting_vla_jax.envs.env import Observation, Step, check_action, check_task_name
+from drifting_vla_jax.envs.info import EnvInfo
 
 
 class FakeSimulator:
     """See the module."""
 
-    state_names = ("parity", "steps")
+    info = EnvInfo("fake", tasks=("reach", "break"), state_names=("parity", "steps"))
     control_hz = 20.0
-    tasks = ("reach", "break")
 
     def __init__(self, cameras, image_size, frame_skip):
         self._cameras, self._size = cameras, image_size
 
     def check_task(self, task):
-        check_task_name(task, self.tasks, "fake")
+        check_task_name(task, self.info.tasks, "fake")
 
     def reset(self, task, variation, seed):
         if task == "break" and seed == 3 and os.path.exists(os.environ.get("FAKE_BREAK", "")):

@@ -21,9 +21,9 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked)
 
-from drifting_vla_jax.envs import env  # noqa: E402
+from drifting_vla_jax.envs import registry  # noqa: E402
 
-env.ENVIRONMENTS["fake"] = "fake_simulator:FakeSimulator"
+registry.ENVIRONMENTS["fake"] = "fake_simulator:FakeSimulator"
 
 if "FAKE_COPPELIASIM" in os.environ:
     from pathlib import Path
