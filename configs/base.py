@@ -1,6 +1,6 @@
 """Every key there is, declared and commented once. Experiments start from here and change what they need.
 
-A key that is not here is refused; a key that is here does something (tests/test_config_keys.py proves it).
+A key that is not here is refused; a key that is here does something (tests/config/test_keys.py proves it).
 """
 
 from ml_collections import ConfigDict
@@ -104,7 +104,9 @@ def get_config() -> ConfigDict:
     config.objective.in_reach = True  # ... in distances from the expert to its nearest sample; False: in mean distances
     config.objective.anneal_from = 1.0  # the temperatures start this many times as large ...
     config.objective.anneal_until = 0.3  # ... and have come down to themselves at this share of the training
-    config.objective.grouping = "chunk"  # what drifts together: chunk | step | dim | block, see objectives/grouping.py
+    config.objective.grouping = (
+        "chunk"  # what drifts together: chunk | step | dim | block, see objectives/drifting/grouping.py
+    )
     config.objective.flow_steps = 10  # Euler steps of flow_matching at inference
     # Extra positives: recent expert chunks of the same task, weighted by how alike the observations are.
     config.objective.bank = ConfigDict()

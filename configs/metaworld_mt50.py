@@ -12,7 +12,7 @@ published protocol (mean of the four groups; 70.2 - 79.7), 82.0% of all episodes
 """
 
 from configs import metaworld_mt10
-from drifting_vla_jax.envs.metaworld_tasks import INSTRUCTIONS
+from drifting_vla_jax.envs.metaworld.tasks import INSTRUCTIONS
 
 
 def get_config():

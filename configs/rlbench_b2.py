@@ -7,7 +7,7 @@
     python -m drifting_vla_jax.main --config=configs/rlbench_b2.py --workdir=runs/rlbench_b2
     python -m drifting_vla_jax.main --config=configs/rlbench_b2.py --workdir=runs/rlbench_b2 --mode=eval
 
-The 18 names are in drifting_vla_jax/envs/rlbench_tasks.py. --replay and eval need CoppeliaSim in this Python; otherwise serve
+The 18 names are in drifting_vla_jax/envs/rlbench/tasks.py. --replay and eval need CoppeliaSim in this Python; otherwise serve
 the policy and let docker/compose.yml run the simulators. 116 GB of downloads for all tasks and splits.
 
 Protocol: 100 training demonstrations per task; per task the 25 stored test episodes, started from their recorded random
@@ -19,7 +19,7 @@ No number yet: no machine of ours has CoppeliaSim.
 """
 
 from configs import dit_b2
-from drifting_vla_jax.envs.rlbench_tasks import TASKS
+from drifting_vla_jax.envs.rlbench.tasks import TASKS
 
 
 def get_config():

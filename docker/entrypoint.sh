@@ -29,7 +29,7 @@ prepare_simulator() {
   export QT_QPA_PLATFORM_PLUGIN_PATH="$COPPELIASIM_ROOT"
   if [ -z "${DISPLAY:-}" ]; then start_display; fi
   if [ "${SELF_TEST:-1}" = 1 ]; then
-    timeout --kill-after=10 "${SELF_TEST_SECONDS:-180}" python -m drifting_vla_jax.envs.rlbench_check ||
+    timeout --kill-after=10 "${SELF_TEST_SECONDS:-180}" python -m drifting_vla_jax.envs.rlbench.check ||
       die "the simulator renders nothing (above: why). Missing libraries: ldd $COPPELIASIM_ROOT/libcoppeliaSim.so | grep 'not found'; nothing above: it hung, try SELF_TEST_SECONDS=600; X: see /tmp/xvfb.log"
   fi
 }

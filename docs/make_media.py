@@ -25,8 +25,8 @@ from absl import flags
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.objectives.drifting import drifting_field
+from drifting_vla_jax.core import cli
+from drifting_vla_jax.objectives.drifting.loss import drifting_field
 
 FLAGS = flags.FLAGS
 ASSETS = Path(__file__).resolve().parent / "assets"

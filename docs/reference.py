@@ -112,7 +112,7 @@ def flags_of(module: str) -> list[dict[str, Any]]:
     """The flags that a command defines itself; to be called once in a process, as flags are global."""
     from absl import flags
 
-    from drifting_vla_jax import cli
+    from drifting_vla_jax.core import cli
 
     def stop(*_: Any) -> None:
         own = flags.FLAGS.get_key_flags_for_module(sys.argv[0])

@@ -1,18 +1,14 @@
 """Drifting-VLA JAX: images and an instruction in, a chunk of robot actions out, in one forward pass.
 
-This package is light to import: a robot client or a simulator process can use ``envs``, ``wire`` and ``rollout``
-without jax. The floors, lowest first:
-
-    envs, wire, objectives        the ground: simulators, messages, losses
-    data, models                  episodes in, batches out; the network
-    train                         state, sharding, step, checkpoint, loop
-    policy, serve                 restore -> jit -> infer; a socket in front of it
-    rollout, evaluate             episodes through the socket; success rates with intervals
+The package is light to import: a robot client or a simulator's process uses ``core``, ``envs``, ``wire``, ``rollout`` and
+``robot`` without jax. CONTRIBUTING.md lists the rooms, floor by floor.
 """
 
 import importlib.metadata
 import tomllib
 from pathlib import Path
+
+from drifting_vla_jax.core import renamed
 
 
 def _version() -> str:
@@ -25,3 +21,5 @@ def _version() -> str:
 
 
 __version__ = _version()
+
+renamed.install()

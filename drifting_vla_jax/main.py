@@ -26,8 +26,8 @@ from pathlib import Path
 
 from absl import flags
 
-from drifting_vla_jax import cli, config_files
-from drifting_vla_jax.core import paths, ranges
+from drifting_vla_jax.config import files as config_files
+from drifting_vla_jax.core import cli, paths, ranges
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
@@ -56,11 +56,11 @@ def define_flags() -> None:
 
 
 def main(_) -> None:
-    from drifting_vla_jax.config import from_flag
+    from drifting_vla_jax.config.io import from_flag
 
     config = from_flag()
     if FLAGS.mode == "describe":
-        from drifting_vla_jax.train.describe import describe
+        from drifting_vla_jax.aot.describe import describe
 
         print(describe(config))
         return
@@ -78,12 +78,12 @@ def main(_) -> None:
 
 
 def _compile(config) -> None:
-    from drifting_vla_jax.train import topology
+    from drifting_vla_jax.aot import topology
 
     if not FLAGS.topology:
         raise ValueError(f"--mode=compile needs --topology, what to compile for; known are {topology.KNOWN}")
     topology.prepare(topology.parse(FLAGS.topology))
-    from drifting_vla_jax.train.compile import compile_report
+    from drifting_vla_jax.aot.compile import compile_report
 
     print(compile_report(config, FLAGS.topology))
 
@@ -100,18 +100,18 @@ def _train(config, workdir: Path) -> None:
 
 def _policy(config, workdir: Path, batch_sizes):
     """The policy in DIR, a run or an exported artefact, with this call's ``serve`` section."""
-    from drifting_vla_jax.policy import artefact, compile_cache
+    from drifting_vla_jax.policy import artifact, compile_cache
 
     s, given = config.serve, {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
     encoders = {part: name for part, name in given.items() if name}
     if s.compile_cache:
         compile_cache.keep(workdir / "compile_cache")
-    if artefact.is_artefact(workdir):
+    if artifact.is_artefact(workdir):
         if encoders or FLAGS.step != "latest" or FLAGS.flow_steps:
             raise ValueError(
                 f"{workdir} is an exported policy, complete as it is; --step, --flow_steps, --*_weights are for runs"
             )
-        policy = artefact.load(workdir, tuple(batch_sizes), s.text_cache)
+        policy = artifact.load(workdir, tuple(batch_sizes), s.text_cache)
         drawn, asked = (policy.metadata["num_samples"], policy.metadata["choose"]), (s.num_samples, s.choose)
         if asked not in ((1, "first"), drawn):  # the default, or what it does
             raise ValueError(f"{workdir} was exported with num_samples and choose {drawn}, config.serve says {asked}")
@@ -139,7 +139,7 @@ def _evaluate(config, workdir: Path) -> None:
 def _report(config, workdir: Path) -> None:
     """The run's page, and the figures that show evaluations, with what has just been found; an exported policy has none."""
     from drifting_vla_jax.report.figures import draw_figures
-    from drifting_vla_jax.report.page import write_report
+    from drifting_vla_jax.report.run.page import write_report
 
     if not (workdir / "metrics.jsonl").is_file():
         return
@@ -166,8 +166,8 @@ def _sweep(config, workdir: Path) -> None:
 
 
 def _serve(config, workdir: Path) -> None:
-    from drifting_vla_jax.serve.listening import tls
-    from drifting_vla_jax.serve.server import Limits, PolicyServer
+    from drifting_vla_jax.serve.server import PolicyServer, ServerLimits
+    from drifting_vla_jax.serve.sockets import tls
 
     s = config.serve
     secured = tls(s.tls_certificate, s.tls_key)  # before minutes of compilation
@@ -178,7 +178,7 @@ def _serve(config, workdir: Path) -> None:
         batch_deadline_ms=s.batch_deadline_ms,
         api_key=s.api_key or None,
         tls=secured,
-        limits=Limits(s.max_connections, s.max_queue, s.idle_seconds),
+        limits=ServerLimits(s.max_connections, s.max_queue, s.idle_seconds),
     )
     server.serve_forever()
 

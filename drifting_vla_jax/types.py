@@ -3,7 +3,7 @@
 b batch of observations   v camera views        c channels          n context tokens   l text tokens
 u distinct instructions   h action horizon      a action dims       s state dims       d width      e encoder width
 g samples per observation p positives           q negatives         t temperatures     z noise dims
-k action dims at a boundary: 8 of an end effector, for which a is 10 (``layouts.py``)
+k action dims at a boundary: 8 of an end effector, for which a is 10 (``core/action_layout.py``)
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.layouts import layout_of
+from drifting_vla_jax.core.action_layout import layout_of
 
-GROUPINGS = ("chunk", "step", "dim", "block")  # which entries of a chunk drift together: objectives/grouping.py
+GROUPINGS = (
+    "chunk",
+    "step",
+    "dim",
+    "block",
+)  # which entries of a chunk drift together: objectives/drifting/grouping.py
 SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
 REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
 OPTIMIZERS = ("adamw", "muon")
-CHOICES = ("first", "nearest_mean")  # which of several samples acts: train/acting.py
+SELECTION_RULES = ("first", "nearest_mean")  # which of several samples acts: policy/sampling.py
 FRAMES = ("relative", "absolute")  # positions in the network: from the present end effector, or in the world
 
 
@@ -42,7 +47,7 @@ class Text:
 
 
 @struct.dataclass
-class Observation:
+class ModelObservation:
     """What the network sees of b observations: images or what an encoder made of them, instructions likewise.
 
     Attributes:
@@ -73,13 +78,13 @@ class Batch:
     """What a training step is given.
 
     Attributes:
-      observation: see ``Observation``.
-      target: the expert chunk in network units (``data/actions.py``).
+      observation: see ``ModelObservation``.
+      target: the expert chunk in network units (``data/normalization.py``).
       mask: 1 where the target counts, 0 on steps past the episode's end and on constant dimensions.
       task: index into ``config.env.tasks``.
     """
 
-    observation: Observation
+    observation: ModelObservation
     target: Float[Array, "b h a"]
     mask: Float[Array, "b h a"]
     task: Int[Array, " b"]
@@ -90,7 +95,7 @@ def is_pretrained(config: ConfigDict, part: str) -> bool:
     return part in SCRATCH and config.model[part].name != SCRATCH[part]
 
 
-def is_fixed(config: ConfigDict, part: str) -> bool:
+def is_frozen(config: ConfigDict, part: str) -> bool:
     """Whether an encoder's outputs never change, so that they can be computed once and kept."""
     return is_pretrained(config, part) and part in config.train.freeze and not config.model[part].lora
 
@@ -123,11 +128,11 @@ def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0)
     a = layout_of(config).network_dim
     tokens = rng.integers(1, 257, (prompts, config.data.max_tokens), np.int32)
     return Batch(
-        observation=Observation(
+        observation=ModelObservation(
             images=rng.integers(0, 256, (b, views(config), size, size, 3), np.uint8),
             state=rng.standard_normal((b, config.env.state_dim), np.float32),
             prompt=rng.integers(0, prompts, (b,), np.int32),
-            tokens=None if is_fixed(config, "text") else tokens,
+            tokens=None if is_frozen(config, "text") else tokens,
             jitter=np.tile(np.float32([0, 0, 1, 0]), (b, views(config), 1)) if augments(config) else None,
             seen=np.ones((b, views(config)), bool) if is_mixture(config) else None,
         ),

@@ -58,4 +58,4 @@ done
 say "3/4 evaluation: unseen goals, other words, cameras, light, colours, a world that does not wait"
 start python -m drifting_vla_jax.evaluate.suite "--runs=$runs" "--episodes=${EPISODES:-50}" "--fewer=${FEWER:-20}"
 say "4/4 the page"
-start python -m drifting_vla_jax.report.results "--runs=$runs" "--out=$base-results"
+start python -m drifting_vla_jax.report.results.page "--runs=$runs" "--out=$base-results"

@@ -15,11 +15,11 @@ import time
 
 from tqdm import tqdm
 
-from drifting_vla_jax import cli
+from drifting_vla_jax.core import cli
 from drifting_vla_jax.evaluate import table  # noqa: F401 - what several commands import is imported once
-from drifting_vla_jax.rollout import robot_command, runner  # noqa: F401
+from drifting_vla_jax.rollout import runner  # noqa: F401
 
-COMMANDS = ("rollout.worker", "rollout.robot", "evaluate.compare", "data.download", "envs.rlbench_check", "main")
+COMMANDS = ("rollout.worker", "robot", "evaluate.compare", "data.download", "envs.rlbench.check", "main")
 BAD = ((), ("--no_such_flag=1",), ("--traceback=maybe",), ("--out=gs://bucket/x",), ("--workdir=~no-one/x",))
 
 

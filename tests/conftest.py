@@ -33,22 +33,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # configs/ is not install
 
 # Where shapes are: not the loop, the sinks, TrainState or Bank, whose fields hold shapes and shardings as often as arrays.
 OBJECTIVES = (
-    "coupling",
-    "drifting",
-    "drifting_objective",
+    *(f"drifting.{name}" for name in ("affinity", "blockwise", "grouping", "guidance", "loss", "objective")),
+    "base",
     "flow_matching",
-    "grouping",
-    "guidance",
-    "objective",
-    "strips",
 )
 CHECKED = (
     *(f"objectives.{name}" for name in OBJECTIVES),
     "models",
-    "data.actions",
-    "data.text",
+    "data.normalization",
     "train.step",
-    "train.acting",
+    "policy.sampling",
     "train.optimizer",
 )
 install_import_hook([f"drifting_vla_jax.{name}" for name in CHECKED], "beartype.beartype")

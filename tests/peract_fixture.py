@@ -1,4 +1,4 @@
-"""Six small RLBench episodes in PerAct's format (tests/data/peract.tar.xz), and hub archives made of them.
+"""Six small RLBench episodes in PerAct's format (tests/fixtures/peract.tar.xz), and hub archives made of them.
 
 Procedural scenes, 12 steps, 64 px, five cameras, written by PerAct's own classes and its own generator: pickles name
 rlbench's classes and numpy 1. ``expected.json`` says what RLBench itself reads there.
@@ -10,7 +10,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-ARCHIVE = Path(__file__).parent / "data" / "peract.tar.xz"
+ARCHIVE = Path(__file__).parent / "fixtures" / "peract.tar.xz"
 TASKS = ("close_jar", "open_drawer")
 
 

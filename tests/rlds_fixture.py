@@ -1,4 +1,4 @@
-"""Four data sets in the form of RLDS (tests/data/rlds.tar.xz), written by tensorflow_datasets' own tools, which need TensorFlow.
+"""Four RLDS data sets (tests/fixtures/rlds.tar.xz), written by tensorflow_datasets' own tools, which need TensorFlow.
 
 pip install -e '.[parity]' && python -m tests.rlds_fixture          # makes the archive again
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-ARCHIVE = Path(__file__).parent / "data" / "rlds.tar.xz"
+ARCHIVE = Path(__file__).parent / "fixtures" / "rlds.tar.xz"
 FORMATS = {"libero": "tfrecord", "fractal": "tfrecord", "bridge": "tfrecord", "droid": "array_record"}
 STEPS, EPISODES, SIZE = 6, 4, 16
 TEXT = tfds.features.Text()

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import base
-from drifting_vla_jax.data import builder
-from drifting_vla_jax.data.episodes import Episode, encode_png
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.clip_text import ClipTextArchitecture
-from drifting_vla_jax.models.dinov2 import DinoArchitecture
+from drifting_vla_jax.core.episode import Episode, encode_png
+from drifting_vla_jax.data import tfds_writer
+from drifting_vla_jax.models.encoders.clip_text import ClipTextArchitecture
+from drifting_vla_jax.models.encoders.dinov2 import DinoArchitecture
+from drifting_vla_jax.models.pretrained import load as pretrained
 from drifting_vla_jax.train.state import init_params
 
 TASKS = ("reach-red", "reach-blue")
@@ -47,14 +47,16 @@ def small_config():
 
 
 def small_encoders(out: Path) -> dict[str, str]:
-    """A DINOv2 and a CLIP text encoder of two thin layers with random weights, as ``models.convert`` writes them."""
+    """A DINOv2 and a CLIP text encoder of two thin layers with random weights, as ``models.pretrained`` writes them."""
     dino = DinoArchitecture(16, 2, 2, 32, "gelu", patch=4, grid=3)
     clip = ClipTextArchitecture(16, 2, 2, 32, vocabulary=514, length=32, end=513)
     rng = np.random.default_rng(0)
     for part, architecture in (("vision", dino), ("text", clip)):
         shapes = pretrained.shapes(architecture)
         params = {path: 0.3 * rng.standard_normal(shape, np.float32) for path, shape in shapes.items()}
-        encoder = pretrained.Encoder("a test", architecture, params, pretrained.identity(architecture, params), None)
+        encoder = pretrained.Encoder(
+            "a test", architecture, params, pretrained.weights_hash(architecture, params), None
+        )
         pretrained.write(encoder, out / part)
     return {part: str(out / part) for part in ("vision", "text")}
 
@@ -120,8 +122,8 @@ def write_episodes(
     for path, each in zip(paths, episodes):
         each.save(path)
     views, layout = tuple(episodes[0].images), episodes[0].layout
-    about = builder.About("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
-    builder.write(out, {"train": paths[: len(paths) - held_out], "val": paths[len(paths) - held_out :]}, about)
+    about = tfds_writer.DatasetInfo("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
+    tfds_writer.write(out, {"train": paths[: len(paths) - held_out], "val": paths[len(paths) - held_out :]}, about)
     return out
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import flag_checks
+from drifting_vla_jax.core import cli, flag_checks
 
-PACKAGE = Path(cli.__file__).parent
+PACKAGE = Path(cli.__file__).parents[1]
 COMMANDS = [path for path in sorted(PACKAGE.rglob("*.py")) if '__name__ == "__main__"' in path.read_text()]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from drifting_vla_jax.envs import rlbench_install
-from drifting_vla_jax.envs.rlbench_tasks import TASKS
+from drifting_vla_jax.envs.rlbench import installation
+from drifting_vla_jax.envs.rlbench.tasks import TASKS
 from drifting_vla_jax.rollout import worker  # noqa: F401 - defines the flags that compose.yml uses
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ def test_what_is_copied_is_there_and_nobody_is_root(recipe):
 
 def test_the_simulators_image_is_pinned_checked_and_light():
     text = (DOCKER / "rollout.Dockerfile").read_text()
-    pins = [rlbench_install.PYREP, *rlbench_install.FORKS.values()]
+    pins = [installation.PYREP, *installation.FORKS.values()]
     for pin in pins:
         assert re.search(r"[0-9a-f]{40}", pin)[0] in text
     assert "sha256sum" in text and re.search(r"^ARG COPPELIASIM_SHA256=$", text, re.M)
@@ -79,7 +79,7 @@ def test_the_simulators_libraries_are_set_before_python_starts(programs, simulat
     done = entrypoint("python", "work", PATH=path, COPPELIASIM_ROOT=simulator, DISPLAY=":7", LD_LIBRARY_PATH="/a")
     assert done.returncode == 0, done.stderr
     test, work = done.stdout.splitlines()
-    assert test == f"{simulator}:/a {simulator} :7 -m drifting_vla_jax.envs.rlbench_check"
+    assert test == f"{simulator}:/a {simulator} :7 -m drifting_vla_jax.envs.rlbench.check"
     assert work == f"{simulator}:/a {simulator} :7 work"
 
 

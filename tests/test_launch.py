@@ -184,7 +184,7 @@ def test_a_page_of_results_takes_data_trainings_a_suite_and_a_page():
         assert words[2:5] == ["drifting_vla_jax.main", "--config=configs/metaworld_mt10.py", f"--workdir={workdir}"]
         assert words[5:] == [f"--config.objective.name={objective}", "--config.seed=1"]
     assert suite[2:] == ["drifting_vla_jax.evaluate.suite", f"--runs={','.join(runs)}", "--episodes=50", "--fewer=20"]
-    assert page[2:] == ["drifting_vla_jax.report.results", f"--runs={','.join(runs)}", "--out=runs/mt10-results"]
+    assert page[2:] == ["drifting_vla_jax.report.results.page", f"--runs={','.join(runs)}", "--out=runs/mt10-results"]
 
 
 def test_the_data_are_those_that_the_configuration_reads():

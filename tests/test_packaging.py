@@ -66,7 +66,7 @@ def test_an_installed_wheel_finds_its_configurations_from_any_folder(wheel, tmp_
     # Behind the environment's own packages, so that the installed wheel is what runs.
     (next((tmp_path / "venv/lib").glob("python*/site-packages")) / "needed.pth").write_text(site)
     code = "import drifting_vla_jax as d; print(d.__file__, d.__version__)\n"
-    code += "from drifting_vla_jax import config_files as c; print(c.load('quickstart').name)"
+    code += "from drifting_vla_jax.config import files as c; print(c.load('quickstart').name)"
     file, version, name = ran(python, "-c", code, cwd=tmp_path / "away").split()
     assert Path(file).is_relative_to(tmp_path / "venv")
     assert (version, name) == (PROJECT["version"], "quickstart")

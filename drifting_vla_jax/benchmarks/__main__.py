@@ -23,7 +23,8 @@ from pathlib import Path
 
 from absl import flags
 
-from drifting_vla_jax import cli, config_files
+from drifting_vla_jax.config import files as config_files
+from drifting_vla_jax.core import cli
 from drifting_vla_jax.core.folder_lock import owned
 
 FLAGS = flags.FLAGS

@@ -26,11 +26,11 @@ from drifting_vla_jax.benchmarks.machine import memory_mb
 from drifting_vla_jax.benchmarks.options import Options
 from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal
-from drifting_vla_jax.benchmarks.timing import Contestant, contest, of_peer
+from drifting_vla_jax.benchmarks.timing import Case, contest, of_peer
+from drifting_vla_jax.core.episode import decode_image
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
-from drifting_vla_jax.data.episodes import decode_image
-from drifting_vla_jax.models.dinov2 import MEAN, STD
+from drifting_vla_jax.models.encoders.dinov2 import MEAN, STD
 from drifting_vla_jax.train import sharding
 
 CAMERAS = ("front", "wrist")
@@ -101,7 +101,7 @@ def _with(config: ConfigDict, **changes) -> ConfigDict:
     return network.at_precision(config, config.model.dtype, **changes)
 
 
-def decoding(dataset: DataSet, config: ConfigDict) -> Contestant:
+def decoding(dataset: DataSet, config: ConfigDict) -> Case:
     """Nothing but decoding, of encoded pictures in memory, by as many threads as there are cores."""
     split = dataset.split("train")
     encoded = [[split.pictures[row][c] for c in CAMERAS] for row in range(min(len(split), 512))]
@@ -119,7 +119,7 @@ def decoding(dataset: DataSet, config: ConfigDict) -> Contestant:
             list(pool.map(decode, parts))
             return time.perf_counter() - start
 
-    return Contestant("decoding alone", work, samples=BATCH * OURS)
+    return Case("decoding alone", work, samples=BATCH * OURS)
 
 
 def ours(
@@ -128,7 +128,7 @@ def ours(
     name: str,
     finish: Callable = lambda batch: batch,
     warm: bool = False,
-) -> Contestant:
+) -> Case:
     """Shuffled, augmented batches; each run starts at another place and leaves its first batch out."""
     actions = dataset.action_space(config)
     batches = pipeline.batches(dataset, "train", actions, config, train=True)
@@ -146,7 +146,7 @@ def ours(
         jax.block_until_ready(jax.tree.leaves(last))
         return time.perf_counter() - start
 
-    return Contestant(name, work, samples=BATCH * OURS)
+    return Case(name, work, samples=BATCH * OURS)
 
 
 def on_device(config: ConfigDict) -> Callable:

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drifting_vla_jax.objectives.objective import Generate
+from drifting_vla_jax.objectives.base import ModelFn
 
 
-def ddpm_sample(generate: Generate, noise: Float[Array, "b g h a"], steps: int) -> Float[Array, "b g h a"]:
+def ddpm_sample(generate: ModelFn, noise: Float[Array, "b g h a"], steps: int) -> Float[Array, "b g h a"]:
     """``steps`` evaluations from noise to chunks, with the linear schedule of the paper."""
     beta = jnp.linspace(1e-4, 0.02, steps)
     bar = jnp.cumprod(1 - beta)

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax import cli
+from drifting_vla_jax.core import cli
 
 FLAGS = flags.FLAGS
 STAGES = ("import", "restore", "compile and act", "second action", "in all")
@@ -71,17 +71,17 @@ def write_run(config: ConfigDict, folder: Path) -> Path:
     import jax
 
     from drifting_vla_jax.benchmarks import network
-    from drifting_vla_jax.models import pretrained
+    from drifting_vla_jax.models.pretrained import load as pretrained
     from drifting_vla_jax.train import sharding
-    from drifting_vla_jax.train.borrowed import identities
     from drifting_vla_jax.train.checkpoint import Checkpoints
+    from drifting_vla_jax.train.frozen_encoders import identities
     from drifting_vla_jax.train.state import abstract_state
     from drifting_vla_jax.types import SCRATCH, is_pretrained
 
     encoders, changes = {}, {}
     for part in SCRATCH:
         if is_pretrained(config, part):
-            encoders[part] = pretrained.randomly(config.model[part].name, 0)
+            encoders[part] = pretrained.random_weights(config.model[part].name, 0)
             pretrained.write(encoders[part], folder / part)
             changes[f"model__{part}__name"] = str(folder / part)
     config = network.at_precision(config, "float32", **changes)

@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.aot.flops import flops
 from drifting_vla_jax.benchmarks import first_action, network
 from drifting_vla_jax.benchmarks.ddpm import ddpm_sample
 from drifting_vla_jax.benchmarks.machine import matrix_product, peak_share
 from drifting_vla_jax.benchmarks.options import Options
 from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal, milliseconds
-from drifting_vla_jax.benchmarks.timing import Contest, Contestant, compiled, contest, of_peer, timed
+from drifting_vla_jax.benchmarks.timing import Case, Comparison, compiled, contest, of_peer, timed
 from drifting_vla_jax.models.vla import DriftingVLA, make_vision
-from drifting_vla_jax.objectives.objective import make_objective
-from drifting_vla_jax.train.flops import flops
-from drifting_vla_jax.types import Observation, views
+from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.types import ModelObservation, views
 
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 IMAGES = 4  # in the encoder's batch
@@ -48,7 +48,7 @@ def run(options: Options, peers: Peers) -> Report:
     return report
 
 
-def encoder(config: ConfigDict, peers: Peers, dtype: str, rounds: int) -> Contest:
+def encoder(config: ConfigDict, peers: Peers, dtype: str, rounds: int) -> Comparison:
     """The image encoder on a few images, beside the same network in PyTorch and beside matrix products of that dtype."""
     config, name = network.at_precision(config, dtype), DTYPES[dtype]
     params = {"params": network.params_of(config)["vision"]}
@@ -64,7 +64,7 @@ def encoder(config: ConfigDict, peers: Peers, dtype: str, rounds: int) -> Contes
     return contest(title, [matrix_product(dtype), ours, torch], rounds)
 
 
-def one_action(config: ConfigDict, peers: Peers, rounds: int, few: int) -> tuple[list[Contest], list[list[str]]]:
+def one_action(config: ConfigDict, peers: Peers, rounds: int, few: int) -> tuple[list[Comparison], list[list[str]]]:
     """One observation in, one chunk out: in float32 beside everybody, then in bfloat16; and our own p50 and p95."""
     full = network.at_precision(config, "float32")
     params = network.params_of(full)
@@ -93,29 +93,29 @@ def _original(peers: Peers, dtype: str) -> list:
     return [*rows, of_peer(peers, "original", f"original, one pass, {name}", "one pass", dtype=dtype)]
 
 
-def _policy_call(config: ConfigDict, params: dict, name: str) -> Contestant:
+def _policy_call(config: ConfigDict, params: dict, name: str) -> Case:
     """A request as the server hands it to the policy; poses out."""
     policy, request = network.policy_of(config, params), network.observation_of(config)
-    return Contestant(name, timed(lambda: policy.infer([request])))
+    return Case(name, timed(lambda: policy.infer([request])))
 
 
-def _new_instruction(config: ConfigDict, params: dict) -> Contestant:
+def _new_instruction(config: ConfigDict, params: dict) -> Case:
     """The same with an instruction never heard before."""
     policy, request, number = network.policy_of(config, params), network.observation_of(config), itertools.count()
 
     def call():
         return policy.infer([request | {"prompt": f"{network.PROMPT} {next(number)}"}])
 
-    return Contestant("ours, a new instruction", timed(call), note="encodes the text first")
+    return Case("ours, a new instruction", timed(call), note="encodes the text first")
 
 
-def _vision_alone(config: ConfigDict, params: dict) -> Contestant:
+def _vision_alone(config: ConfigDict, params: dict) -> Case:
     apply, size = make_vision(config).apply, config.env.image_size
     images, weights = jnp.zeros((views(config), size, size, 3), jnp.uint8), {"params": params["vision"]}
     return compiled("of which the image encoder", apply, (weights, images), flops=flops(apply, weights, images))
 
 
-def _head_alone(config: ConfigDict, params: dict) -> Contestant:
+def _head_alone(config: ConfigDict, params: dict) -> Case:
     act, args = _head(config, params)
     return compiled("of which everything after the encoders", act, args, flops=flops(act, *args))
 
@@ -129,7 +129,7 @@ def _head(config: ConfigDict, params: dict, sample=None):
     sample = sample or make_objective(config).sample
 
     def act(params, seen, noise):
-        observation = Observation(images=None, state=state, prompt=prompt, **seen)
+        observation = ModelObservation(images=None, state=state, prompt=prompt, **seen)
         context = model.apply({"params": params}, observation, method=model.encode)
 
         def generate(noise, time):
@@ -140,7 +140,7 @@ def _head(config: ConfigDict, params: dict, sample=None):
     return act, (rest, seen, noise)
 
 
-def heads(config: ConfigDict, rounds: int) -> Contest:
+def heads(config: ConfigDict, rounds: int) -> Comparison:
     """Everything after the encoders: one drifting evaluation, flow matching's Euler steps, ancestral DDPM steps.
 
     The network is the same for all, with noise as wide as an action, as flow matching needs it.
@@ -160,12 +160,12 @@ def heads(config: ConfigDict, rounds: int) -> Contest:
     return contest("From the encoders' outputs to a chunk: our network, three ways to sample, float32", rows, rounds)
 
 
-def _percentiles(act: Contestant, count: int) -> list[str]:
+def _percentiles(act: Case, count: int) -> list[str]:
     seconds = np.array([act.run() for _ in range(count)])
     return [act.name, str(count), *(milliseconds(np.percentile(seconds, q)) for q in (50, 95))]
 
 
-def _goals(encoders: dict[str, Contest], actions: list[Contest], head: Contest) -> list:
+def _goals(encoders: dict[str, Comparison], actions: list[Comparison], head: Comparison) -> list:
     full, first = encoders["float32"], actions[0]
 
     def over(contest, ours, other):

@@ -15,15 +15,15 @@ import numpy as np
 from drifting_vla_jax.benchmarks.options import Options
 from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal
-from drifting_vla_jax.benchmarks.timing import Contest, compiled, contest, of_peer
-from drifting_vla_jax.objectives.coupling import (
+from drifting_vla_jax.benchmarks.timing import Comparison, compiled, contest, of_peer
+from drifting_vla_jax.objectives.drifting.affinity import (
     AFFINITY_FLOOR,
     DISTANCE_SQ_FLOOR,
     DRIFT_SQ_FLOOR,
     SCALE_FLOOR,
     SELF_DISTANCE,
 )
-from drifting_vla_jax.objectives.drifting import drifting_loss
+from drifting_vla_jax.objectives.drifting.loss import drifting_loss
 
 TEMPERATURES = (0.02, 0.05, 0.2)
 OURS = "drifting_loss"
@@ -70,7 +70,7 @@ def _with_gradient(loss):
     return jax.value_and_grad(lambda gen, pos: loss(gen, pos)[0].sum())
 
 
-def _compare(peers: Peers, title: str, sizes: dict[str, int], rounds: int, times: int) -> Contest:
+def _compare(peers: Peers, title: str, sizes: dict[str, int], rounds: int, times: int) -> Comparison:
     """Loss and gradient of sets of one size: ours, the definition, and who else computes it."""
     args = _points(**sizes)
     ours = [

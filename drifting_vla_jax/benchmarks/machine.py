@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drifting_vla_jax.benchmarks.timing import Contestant, Measured, compiled, contest
+from drifting_vla_jax.benchmarks.timing import Case, Measured, compiled, contest
 
 SHAPES = {"cpu": ((1028, 1024, 4096), (1028, 1024, 1024), (2048, 2048, 2048)), "gpu": ((8192, 8192, 8192),)}
 PEAK, TIMES = "matrix product", 5  # products in a run
@@ -40,7 +40,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def matrix_product(dtype: str, rounds: int = 3) -> Contestant:
+def matrix_product(dtype: str, rounds: int = 3) -> Case:
     """The fastest of a few shapes, to run beside work of that dtype."""
     rng = np.random.default_rng(0)
 

@@ -17,16 +17,16 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.data.text import ClipTokenizer, make_tokenizer, write_alphabet
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.tower import layer_by_layer
+from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.models.encoders.transformer import layer_by_layer
+from drifting_vla_jax.models.pretrained import load as pretrained
+from drifting_vla_jax.models.tokenizers import ClipTokenizer, make_tokenizer, write_alphabet
 from drifting_vla_jax.policy.policy import Network, Policy
-from drifting_vla_jax.policy.restore import Trained
+from drifting_vla_jax.policy.restore import RestoredPolicy
 from drifting_vla_jax.train.checkpoint import Assets
-from drifting_vla_jax.train.partition import is_borrowed
+from drifting_vla_jax.train.partition import is_frozen_pretrained
 from drifting_vla_jax.train.state import init_params
-from drifting_vla_jax.types import SCRATCH, Text, is_fixed, is_pretrained, views
+from drifting_vla_jax.types import SCRATCH, Text, is_frozen, is_pretrained, views
 
 PROMPT = "close the red jar"
 
@@ -50,15 +50,15 @@ def random_like(shapes, config: ConfigDict) -> dict:
     flat = {}
     for path, leaf in flatten_dict(shapes, sep="/").items():
         values = np.resize(block, leaf.shape) + path.endswith("scale")
-        flat[path] = jnp.asarray(values, frozen if is_borrowed(path, config) else jnp.float32)
+        flat[path] = jnp.asarray(values, frozen if is_frozen_pretrained(path, config) else jnp.float32)
     return unflatten_dict(flat, sep="/")
 
 
 def params_of(config: ConfigDict) -> dict:
-    """All parameters of the network, encoders included, on the device, laid out as ``train.borrowed`` does it."""
+    """All parameters of the network, encoders included, on the device, laid out as ``train.frozen_encoders`` does it."""
     params = random_like(jax.eval_shape(lambda: init_params(config, jax.random.key(0))), config)
     if jax.default_backend() == "cpu":
-        params |= {p: layer_by_layer(params[p]) for p in SCRATCH if is_fixed(config, p)}
+        params |= {p: layer_by_layer(params[p]) for p in SCRATCH if is_frozen(config, p)}
     return params
 
 
@@ -73,14 +73,14 @@ def observation_of(config: ConfigDict, seed: int = 0, prompt: str = PROMPT) -> d
     }
 
 
-def actions_of(config: ConfigDict) -> ActionSpace:
+def actions_of(config: ConfigDict) -> ActionNormalizer:
     """Statistics of made-up demonstrations."""
     rng, rows = np.random.default_rng(0), 4 * config.action.horizon
     actions = rng.standard_normal((rows, 8), np.float32)
     actions[:, 3:7] /= np.linalg.norm(actions[:, 3:7], axis=1, keepdims=True)
     state = rng.standard_normal((rows, config.env.state_dim), np.float32)
     last = np.full(rows, rows - 1)
-    return ActionSpace.fit(state, actions, np.arange(rows), last, config.action.horizon, config.action.frame)
+    return ActionNormalizer.fit(state, actions, np.arange(rows), last, config.action.horizon, config.action.frame)
 
 
 def assets_of(config: ConfigDict, encoders: dict[str, str] | None = None) -> Assets:
@@ -94,13 +94,13 @@ def tokenizer_of(config: ConfigDict):
     if not is_pretrained(config, "text"):
         return make_tokenizer(config)
     with tempfile.TemporaryDirectory() as folder:
-        write_alphabet(Path(folder), pretrained.architecture(config.model.text.name).end)
+        write_alphabet(Path(folder), pretrained.load_architecture(config.model.text.name).end)
         return ClipTokenizer(Path(folder), config.data.max_tokens)
 
 
 def policy_of(config: ConfigDict, params: dict, batch_sizes: tuple[int, ...] = (1,)) -> Policy:
     """A policy of these weights, as ``policy.restore`` makes one of a checkpoint's."""
-    trained = Trained(assets_of(config), params, 0)
+    trained = RestoredPolicy(assets_of(config), params, 0)
     act, encode = jax.jit(trained.act), jax.jit(trained.encode_text)
     network = Network(functools.partial(encode, params), functools.partial(act, params))
     return Policy(network, tokenizer_of(config), trained.assets.actions, trained.metadata(), batch_sizes)

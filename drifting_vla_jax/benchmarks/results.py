@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from drifting_vla_jax.benchmarks import machine
-from drifting_vla_jax.benchmarks.timing import Contest, Measured
+from drifting_vla_jax.benchmarks.timing import Comparison, Measured
 from drifting_vla_jax.core.text import shown
 
 
@@ -53,7 +53,7 @@ class Report:
       goals: what was promised.
     """
 
-    contests: list[tuple[Contest, str]] = field(default_factory=list)
+    contests: list[tuple[Comparison, str]] = field(default_factory=list)
     figures: dict[str, list[list[str]]] = field(default_factory=dict)
     goals: list[Goal] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
 
 
-def contest_table(contest: Contest, reference: str) -> str:
+def contest_table(contest: Comparison, reference: str) -> str:
     """Times, and how many times faster the row called ``reference`` is per sample."""
     rows = [_row(row, contest, reference) for row in contest.rows]
     heads = ["", "median ms", "min - max", "samples/s", f"{reference} is faster", "GFLOP/s", "scratch MB", "compile s"]
@@ -91,7 +91,7 @@ def contest_table(contest: Contest, reference: str) -> str:
     return "\n\n".join([title, table(cells), *(["\n".join(f"- {note}" for note in notes)] if notes else [])])
 
 
-def _row(row: Measured, contest: Contest, reference: str) -> list[str]:
+def _row(row: Measured, contest: Comparison, reference: str) -> list[str]:
     base = {r.name: r for r in contest.rows}.get(reference)
     comparable = base is not None and row.name != reference and not row.name.startswith(machine.PEAK)
     share = machine.mfu(row)

@@ -24,14 +24,14 @@ SETTLE_SECONDS = 0.05  # between runs: threads of the one before stop spinning
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Case:
     """Something that can do the work.
 
     Attributes:
       name: in the table.
       run: does the work once; returns its seconds, result ready.
       compile_s: seconds to trace and compile, where that is ours to know.
-      flops: of one run, products alone (``train.flops``); None where they are not counted.
+      flops: of one run, products alone (``aot.flops``); None where they are not counted.
       samples: in one run: observations, images, requests.
       temp_mb: megabytes of scratch memory of one run, arguments and results aside.
       note: what a reader must know about the row.
@@ -48,7 +48,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Measured:
-    """A contestant's figures: see ``Contestant``; ``run_s`` are the seconds of each round, in order."""
+    """A contestant's figures: see ``Case``; ``run_s`` are the seconds of each round, in order."""
 
     name: str
     run_s: tuple[float, ...]
@@ -72,7 +72,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Absent:
+class Skipped:
     """Who should stand in the table and does not, and why."""
 
     name: str
@@ -80,7 +80,7 @@ class Absent:
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """What came of one.
 
     Attributes:
@@ -91,7 +91,7 @@ class Contest:
 
     title: str
     rows: tuple[Measured, ...]
-    absent: tuple[Absent, ...]
+    absent: tuple[Skipped, ...]
     load: tuple[float, float]
 
     def __getitem__(self, name: str) -> Measured:
@@ -103,10 +103,10 @@ class Contest:
         raise KeyError(f"{name}: {reasons.get(name, 'not measured')}")
 
 
-def contest(title: str, contestants: Sequence[Contestant | Absent], rounds: int, warmup: int = 1) -> Contest:
+def contest(title: str, contestants: Sequence[Case | Skipped], rounds: int, warmup: int = 1) -> Comparison:
     """Warms every contestant up, then runs all of them ``rounds`` times in turn."""
-    before, absent = os.getloadavg()[0], {c.name: c for c in contestants if isinstance(c, Absent)}
-    ready = [c for c in contestants if isinstance(c, Contestant)]
+    before, absent = os.getloadavg()[0], {c.name: c for c in contestants if isinstance(c, Skipped)}
+    ready = [c for c in contestants if isinstance(c, Case)]
     runs: dict[str, list[float]] = {c.name: [] for c in ready}
     for number in range(-warmup, rounds):
         for c in ready:
@@ -115,7 +115,7 @@ def contest(title: str, contestants: Sequence[Contestant | Absent], rounds: int,
             try:
                 seconds = c.run()
             except PeerError as error:
-                absent[c.name] = Absent(c.name, str(error))
+                absent[c.name] = Skipped(c.name, str(error))
                 continue
             if number >= 0:
                 runs[c.name].append(seconds)
@@ -128,7 +128,7 @@ def contest(title: str, contestants: Sequence[Contestant | Absent], rounds: int,
     if title:  # a suite takes many minutes: what is known is said at once
         log.info("%s: %s", title, ", ".join(f"{row.name} {row.median_s:.4g} s" for row in rows))
     order = [c.name for c in contestants if c.name in absent]
-    return Contest(title, tuple(rows), tuple(absent[name] for name in order), (before, os.getloadavg()[0]))
+    return Comparison(title, tuple(rows), tuple(absent[name] for name in order), (before, os.getloadavg()[0]))
 
 
 def timed(function: Callable[[], object], times: int = 1) -> Callable[[], float]:
@@ -143,25 +143,25 @@ def timed(function: Callable[[], object], times: int = 1) -> Callable[[], float]
     return run
 
 
-def compiled(name: str, function: Callable, args: tuple, *, times: int = 1, **more) -> Contestant:
+def compiled(name: str, function: Callable, args: tuple, *, times: int = 1, **more) -> Case:
     """``function(*args)`` of arrays as a contestant, compiled here; ``times`` calls make one run of what takes too little."""
     start = time.perf_counter()
     program = jax.jit(function).lower(*args).compile()
     seconds = time.perf_counter() - start
     memory = program.memory_analysis()
     scratch = memory.temp_size_in_bytes / 1e6 if memory else None
-    return Contestant(name, timed(lambda: program(*args), times), seconds, temp_mb=scratch, **more)
+    return Case(name, timed(lambda: program(*args), times), seconds, temp_mb=scratch, **more)
 
 
 def of_peer(peers: Peers, peer: str, name: str, work: str, *, samples: int = 1, note: str = "", **options):
-    """A peer's piece of work as a contestant, made ready now; ``Absent`` with the reason if it cannot be."""
+    """A peer's piece of work as a contestant, made ready now; ``Skipped`` with the reason if it cannot be."""
     try:
         process = peers.start(peer)
         about = process.prepare(name, work, **options)
     except PeerError as error:
-        return Absent(name, str(error))
+        return Skipped(name, str(error))
     said = ", ".join(f"{key} {value}" for key, value in about.items())
-    return Contestant(name, lambda: process.run(name), samples=samples, note="; ".join(filter(None, (note, said))))
+    return Case(name, lambda: process.run(name), samples=samples, note="; ".join(filter(None, (note, said))))
 
 
 def measure(functions: Mapping[str, Callable], args: tuple, rounds: int, times: int = 1) -> list[Measured]:

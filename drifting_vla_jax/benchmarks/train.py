@@ -16,22 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from drifting_vla_jax import config_files
+from drifting_vla_jax.aot.flops import flops
 from drifting_vla_jax.benchmarks import network
 from drifting_vla_jax.benchmarks.compilations import watched
 from drifting_vla_jax.benchmarks.machine import matrix_product
 from drifting_vla_jax.benchmarks.options import Options
 from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal
-from drifting_vla_jax.benchmarks.timing import Contest, Contestant, contest, of_peer, timed
+from drifting_vla_jax.benchmarks.timing import Case, Comparison, contest, of_peer, timed
+from drifting_vla_jax.config import files as config_files
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.borrowed import Borrowed
-from drifting_vla_jax.train.flops import flops
+from drifting_vla_jax.train.frozen_encoders import FrozenInputs
 from drifting_vla_jax.train.loop import train
-from drifting_vla_jax.train.partition import is_borrowed, split
+from drifting_vla_jax.train.partition import is_frozen_pretrained, split
 from drifting_vla_jax.train.state import TrainState, abstract_state
 from drifting_vla_jax.train.step import compile_train_step, train_step
-from drifting_vla_jax.types import Batch, fake_batch, is_fixed
+from drifting_vla_jax.types import Batch, fake_batch, is_frozen
 
 BATCH = 4  # observations
 ONE, MANY, CACHED, HALF = (
@@ -61,20 +61,20 @@ def run(options: Options, peers: Peers) -> Report:
     return report
 
 
-def full_precision(config: ConfigDict, peers: Peers, rounds: int) -> Contest:
+def full_precision(config: ConfigDict, peers: Peers, rounds: int) -> Comparison:
     """One sample per observation is regression's step: drifting needs two, the network's work is that of one."""
     one = network.at_precision(config, "float32", objective__name="regression", model__remat="none")
     many = network.at_precision(config, "float32", objective__samples=8, model__remat="none")
     steps = Steps(many)
     ours = [steps.contestant(ONE, one), steps.contestant(MANY, many)]
-    if is_fixed(config, "vision"):
+    if is_frozen(config, "vision"):
         ours += [steps.contestant(CACHED, many, stored=True), steps.contestant(CACHED_ONE, one, stored=True)]
     theirs = of_peer(peers, "original", "original, fp32", "train", samples=BATCH, dtype="float32", batch=BATCH)
     title = f"Training step of {config.name}, {BATCH} observations, float32"
     return contest(title, [matrix_product("float32"), *ours, theirs], rounds)
 
 
-def half_precision(config: ConfigDict, peers: Peers, rounds: int) -> Contest:
+def half_precision(config: ConfigDict, peers: Peers, rounds: int) -> Comparison:
     """The same in bfloat16, beside our float32."""
     many = network.at_precision(config, "float32", objective__samples=8, model__remat="none")
     half = network.at_precision(config, "bfloat16", objective__samples=8, model__remat="none")
@@ -90,7 +90,7 @@ class Steps:
         self._mesh = sharding.single_device_mesh()
         self.state, self._borrowed = fresh(config, self._mesh)
 
-    def contestant(self, name: str, config: ConfigDict, stored: bool = False) -> Contestant:
+    def contestant(self, name: str, config: ConfigDict, stored: bool = False) -> Case:
         """A step of this configuration; with ``stored`` the batch brings what the image encoder says."""
         batch = batch_of(config, stored)
         borrowed = self._borrowed.replace(params={}) if stored else self._borrowed
@@ -104,23 +104,21 @@ class Steps:
 
         seconds = timed(step)()
         count = flops(lambda *args: train_step(*args, config=config), self.state, batch, borrowed)
-        return Contestant(
-            name, timed(step), seconds, count, len(batch.target), note=f"{seconds:.1f} s with compilation"
-        )
+        return Case(name, timed(step), seconds, count, len(batch.target), note=f"{seconds:.1f} s with compilation")
 
 
-def fresh(config: ConfigDict, mesh) -> tuple[TrainState, Borrowed]:
+def fresh(config: ConfigDict, mesh) -> tuple[TrainState, FrozenInputs]:
     """A state and what stands beside it, random weights in the true shapes."""
-    frozen, learned = split(network.params_of(config), lambda path: is_borrowed(path, config))
+    frozen, learned = split(network.params_of(config), lambda path: is_frozen_pretrained(path, config))
     shapes = abstract_state(config, mesh)
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     state = state.replace(params=learned, ema_params=jax.tree.map(jnp.copy, learned))
     state = jax.device_put(state, jax.tree.map(lambda x: x.sharding, shapes))
     text = None
-    if is_fixed(config, "text"):
+    if is_frozen(config, "text"):
         frozen.pop("text")
         text = network.encoded_of(config, 1)["text"]
-    return state, Borrowed(frozen, text)
+    return state, FrozenInputs(frozen, text)
 
 
 def batch_of(config: ConfigDict, stored: bool) -> Batch:
@@ -167,7 +165,7 @@ def loop(config: ConfigDict, data: str) -> tuple[list[list[str]], float, int]:
     return rows, wait, late
 
 
-def _goals(full: Contest, half: Contest) -> list:
+def _goals(full: Comparison, half: Comparison) -> list:
     def best() -> float:
         """Medians, since the dtypes ran in two contests."""
         theirs = min(full["original, fp32"].median_s, half["original, bf16"].median_s)

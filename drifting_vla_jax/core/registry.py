@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from drifting_vla_jax.hints import hint
+from drifting_vla_jax.core.suggest import did_you_mean
 
 
 class PluginError(ValueError):
@@ -31,7 +31,7 @@ def load(kind: str, known: Mapping[str, str], name: str) -> Any:
     """
     if not is_path(name) and name not in known:
         raise PluginError(
-            f"unknown {kind} {name!r}; {hint(name, known, 'expected one of')}; your own is written module:name, "
+            f"unknown {kind} {name!r}; {did_you_mean(name, known, 'expected one of')}; your own is written module:name, "
             "for example my_lab.my_file:MyClass"
         )
     module_name, _, attribute = known.get(name, name).partition(":")
@@ -50,5 +50,5 @@ def load(kind: str, known: Mapping[str, str], name: str) -> Any:
     except AttributeError as error:
         names = [n for n in vars(module) if not n.startswith("_")]
         raise PluginError(
-            f"{kind} {name!r}: module {module_name} has no {attribute!r}; {hint(attribute, names, 'it has')}"
+            f"{kind} {name!r}: module {module_name} has no {attribute!r}; {did_you_mean(attribute, names, 'it has')}"
         ) from error

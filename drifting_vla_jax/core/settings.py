@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from drifting_vla_jax.core import ranges
-from drifting_vla_jax.hints import hint
+from drifting_vla_jax.core.suggest import did_you_mean
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def _problems(cls: type, section: Any, where: str) -> Iterator[str]:
         return
     for name in section.keys():  # noqa: SIM118 a ConfigDict's iterator is of keys, too
         if name not in _names(cls):
-            yield f"{where}.{name} is no key; {hint(name, _names(cls), 'expected')}"
+            yield f"{where}.{name} is no key; {did_you_mean(name, _names(cls), 'expected')}"
     for name, kind, row in _fields(cls):
         if name not in section:
             yield f"{where}.{name} is missing"

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from drifting_vla_jax.envs.rlbench_demos import CHECKSUMS
+from drifting_vla_jax.envs.rlbench.demos import CHECKSUMS
 
 EPISODE = re.compile(r"(?:.*/)?all_variations/episodes/episode([0-9]{1,6})/([^/]+(?:/[^/]+)?)")
 NEEDED = ("low_dim_obs.pkl", "variation_number.pkl", "variation_descriptions.pkl")

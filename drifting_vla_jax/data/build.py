@@ -28,13 +28,12 @@ from typing import Any
 
 from absl import flags
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import cli, ranges
+from drifting_vla_jax.core.action_layout import END_EFFECTOR, ActionLayout
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.data.sources import SOURCES
-from drifting_vla_jax.envs.rlbench_tasks import CAMERAS
-from drifting_vla_jax.layouts import END_EFFECTOR, ActionLayout
+from drifting_vla_jax.envs.rlbench.tasks import CAMERAS
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
@@ -167,11 +166,12 @@ def _build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
         _check_content(metadata["details"], source, settings, folder)
         return folder
     splits, about = SOURCES[source].collect(settings, out)
-    from drifting_vla_jax.data import builder, source_checks
+    from drifting_vla_jax.data import tfds_writer
+    from drifting_vla_jax.data.sources import episode_checks
 
-    source_checks.check_rate(about.control_hz)
-    source_checks.check_files(splits)
-    folder = builder.write(out, splits, about)
+    episode_checks.check_rate(about.control_hz)
+    episode_checks.check_files(splits)
+    folder = tfds_writer.write(out, splits, about)
     if not keep_episodes:
         shutil.rmtree(out / ".episodes")
     return folder

@@ -1,6 +1,6 @@
 """A data set on disk, opened for reading without tensorflow: low-dimensional arrays in memory, images on demand.
 
-Row i of every array is record i (see ``builder.py``), so a window is a few rows of memory and one image decode per
+Row i of every array is record i (see ``tfds_writer.py``), so a window is a few rows of memory and one image decode per
 view.
 """
 
@@ -18,11 +18,11 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 from tensorflow_datasets.proto import tf_example_pb2
 
+from drifting_vla_jax.core.action_layout import ActionLayout, layout_of
+from drifting_vla_jax.core.episode import decode_image
 from drifting_vla_jax.core.metadata import read_dict
-from drifting_vla_jax.data import builder
-from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.data.episodes import decode_image
-from drifting_vla_jax.layouts import ActionLayout, layout_of
+from drifting_vla_jax.data import tfds_writer
+from drifting_vla_jax.data.normalization import ActionNormalizer
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Split:
         return (self.size, self.size, 3)
 
     def ahead(self, action: ConfigDict) -> np.ndarray:
-        """For each row, the row whose action a chunk starts with there, int [n]: see ``actions.chunk_indices``.
+        """For each row, the row whose action a chunk starts with there, int [n]: see ``normalization.chunk_indices``.
 
         Raises:
           ValueError: ``config.action.keyframes`` of a data set that has none.
@@ -139,12 +139,12 @@ class Pictures:
 
 
 def read_metadata(path: str | Path) -> dict:
-    """The datasheet of a data set and everything ``builder.About`` holds.
+    """The datasheet of a data set and everything ``tfds_writer.DatasetInfo`` holds.
 
     Raises:
       FileNotFoundError: there is no data set; the message says how to make one.
     """
-    file = builder.folder(Path(path)) / "metadata.json"
+    file = tfds_writer.folder(Path(path)) / "metadata.json"
     if not file.is_file():
         raise FileNotFoundError(
             f"no data set at {path}; make one with: "
@@ -159,7 +159,7 @@ class DataSet:
 
     Attributes:
       path: as it was given.
-      metadata: the datasheet and everything ``builder.About`` holds.
+      metadata: the datasheet and everything ``tfds_writer.DatasetInfo`` holds.
       tasks: names, in order of first appearance.
       instructions: every distinct instruction.
       record_bytes: {split: bytes of all its records}.
@@ -172,7 +172,7 @@ class DataSet:
           FileNotFoundError: there is no data set; the message says how to make one.
           ValueError: the data set lacks a camera.
         """
-        self.path, self.folder, self.metadata = str(path), builder.folder(Path(path)), read_metadata(path)
+        self.path, self.folder, self.metadata = str(path), tfds_writer.folder(Path(path)), read_metadata(path)
         for camera in cameras:
             if camera not in self.metadata["cameras"]:
                 raise ValueError(
@@ -219,12 +219,12 @@ class DataSet:
             size=size,
         )
 
-    def action_space(self, config: ConfigDict) -> ActionSpace:
+    def action_space(self, config: ConfigDict) -> ActionNormalizer:
         """Normalisation statistics of the training split, one pass over low-dimensional data."""
         train = self.split("train")
         ahead, action = train.ahead(config.action), config.action
         how = (action.horizon, action.frame, layout_of(config))
-        return ActionSpace.fit(train.state, train.actions, ahead, train.last, *how)
+        return ActionNormalizer.fit(train.state, train.actions, ahead, train.last, *how)
 
     def check(self, config: ConfigDict) -> None:
         """Compares the data set with the configuration.

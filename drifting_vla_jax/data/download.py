@@ -28,13 +28,12 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import cli, hub, ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.metadata import read_json
-from drifting_vla_jax.data import archive, hub
-from drifting_vla_jax.envs.rlbench_tasks import TASKS
+from drifting_vla_jax.data import archive
+from drifting_vla_jax.envs.rlbench.tasks import TASKS
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)

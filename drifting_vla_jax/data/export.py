@@ -12,10 +12,10 @@ Training episodes come first, then those for validation (``splits`` of info.json
 ahead, as here. An episode keeps the plainest of its paraphrases: LeRobot has one task per row. Pictures lose what H.264 takes
 (``--crf``); states and actions lose nothing. ``data.build --source=lerobot --mapping=drifting_vla`` reads it back; of two
 arms or joints a mapping does. A folder of an evaluation or an arm, run with --record, has episodes of its own
-(``rollouts.py``): all of them are training episodes.
+(``data/sources/rollouts.py``): all of them are training episodes.
 
 ``episodes`` takes a data set apart into OUT/rollouts/SPLIT-NUMBER.npz, a file per episode with its pictures as they are
-(``envs/episodes.py``): what ``rollout.robot --driver=replay`` plays.
+(``core/episode.py``): what ``robot --driver=replay`` plays.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from drifting_vla_jax import cli
+from drifting_vla_jax.core import cli
+from drifting_vla_jax.core.action_layout import END_EFFECTOR
+from drifting_vla_jax.core.episode import ABOUT, ROLLOUTS, Episode, decode_image
 from drifting_vla_jax.core.folder_lock import owned
-from drifting_vla_jax.data import lerobot_meta as meta
-from drifting_vla_jax.data import lerobot_stats as stats
-from drifting_vla_jax.data import rollouts, video
+from drifting_vla_jax.data import video
 from drifting_vla_jax.data.dataset import DataSet, Split
-from drifting_vla_jax.data.episodes import Episode, decode_image
-from drifting_vla_jax.envs.episodes import ABOUT, ROLLOUTS
-from drifting_vla_jax.layouts import END_EFFECTOR
+from drifting_vla_jax.data.sources import rollouts
+from drifting_vla_jax.data.sources.lerobot import stats
+from drifting_vla_jax.data.sources.lerobot import writer as meta
 
 FLAGS = flags.FLAGS
 IMAGES = "observation.images."

@@ -4,9 +4,9 @@
     views         those of ``config.env.cameras``; what a set lacks is black and marked in ``Split.seen`` [n, v]
     tasks         all sets' together, a name means the same task in each
     instructions  likewise
-    statistics    each set's own (``actions.ActionSpaces``): a metre here is not a metre there
+    statistics    each set's own (``normalization.ActionSpaces``): a metre here is not a metre there
 
-How often each set is shown is for ``samples.MixedOrder``.
+How often each set is shown is for ``sampling.MixedOrder``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.data.actions import ActionSpaces
 from drifting_vla_jax.data.dataset import Cache, DataSet, Split, check_tasks, read_metadata
+from drifting_vla_jax.data.normalization import ActionSpaces
 from drifting_vla_jax.types import is_mixture, set_names
 
 
 def open_data(config: ConfigDict) -> DataSet | Mixture:
-    """What ``config.data`` names, one set or several, found to be what the configuration expects.
+    """What ``io.data`` names, one set or several, found to be what the configuration expects.
 
     Raises:
       FileNotFoundError: a data set is missing.

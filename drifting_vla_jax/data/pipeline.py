@@ -5,7 +5,7 @@ sample's number in that order, so an iterator's state is one number and a restar
 processes know the whole order and each reads, of every batch, the rows that its devices hold: a batch is the same
 whatever the number of processes.
 
-A batch is made in one piece, by several threads (``samples.py``); Grain runs ahead of the training and ends cleanly.
+A batch is made in one piece, by several threads (``sampling.py``); Grain runs ahead of the training and ends cleanly.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.data import stored_features
-from drifting_vla_jax.data.actions import ActionSpace, ActionSpaces, chunk_indices
+from drifting_vla_jax.data import feature_cache
 from drifting_vla_jax.data.dataset import DataSet, Split
 from drifting_vla_jax.data.mixture import Mixture
-from drifting_vla_jax.data.samples import OF_SETS, MixedOrder, Order, Sampler
-from drifting_vla_jax.data.text import make_tokenizer
-from drifting_vla_jax.types import Batch, Observation, is_fixed
+from drifting_vla_jax.data.normalization import ActionNormalizer, ActionSpaces, chunk_indices
+from drifting_vla_jax.data.sampling import OF_SETS, SampleLoader, ShuffledIndex, WeightedMixtureIndex
+from drifting_vla_jax.models.tokenizers import make_tokenizer
+from drifting_vla_jax.types import Batch, ModelObservation, is_frozen
 
 
 class _Share:
@@ -61,7 +61,7 @@ class _Collate:
     def __init__(
         self,
         split: Split,
-        actions: ActionSpace | ActionSpaces,
+        actions: ActionNormalizer | ActionSpaces,
         ahead: np.ndarray,
         token_table: np.ndarray | None,
         slots: np.ndarray,
@@ -81,7 +81,7 @@ class _Collate:
             distinct, prompt = np.unique(prompt, return_inverse=True)
             prompt, tokens = self._slots[prompt], self._token_table[np.resize(distinct, len(self._slots))]
         return Batch(
-            observation=Observation(
+            observation=ModelObservation(
                 images=samples.get("images"),
                 state=actions.normalise_state(state) + samples["state_noise"],
                 prompt=prompt.astype(np.int32),
@@ -145,7 +145,7 @@ class Batches:
 def batches(
     dataset: DataSet | Mixture,
     split_name: str,
-    actions: ActionSpace | ActionSpaces,
+    actions: ActionNormalizer | ActionSpaces,
     config: ConfigDict,
     *,
     train: bool,
@@ -184,13 +184,13 @@ def batches(
         )
     if len(rows) < size:
         rows = np.resize(rows, size)  # one batch, of which some rows come twice
-    tokens = None if is_fixed(config, "text") else make_tokenizer(config)(dataset.instructions)
+    tokens = None if is_frozen(config, "text") else make_tokenizer(config)(dataset.instructions)
     features = None
     if config.data.features:
-        features = stored_features.open_features(dataset, split_name, config, encoder_hash)
-    order = Order(rows, config.seed if only is None else None)
+        features = feature_cache.open_features(dataset, split_name, config, encoder_hash)
+    order = ShuffledIndex(rows, config.seed if only is None else None)
     shown = _mixed(dataset, split, rows, config.seed) if train and isinstance(dataset, Mixture) else order
-    sample = Sampler(split, shown, config, train, features)
+    sample = SampleLoader(split, shown, config, train, features)
     own = own_rows(sharding, size)
     slots = _prompt_slots(sharding, own, size, len(dataset.instructions))
     collate = _Collate(split, actions, split.ahead(config.action), tokens, slots, tasks)
@@ -208,7 +208,7 @@ def batches(
     return Batches(read, size)
 
 
-def _mixed(mixture: Mixture, split: Split, rows: np.ndarray, seed: int) -> MixedOrder:
+def _mixed(mixture: Mixture, split: Split, rows: np.ndarray, seed: int) -> WeightedMixtureIndex:
     """These rows in the shares of their sets."""
     own = [rows[split.source[rows] == k] for k in range(len(mixture.sets))]
     for each, found in zip(mixture.sets, own):
@@ -216,8 +216,8 @@ def _mixed(mixture: Mixture, split: Split, rows: np.ndarray, seed: int) -> Mixed
             raise ValueError(
                 f"the training split of {each.path} has no step of config.env.tasks; take it out of the mixture"
             )
-    orders = [Order(found, seed, OF_SETS + k) for k, found in enumerate(own)]
-    return MixedOrder(orders, mixture.weights, seed)
+    orders = [ShuffledIndex(found, seed, OF_SETS + k) for k, found in enumerate(own)]
+    return WeightedMixtureIndex(orders, mixture.weights, seed)
 
 
 def _prompt_slots(sharding: Sharding | None, own: np.ndarray, size: int, instructions: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from drifting_vla_jax.data.recordings import RecordingError
+from drifting_vla_jax.data.sources.recorded.base import RecordingError
 
 NEAR = 0.25  # of the time between two pictures: how far one may be from where it should be
 

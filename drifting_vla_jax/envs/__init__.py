@@ -1,1 +1,1 @@
-"""Simulators behind one small interface (see ``env.py``). Nothing here imports jax."""
+"""Simulators behind one small interface (see ``base.py``). Nothing here imports jax."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drifting_vla_jax.envs.env import EnvCrashError, IKError, Observation, Step, check_action, check_task_name
+from drifting_vla_jax.envs.base import EnvCrashError, EnvObservation, IKError, Step, check_action, check_task_name
 from drifting_vla_jax.envs.info import EnvInfo
 
 LOW, HIGH = np.array([-0.3, 0.3, 0.0]), np.array([0.3, 0.9, 0.4])
@@ -63,7 +63,7 @@ class Dummy:
         self._cameras, self._image_size, self._frame_skip = tuple(cameras), image_size, frame_skip
         self._balls: dict[str, np.ndarray] | None = None
 
-    def reset(self, task: str, variation: int, seed: int) -> tuple[Observation, str]:
+    def reset(self, task: str, variation: int, seed: int) -> tuple[EnvObservation, str]:
         """See Env.reset."""
         self.check_task(task)
         if variation not in (0, 1):
@@ -136,9 +136,9 @@ class Dummy:
         self.check_task(task)
         return INSTRUCTIONS[task]
 
-    def _observe(self, render: bool) -> Observation:
+    def _observe(self, render: bool) -> EnvObservation:
         images = {c: self.render(c, self._image_size) for c in self._cameras} if render else {}
-        return Observation(images, np.append(self._position, self._gripper).astype(np.float32))
+        return EnvObservation(images, np.append(self._position, self._gripper).astype(np.float32))
 
     def _running(self) -> None:
         if self._balls is None:

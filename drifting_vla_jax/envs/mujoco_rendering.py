@@ -152,7 +152,7 @@ class SceneRenderer:
         self._renderer.close()
 
 
-class Photographer:
+class OffscreenRenderer:
     """The renderers of one model, made as sizes are asked for, and where each camera's last picture was taken from.
 
     Args:

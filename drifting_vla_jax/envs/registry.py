@@ -1,7 +1,7 @@
 """Simulators by name, or from outside the package by import path: ``my_lab.my_sim:MySim``.
 
-A simulator is a class that is made with ``(cameras, image_size, frame_skip)`` and has the methods of ``envs.env.Env`` and a class
-attribute ``info`` (``envs.info.EnvInfo``). One that has settings of its own has them as a dataclass in the class attribute
+A simulator is a class that is made with ``(cameras, image_size, frame_skip)`` and has the methods of ``envs.base.Env`` and a
+class attribute ``info`` (``envs.info.EnvInfo``). One that has settings of its own has them as a dataclass in the class attribute
 ``Settings`` (see ``core.settings``; each field has an ``Option``, which says its value by default) and takes them as
 ``settings=``; in a configuration they stand in config.env.<section>: a simulator of this package's section is its name, that
 of another the class attribute ``section``. One with ``info.stored`` takes ``demos=``, a folder.
@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drifting_vla_jax.core import registry, settings
-from drifting_vla_jax.envs.env import Env
+from drifting_vla_jax.envs.base import Env
 from drifting_vla_jax.envs.info import EnvInfo, StoredEpisodes
 
 # Imported only when asked for, and without the simulators' own packages.
 ENVIRONMENTS = {
-    "metaworld": "drifting_vla_jax.envs.metaworld:MetaWorld",
-    "rlbench": "drifting_vla_jax.envs.rlbench:RLBench",
-    "robosuite": "drifting_vla_jax.envs.robosuite:Robosuite",
+    "metaworld": "drifting_vla_jax.envs.metaworld.env:MetaWorld",
+    "rlbench": "drifting_vla_jax.envs.rlbench.env:RLBench",
+    "robosuite": "drifting_vla_jax.envs.robosuite.env:Robosuite",
     "dummy": "drifting_vla_jax.envs.dummy:Dummy",
 }
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from drifting_vla_jax import cli
+from drifting_vla_jax.core import cli
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.evaluate.table import format_results
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 
 _OUT = cli.define_path("out", None, "folder that the workers wrote to", required=True)
 
 
 def main(_) -> None:
     out = Path(_OUT.value)
-    episodes = recorder.read_all_episodes(out) if out.is_dir() else {}
+    episodes = episode_log.read_all_episodes(out) if out.is_dir() else {}
     if not episodes:
         raise FileNotFoundError(f"no episodes in {out}; expected episodes*.jsonl of rollout.worker --out={out}")
     settings = read_dict(out / "settings.json", {})

@@ -2,7 +2,7 @@
 
     python -m drifting_vla_jax.evaluate.checkpoint --workdir=runs/mine --step=2000 --episodes=10 --out=DIR
 
-Training starts this command beside itself (``train.rollouts``); ``main --mode=eval`` calls the functions.
+Training starts this command beside itself (``train.monitoring.evaluations``); ``main --mode=eval`` calls the functions.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.config import validate
-from drifting_vla_jax.config_checks import ConfigError
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.config.checks import ConfigError
+from drifting_vla_jax.config.io import validate
+from drifting_vla_jax.core import cli, ranges
 from drifting_vla_jax.core.metadata import read_json
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.evaluate.evaluation import evaluate
+from drifting_vla_jax.evaluate.evaluate import evaluate
 from drifting_vla_jax.evaluate.table import format_results
-from drifting_vla_jax.rollout import recorder
-from drifting_vla_jax.rollout.execution import Execution
-from drifting_vla_jax.serve.server import Policy
+from drifting_vla_jax.rollout import episode_log
+from drifting_vla_jax.rollout.chunking.base import Execution
+from drifting_vla_jax.serve.server import Servable
 from drifting_vla_jax.wire import protocol
 
 FLAGS = flags.FLAGS
@@ -40,7 +39,7 @@ def batch_sizes(config: ConfigDict) -> tuple[int, ...]:
     return (1,) if config.eval.repeatable else tuple(config.serve.batch_sizes)
 
 
-def evaluate_configured(policy: Policy, config: ConfigDict, out: Path) -> dict[str, Any]:
+def evaluate_configured(policy: Servable, config: ConfigDict, out: Path) -> dict[str, Any]:
     """``evaluate`` with the sections ``env``, ``eval`` and ``serve``."""
     check_film(config)
     e = config.eval
@@ -92,13 +91,13 @@ def tasks(metadata: Mapping[str, Any], config: ConfigDict) -> tuple[str, ...]:
     return found
 
 
-def execution(policy: Policy, config: ConfigDict, out: Path) -> Execution:
+def execution(policy: Servable, config: ConfigDict, out: Path) -> Execution:
     """How chunks are executed. In a world that does not wait, the delay is ``latency_ms`` in control steps, rounded up.
 
     An evaluation in ``out`` that was begun with the delay measured then goes on with it.
     """
     e, delay = config.eval, config.eval.delay_steps
-    if e.execution == "async" and e.latency_ms < 0 and recorder.read_all_episodes(out):
+    if e.execution == "async" and e.latency_ms < 0 and episode_log.read_all_episodes(out):
         delay = read_json(out / "settings.json").integer("delay_steps")
     elif e.execution == "async" and e.latency_ms:
         latency = e.latency_ms if e.latency_ms > 0 else float(np.percentile(call_times(policy), 95))
@@ -109,7 +108,7 @@ def execution(policy: Policy, config: ConfigDict, out: Path) -> Execution:
     return Execution(e.execution, e.ensemble_decay, e.lead_steps, delay, e.blend_steps, e.hold_last)
 
 
-def call_times(policy: Policy) -> list[float]:
+def call_times(policy: Servable) -> list[float]:
     """Milliseconds of each of 100 calls of the policy, one at a time, after a first that compiles; no network between."""
     observation, times = protocol.example_observation(policy.metadata), []
     policy.infer([observation])
@@ -144,7 +143,7 @@ def folder(metadata: Mapping[str, Any], config: ConfigDict, workdir: Path) -> Pa
     return workdir / "eval" / name
 
 
-def sweep(policy: Policy, config: ConfigDict, workdir: Path, execute: Sequence[int]) -> dict[int, dict[str, Any]]:
+def sweep(policy: Servable, config: ConfigDict, workdir: Path, execute: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Results for every number of actions executed of a chunk, each evaluation in a folder of its own.
 
     Raises:

@@ -22,10 +22,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from drifting_vla_jax import cli
+from drifting_vla_jax.core import cli
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate.statistics import wilson_interval
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 
 FLAGS = flags.FLAGS
 
@@ -104,7 +104,7 @@ def compare(a: Path, b: Path) -> dict[str, Paired]:
     for name in _SAME:
         if settings[0][name] != settings[1][name]:
             raise ValueError(f"{a} has {name} {settings[0][name]!r}, {b} has {settings[1][name]!r}: not comparable")
-    found = [{key: e["success"] for key, e in recorder.read_all_episodes(folder).items()} for folder in (a, b)]
+    found = [{key: e["success"] for key, e in episode_log.read_all_episodes(folder).items()} for folder in (a, b)]
     shared = [key for key in found[0] if found[0][key] is not None and found[1].get(key) is not None]
     if not shared:
         raise ValueError(f"{a} and {b} have no episode (task, variation, seed) in common; evaluate with the same seed")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 
 _RATES = ("success_rate", "latched_rate")
 Z95 = 1.959963984540054  # the normal distribution's 97.5% point
@@ -61,7 +61,7 @@ def summarize(episodes: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
         "tasks": tasks,
         "latency_ms": _percentiles(t for e in episodes for t in e["round_trip_ms"]),
         "infer_ms": _percentiles(t for e in episodes for t in e["infer_ms"]),
-        **{name: settings[name] for name in recorder.WHOSE},
+        **{name: settings[name] for name in episode_log.WHOSE},
         "settings": dict(settings),
     }
 

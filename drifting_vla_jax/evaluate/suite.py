@@ -25,20 +25,19 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.config import validate
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.config.io import validate
+from drifting_vla_jax.core import cli, ranges
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate import checkpoint
 from drifting_vla_jax.evaluate.conditions import FLOW_STEPS, PLAIN, Condition, of_environment
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 from drifting_vla_jax.rollout.runner import episode_list
 
 if TYPE_CHECKING:
-    from drifting_vla_jax.policy.restore import Trained
+    from drifting_vla_jax.policy.restore import RestoredPolicy
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class Job:
     """
 
     condition: Condition
-    trained: Trained
+    trained: RestoredPolicy
     config: ConfigDict
     out: Path
 
@@ -70,10 +69,10 @@ class Job:
           ValueError: those there are another policy's: the run was trained again.
         """
         metadata = self.trained.metadata()
-        recorder.check_same(
-            self.out, {name: metadata[name] for name in (*recorder.WHOSE, *recorder.LATER) if name in metadata}
+        episode_log.check_same(
+            self.out, {name: metadata[name] for name in (*episode_log.WHOSE, *episode_log.LATER) if name in metadata}
         )
-        e, there = self.config.eval, recorder.read_all_episodes(self.out)
+        e, there = self.config.eval, episode_log.read_all_episodes(self.out)
         tasks = checkpoint.tasks(metadata, self.config)
         specs = episode_list(
             self.config.env.name, tasks, e.episodes, e.seed, demos=checkpoint.env_options(self.config).get("demos", "")
@@ -89,7 +88,7 @@ class Job:
 
 
 def jobs(
-    trained: Trained, workdir: Path, names: Sequence[str], episodes: int, fewer: int, **changes: Any
+    trained: RestoredPolicy, workdir: Path, names: Sequence[str], episodes: int, fewer: int, **changes: Any
 ) -> Iterator[Job]:
     """What there is to evaluate of a run, in the table's order.
 
@@ -124,12 +123,12 @@ def jobs(
             yield Job(condition, acting, config, out)
 
 
-def conditions_of(trained: Trained) -> tuple[Condition, ...]:
+def conditions_of(trained: RestoredPolicy) -> tuple[Condition, ...]:
     """In which a run can be evaluated: those of its simulator."""
     return of_environment(registry.info(trained.assets.config.env.name))
 
 
-def _flows(trained: Trained) -> bool:
+def _flows(trained: RestoredPolicy) -> bool:
     return trained.assets.config.objective.name == "flow_matching"
 
 
@@ -138,7 +137,7 @@ def _applies(condition: Condition, config: ConfigDict) -> bool:
     return execute != config.eval.execute and execute <= config.action.horizon
 
 
-def record(workdir: Path, trained: Trained, planned: Sequence[Job], again: bool = False) -> Path:
+def record(workdir: Path, trained: RestoredPolicy, planned: Sequence[Job], again: bool = False) -> Path:
     """Writes what the page needs to know of a run's evaluations beyond their folders; calls are timed once, or ``again``."""
     path = workdir / "eval" / f"suite-step{trained.step}.json"
     before = read_dict(path, {}) if path.is_file() else {}
@@ -200,7 +199,7 @@ def main(_) -> None:
         print(f"{number:3} of {len(planned)}  {job.out}: {done} of {wanted} episodes are there", flush=True)
         if not FLAGS.dry_run and (done < wanted or not (job.out / "results.json").is_file()):
             job.run()
-    print(f"the page of all: python -m drifting_vla_jax.report.results --runs={','.join(FLAGS.runs)} --out=DIR")
+    print(f"the page of all: python -m drifting_vla_jax.report.results.page --runs={','.join(FLAGS.runs)} --out=DIR")
 
 
 if __name__ == "__main__":

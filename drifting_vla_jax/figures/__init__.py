@@ -1,1 +1,1 @@
-"""What a policy has learnt, as pictures: pure functions from numpy arrays to matplotlib figures, see ``gallery.PLOTS``."""
+"""What a policy has learnt, as pictures: pure functions from numpy arrays to matplotlib figures, see ``registry.PLOTS``."""

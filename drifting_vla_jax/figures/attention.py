@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
-from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture
+from drifting_vla_jax.figures.style import NothingToDrawError, Theme, picture, title
 
 _MOMENTS, _VIEWS = 5, 4
 _TIMES_EVEN = 4.0  # full colour is never less than so many times an even share, so that no preference stays pale
@@ -60,4 +60,4 @@ def attention_maps(
     bar = figure.colorbar(shown, ax=grid, fraction=0.025, pad=0.01, aspect=40)
     bar.ax.set_facecolor("#444444")
     bar.set_label("share of attention on one patch")
-    headline(figure, f"Attention of the action tokens: “{instruction[:60]}”")
+    title(figure, f"Attention of the action tokens: “{instruction[:60]}”")

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from drifting_vla_jax.figures.physical import DIMENSIONS, UNITS, measured
-from drifting_vla_jax.figures.themes import NothingToDrawError, Theme, headline, picture, remark
+from drifting_vla_jax.figures.style import NothingToDrawError, Theme, annotate, picture, title
+from drifting_vla_jax.figures.units import DIMENSIONS, UNITS, measured
 
 _DRAWN = 3000  # points per panel; numbers are of all of them
 _LEAST = np.array([0.1] * 3 + [0.5] * 3 + [0.01])  # length of a spoke, and margin of a panel: cm, degrees, share
@@ -34,7 +34,7 @@ def prediction_scatter(
         axes.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
         axes.set_title(f"{DIMENSIONS[i]} ({UNITS[i]})")
         axes.locator_params(nbins=5)
-        remark(axes, f"MAE {np.abs(y - x).mean():.3g}\nR {correlation(x, y)}")
+        annotate(axes, f"MAE {np.abs(y - x).mean():.3g}\nR {correlation(x, y)}")
     for axes in grid[3:7]:
         axes.set_xlabel("expert")
     for axes in grid[::4]:
@@ -42,13 +42,13 @@ def prediction_scatter(
     grid[-1].set_axis_off()
     text = "x y z: from where the\nend effector is now\n\nturn: rotation vector\nfrom the mean orientation\n\n"
     grid[-1].text(0, 1, f"{text}{len(expert):,} steps of all\nsamples, line: perfect", va="top", color=theme.muted)
-    headline(figure, "Predicted against expert, all steps of the chunk")
+    title(figure, "Predicted against expert, all steps of the chunk")
 
 
 def pairs(
     chunks: np.ndarray, wanted: np.ndarray, real: np.ndarray, position: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and expert values of every real step of every sample, both [n 7]; see ``physical.measured``.
+    """Predicted and expert values of every real step of every sample, both [n 7]; see ``units.measured``.
 
     Raises:
       NothingToDrawError: no step is real.
@@ -99,7 +99,7 @@ def error_radar(
     axes.set_rlabel_position(180 / len(errors))
     axes.set_ylim(0, max(1.1, 1.05 * values.max()))
     axes.spines["polar"].set_visible(False)
-    headline(figure, "Mean absolute error by dimension")
+    title(figure, "Mean absolute error by dimension")
 
 
 def _unit(unit: str) -> str:
@@ -130,7 +130,7 @@ def error_heatmap(
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set(ylabel="step of the chunk", xlabel="mean absolute error; colours from 0 to each column's largest")
-    headline(figure, "Error by step of the chunk and dimension")
+    title(figure, "Error by step of the chunk and dimension")
 
 
 def errors_by_step(chunks: np.ndarray, wanted: np.ndarray, real: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ def rope(x: Float[Array, "b n heads k"], positions: Float[Array, " n"]) -> Float
 BATCH_AXES = ("data", "fsdp")  # mesh axes over which a batch is split
 
 
-def split_batch(x: Shaped[Array, "b *n"], over: Sequence[str] = BATCH_AXES) -> Shaped[Array, "b *n"]:
+def constrain_batch_sharding(x: Shaped[Array, "b *n"], over: Sequence[str] = BATCH_AXES) -> Shaped[Array, "b *n"]:
     """Says that what a layer hands on is split along the batch and nothing else, where there is a mesh to split it over."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or len(x) % math.prod(mesh.shape[axis] for axis in BATCH_AXES):
@@ -85,17 +85,17 @@ def split_batch(x: Shaped[Array, "b *n"], over: Sequence[str] = BATCH_AXES) -> S
     return jax.lax.with_sharding_constraint(x, PartitionSpec(tuple(over)))
 
 
-def few_rows(x: Shaped[Array, "b *n d"], least: int) -> bool:
+def is_small_batch(x: Shaped[Array, "b *n d"], least: int) -> bool:
     """Whether the devices that share one copy of the parameters have fewer than ``least`` vectors in x; no mesh: no."""
     mesh = jax.sharding.get_abstract_mesh()
     return not mesh.empty and math.prod(x.shape[:-1]) // mesh.shape[BATCH_AXES[0]] < least
 
 
-_portable = contextvars.ContextVar("portable", default=False)
+_portable = contextvars.ContextVar("no_custom_kernels", default=False)
 
 
 @contextlib.contextmanager
-def portable() -> Iterator[None]:
+def no_custom_kernels() -> Iterator[None]:
     """What is traced inside runs on every platform: nobody's own kernels."""
     token = _portable.set(True)
     try:
@@ -111,21 +111,21 @@ def attend(
     mask: Bool[Array, "b 1 1 m"] | None = None,
     causal: bool = False,
 ) -> Float[Array, "b n heads k"]:
-    """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel, on CPU by ``attend_flat``.
+    """Softmax attention by JAX's own function; on a GPU in half precision by cuDNN's fused kernel, on CPU by ``attention_cpu``.
 
     cuDNN takes heads of at most 128 and no mask of one's own: a mask becomes a bias, and of a bias that differs between the
     rows of a batch split over devices each device would read the first rows. Whatever it does not take XLA does, and inside
-    ``portable`` everything.
+    ``no_custom_kernels`` everything.
     """
     if platform() == "cpu":
-        return attend_flat(q, k, v, mask, causal)
+        return attention_cpu(q, k, v, mask, causal)
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if platform() == "gpu" and half and q.shape[-1] <= 128 and mask is None and not _portable.get():
-        return attend_even(q, k, v, causal, "cudnn")
+        return attention_cudnn(q, k, v, causal, "cudnn")
     return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="xla")
 
 
-def attend_flat(
+def attention_cpu(
     q: Float[Array, "b n heads k"],
     k: Float[Array, "b m heads k"],
     v: Float[Array, "b m heads k"],
@@ -154,7 +154,7 @@ def platform() -> str:
     return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
 
 
-def attend_even(
+def attention_cudnn(
     q: Float[Array, "b n heads k"],
     k: Float[Array, "b m heads k"],
     v: Float[Array, "b m heads k"],
@@ -203,13 +203,13 @@ def stack(module: type[nn.Module], depth: int, scan: bool, policy: str, options:
     layer = remat(module, policy, scan)
 
     def run(x, *more):
-        x = split_batch(x)
+        x = constrain_batch_sharding(x)
         if not scan:
             for i in range(depth):
-                x = split_batch(layer(**options, name=f"block_{i}")(x, *more))
+                x = constrain_batch_sharding(layer(**options, name=f"block_{i}")(x, *more))
             return x
         body = nn.scan(
-            lambda block, x, *more: (split_batch(block(x, *more)), None),
+            lambda block, x, *more: (constrain_batch_sharding(block(x, *more)), None),
             variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
@@ -298,9 +298,9 @@ class Modulation(nn.Module):
     def __call__(self, condition: Float[Array, "b g d"]) -> list[Float[Array, "b g 1 d"]]:
         dense = Dense(self.count * self.width, self.dtype, kernel_init=nn.initializers.zeros, name="dense")
         # Where parameters are split either the matrix comes to the vectors or, if they are fewer than its rows, they to it.
-        vectors = split_batch(nn.silu(condition))
-        over = BATCH_AXES[:1] if few_rows(vectors, self.width) else BATCH_AXES
-        out = split_batch(split_batch(dense(split_batch(vectors, over)), over))
+        vectors = constrain_batch_sharding(nn.silu(condition))
+        over = BATCH_AXES[:1] if is_small_batch(vectors, self.width) else BATCH_AXES
+        out = constrain_batch_sharding(constrain_batch_sharding(dense(constrain_batch_sharding(vectors, over)), over))
         return jnp.split(out[:, :, None], self.count, axis=-1)
 
 

@@ -20,16 +20,16 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.layouts import ActionLayout, layout_of
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.byte_text import ByteText
-from drifting_vla_jax.models.clip_text import ClipText
-from drifting_vla_jax.models.dinov2 import DINOv2
+from drifting_vla_jax.core.action_layout import ActionLayout, layout_of
+from drifting_vla_jax.models.cross_attention import Fusion
 from drifting_vla_jax.models.dit import DiT
-from drifting_vla_jax.models.fusion import Fusion
-from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, sinusoid, split_batch
-from drifting_vla_jax.models.vit import ViT
-from drifting_vla_jax.types import Observation, Text, is_pretrained, views
+from drifting_vla_jax.models.encoders.byte_text import ByteText
+from drifting_vla_jax.models.encoders.clip_text import ClipText
+from drifting_vla_jax.models.encoders.dinov2 import DINOv2
+from drifting_vla_jax.models.encoders.vit import ViT
+from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, constrain_batch_sharding, sinusoid
+from drifting_vla_jax.models.pretrained import load as pretrained
+from drifting_vla_jax.types import ModelObservation, Text, is_pretrained, views
 
 
 @struct.dataclass
@@ -61,7 +61,7 @@ class ActionDecoder(nn.Module):
 
 
 class DriftingVLA(nn.Module):
-    """See the module's docstring; every size comes from ``config.model``."""
+    """See the module's docstring; every size comes from ``io.model``."""
 
     config: ConfigDict
 
@@ -93,7 +93,7 @@ class DriftingVLA(nn.Module):
         """What the text encoder makes of every instruction."""
         return self.text(tokens)
 
-    def encode(self, observation: Observation) -> Context:
+    def encode(self, observation: ModelObservation) -> Context:
         """Everything that depends on the observation alone."""
         m, state = self.config.model, observation.state
         features = observation.features
@@ -104,7 +104,7 @@ class DriftingVLA(nn.Module):
         if observation.seen is not None:  # a view that is missing: its tokens are not looked at, its readout is zero
             readout = readout * observation.seen[..., None, None]
             there = jnp.repeat(observation.seen, features.shape[2], axis=1)
-        condition = self.condition_image(split_batch(readout.reshape(b, -1)))
+        condition = self.condition_image(constrain_batch_sharding(readout.reshape(b, -1)))
         words, summary, said = self._instructions(observation)
         tokens, mask = [seen.reshape(b, -1, m.width), words], [there, said]
         condition = condition + summary
@@ -113,9 +113,11 @@ class DriftingVLA(nn.Module):
             tokens.append(self.state_projection(state)[:, None])
             mask.append(jnp.ones((b, 1), bool))
             condition = condition + self.condition_state(state)
-        return Context(split_batch(jnp.concatenate(tokens, axis=1)), jnp.concatenate(mask, axis=1), condition)
+        return Context(
+            constrain_batch_sharding(jnp.concatenate(tokens, axis=1)), jnp.concatenate(mask, axis=1), condition
+        )
 
-    def _instructions(self, observation: Observation):
+    def _instructions(self, observation: ModelObservation):
         """Each observation's words [b l d], its part of the condition [b d], and which words there are [b l].
 
         No instruction (-1) is a row of zeros: no words to look at, nothing added to the condition.
@@ -149,7 +151,7 @@ class DriftingVLA(nn.Module):
         condition = context.condition[:, None] + self.condition_time(sinusoid(time, d).astype(x.dtype))
         return self.decoder(self.dit(x, condition)).astype(jnp.float32)
 
-    def __call__(self, observation: Observation, noise, time):
+    def __call__(self, observation: ModelObservation, noise, time):
         return self.generate(self.encode(observation), noise, time)
 
 
@@ -157,7 +159,7 @@ def make_vision(config: ConfigDict) -> nn.Module:
     """The image encoder of ``config.model.vision``: uint8 [n size size 3] -> [n tokens e]."""
     m, v, dtype = config.model, config.model.vision, jnp.dtype(config.model.dtype)
     if is_pretrained(config, "vision"):
-        return DINOv2(pretrained.architecture(v.name), v.image_size, v.pool, v.lora, m.remat, dtype)
+        return DINOv2(pretrained.load_architecture(v.name), v.image_size, v.pool, v.lora, m.remat, dtype)
     return ViT(v.patch, v.width, v.depth, v.heads, m.mlp_ratio, v.stem, dtype)
 
 
@@ -165,5 +167,5 @@ def make_text(config: ConfigDict) -> nn.Module:
     """The text encoder of ``config.model.text``: token ids [u l] -> ``Text``."""
     m, t, dtype = config.model, config.model.text, jnp.dtype(config.model.dtype)
     if is_pretrained(config, "text"):
-        return ClipText(pretrained.architecture(t.name), t.lora, m.remat, dtype)
+        return ClipText(pretrained.load_architecture(t.name), t.lora, m.remat, dtype)
     return ByteText(t.width, t.depth, t.heads, m.mlp_ratio, dtype)

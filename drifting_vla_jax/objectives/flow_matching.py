@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from drifting_vla_jax.objectives.objective import masked_mean
+from drifting_vla_jax.objectives.base import masked_mean
 
 
 @dataclass(frozen=True)
 class FlowMatching:
-    """Conditional flow matching (see ``objective.py`` for the interface).
+    """Conditional flow matching (see ``base.py`` for the interface).
 
     Attributes:
       samples: g, (noise, time) pairs per observation: as much head work as drifting does.

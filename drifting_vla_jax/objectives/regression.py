@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from drifting_vla_jax.objectives.objective import masked_mean, sample_statistics
+from drifting_vla_jax.objectives.base import masked_mean, sample_statistics
 
 
 @dataclass(frozen=True)
 class Regression:
-    """Mean squared error (see ``objective.py`` for the interface); the noise input is held at zero."""
+    """Mean squared error (see ``base.py`` for the interface); the noise input is held at zero."""
 
     evaluations_per_chunk: int = 1
 

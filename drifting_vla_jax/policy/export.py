@@ -4,7 +4,7 @@
         [--step=latest|best|N] [--platforms=cpu,cuda,tpu] [--num_samples=1] [--choose=first|nearest_mean] [--dataset=NAME]
     python -m drifting_vla_jax.main --config=configs/quickstart.py --mode=serve --workdir=runs/mine-policy
 
-``artefact.py`` says what is in the folder. Other frameworks read weights.safetensors. The folder appears under its name
+``artifact.py`` says what is in the folder. Other frameworks read weights.safetensors. The folder appears under its name
 once it is complete.
 """
 
@@ -22,14 +22,14 @@ from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import export as jax_export
 
-from drifting_vla_jax import __version__, cli
+from drifting_vla_jax import __version__
+from drifting_vla_jax.core import cli, hub
 from drifting_vla_jax.core.folder_lock import owned
-from drifting_vla_jax.data import hub
-from drifting_vla_jax.data.text import TOKENIZER_FILES
-from drifting_vla_jax.models.layers import portable
-from drifting_vla_jax.policy import artefact, restore
-from drifting_vla_jax.policy.restore import Trained
-from drifting_vla_jax.types import CHOICES, Text, is_pretrained
+from drifting_vla_jax.models.layers import no_custom_kernels
+from drifting_vla_jax.models.tokenizers import TOKENIZER_FILES
+from drifting_vla_jax.policy import artifact, restore
+from drifting_vla_jax.policy.restore import RestoredPolicy
+from drifting_vla_jax.types import SELECTION_RULES, Text, is_pretrained
 
 FLAGS = flags.FLAGS
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -41,14 +41,14 @@ def define_flags() -> None:
     flags.DEFINE_string("step", "latest", "which checkpoint, latest | best | a number")
     flags.DEFINE_list("platforms", ["cpu", "cuda", "tpu"], f"what it is to run on, of {', '.join(PLATFORMS)}")
     flags.DEFINE_integer("num_samples", 1, "chunks drawn for every observation", 1, 65536)
-    flags.DEFINE_enum("choose", "first", CHOICES, "which of them acts")
+    flags.DEFINE_enum("choose", "first", SELECTION_RULES, "which of them acts")
     flags.DEFINE_string("dataset", "", "of a policy that learned from several data sets: the one to act for")
     for part in ("vision", "text"):
         cli.define_path(f"{part}_weights", None, f"where the {part} encoder lies, if not as in training", hub=True)
 
 
 def export(
-    trained: Trained, out: str | Path, platforms: Sequence[str], num_samples: int = 1, choose: str = "first"
+    trained: RestoredPolicy, out: str | Path, platforms: Sequence[str], num_samples: int = 1, choose: str = "first"
 ) -> Path:
     """Writes the artefact; returns its folder.
 
@@ -67,10 +67,10 @@ def export(
     weights = flatten_dict(trained.params, sep="/")
     for name, function in lower(trained, weights, platforms, num_samples, choose).items():
         (partial / name).write_bytes(function.serialize())
-    _write_weights(weights, partial / artefact.WEIGHTS)
+    _write_weights(weights, partial / artifact.WEIGHTS)
     about = {
-        "format": artefact.FORMAT,
-        "version": artefact.VERSION,
+        "format": artifact.FORMAT,
+        "version": artifact.VERSION,
         "metadata": trained.metadata(num_samples, choose),
         "actions": trained.assets.actions.to_json(),
         "tokenizer": _write_tokenizer(trained, partial),
@@ -79,20 +79,20 @@ def export(
         "versions": {"drifting_vla_jax": __version__} | {n: importlib.metadata.version(n) for n in ("jax", "jaxlib")},
     }
     files = sorted(path for path in partial.rglob("*") if path.is_file())
-    about["files"] = {path.relative_to(partial).as_posix(): artefact.file_hash(path) for path in files}
-    about["hash"] = artefact.own_hash(about)
-    (partial / artefact.ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+    about["files"] = {path.relative_to(partial).as_posix(): artifact.file_hash(path) for path in files}
+    about["hash"] = artifact.own_hash(about)
+    (partial / artifact.ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     partial.rename(out)
     return out
 
 
 def lower(
-    trained: Trained, weights: Mapping[str, jax.Array], platforms: Sequence[str], num_samples: int, choose: str
+    trained: RestoredPolicy, weights: Mapping[str, jax.Array], platforms: Sequence[str], num_samples: int, choose: str
 ) -> dict[str, jax_export.Exported]:
     """The two functions of an artefact by file name; of the weights only shapes are read."""
     config, shape = trained.assets.config, jax.ShapeDtypeStruct
     shapes = {path: shape(x.shape, x.dtype) for path, x in weights.items()}
-    text = {path: x for path, x in shapes.items() if path.startswith(artefact.TEXT)}
+    text = {path: x for path, x in shapes.items() if path.startswith(artifact.TEXT)}
     rest = {path: x for path, x in shapes.items() if path not in text}
 
     def encode_text(params, tokens):
@@ -105,7 +105,7 @@ def lower(
 
     (b,) = jax_export.symbolic_shape("b")
     size = config.env.image_size
-    with portable():
+    with no_custom_kernels():
         encoder = jax_export.export(jax.jit(encode_text), platforms=platforms)(
             text, shape((1, config.data.max_tokens), np.int32)
         )
@@ -117,7 +117,7 @@ def lower(
             heard,
             shape((b,), np.uint32),
         )
-    return {artefact.ENCODE_TEXT: encoder, artefact.ACT: actor}
+    return {artifact.ENCODE_TEXT: encoder, artifact.ACT: actor}
 
 
 def _write_weights(weights: Mapping[str, jax.Array], path: Path) -> None:
@@ -127,17 +127,17 @@ def _write_weights(weights: Mapping[str, jax.Array], path: Path) -> None:
     path.chmod(0o644)  # the library makes it the owner's alone
 
 
-def _write_tokenizer(trained: Trained, out: Path) -> dict:
+def _write_tokenizer(trained: RestoredPolicy, out: Path) -> dict:
     """Copies the vocabulary, if there is one; returns what artefact.json says about it."""
     config = trained.assets.config
     length = config.data.max_tokens
     if not is_pretrained(config, "text"):
         return {"kind": "bytes", "length": length}
     folder = hub.folder(config.model.text.name, TOKENIZER_FILES)
-    (out / artefact.TOKENIZER).mkdir()
+    (out / artifact.TOKENIZER).mkdir()
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, out / artefact.TOKENIZER / name)
+            shutil.copyfile(folder / name, out / artifact.TOKENIZER / name)
     return {"kind": "clip", "length": length}
 
 

@@ -2,10 +2,10 @@
 
     check -> pad to a compiled batch size -> normalise -> two functions of arrays -> check -> denormalise
 
-The two functions come from a checkpoint (``restore.py``) or from an exported artefact (``artefact.py``); everything else
+The two functions come from a checkpoint (``restore.py``) or from an exported artefact (``artifact.py``); everything else
 about an answer is here, once. Instructions are tokenised and encoded when first heard, then remembered. What a request
 gets does not depend on what else is in the batch. A state that no sensor of the training data's could give is refused,
-and so is a chunk that no arm should execute (``data/bounds.py``). This module knows no network: it imports none of the
+and so is a chunk that no arm should execute (``data/value_range.py``). This module knows no network: it imports none of the
 models.
 """
 
@@ -20,8 +20,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.data.bounds import Bounds
+from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.data.value_range import Bounds
 from drifting_vla_jax.wire import protocol
 
 
@@ -40,7 +40,7 @@ class Network:
 
 
 class Policy:
-    """Answers observations with chunks of absolute targets, of an end effector or of what ``ActionSpace.layout`` says.
+    """Answers observations with chunks of absolute targets, of an end effector or of what ``ActionNormalizer.layout`` says.
 
     Attributes:
       metadata: the wire's first message (DESIGN: "Wire").
@@ -51,7 +51,7 @@ class Policy:
         self,
         network: Network,
         tokenizer: Callable[[Sequence[str]], Int[np.ndarray, "n l"]],
-        actions: ActionSpace,
+        actions: ActionNormalizer,
         metadata: Mapping[str, Any],
         batch_sizes: Sequence[int] = (1,),
         text_cache: int = 256,

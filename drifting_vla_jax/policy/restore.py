@@ -18,23 +18,23 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.config import config_hash
+from drifting_vla_jax.config.io import config_hash
+from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.files import fingerprint
-from drifting_vla_jax.data.text import make_tokenizer
-from drifting_vla_jax.layouts import END_EFFECTOR, layout_of
+from drifting_vla_jax.models.tokenizers import make_tokenizer
 from drifting_vla_jax.models.vla import make_text
-from drifting_vla_jax.objectives.objective import make_objective
+from drifting_vla_jax.objectives.base import make_objective
 from drifting_vla_jax.policy.policy import Network, Policy
-from drifting_vla_jax.train import borrowed, sharding
-from drifting_vla_jax.train.acting import answer
+from drifting_vla_jax.policy.sampling import predict_actions
+from drifting_vla_jax.train import frozen_encoders, sharding
 from drifting_vla_jax.train.assets import Assets
 from drifting_vla_jax.train.checkpoint import CheckpointError, Checkpoints
-from drifting_vla_jax.train.partition import is_learned, merge
+from drifting_vla_jax.train.partition import is_trainable, merge
 from drifting_vla_jax.types import Text
 
 
 @dataclass(frozen=True)
-class Trained:
+class RestoredPolicy:
     """What a checkpoint holds for acting.
 
     Attributes:
@@ -74,7 +74,7 @@ class Trained:
     def parameters(self) -> dict[str, int]:
         """How many numbers the network has, and how many of them were trained."""
         sizes = {path: math.prod(leaf.shape) for path, leaf in flatten_dict(self.params, sep="/").items()}
-        learned = sum(size for path, size in sizes.items() if is_learned(path, self.assets.config))
+        learned = sum(size for path, size in sizes.items() if is_trainable(path, self.assets.config))
         return {"all": sum(sizes.values()), "trained": learned}
 
     def metadata(self, num_samples: int = 1, choose: str = "first") -> dict[str, Any]:
@@ -113,10 +113,10 @@ class Trained:
         return make_text(self.assets.config).apply({"params": params["text"]}, tokens)
 
     def act(self, params: dict, images, state, text: Text, seeds, *, num_samples: int = 1, choose: str = "first"):
-        """One call of the network, see ``train.acting.answer``."""
+        """One call of the network, see ``policy.sampling.predict_actions``."""
         assets = self.assets
         how = {"samples": num_samples, "choose": choose, "active": assets.actions.active, "views": assets.views}
-        return answer(params, images, state, text, seeds, config=self.acting, **how)
+        return predict_actions(params, images, state, text, seeds, config=self.acting, **how)
 
 
 def restore(
@@ -136,14 +136,14 @@ def restore(
       step, encoders, dataset, flow_steps: see ``load``.
       batch_sizes: sizes compiled, ascending.
       text_cache: instructions remembered.
-      num_samples, choose: chunks drawn per observation and which of them acts, see ``train.acting``.
+      num_samples, choose: chunks drawn per observation and which of them acts, see ``policy.sampling``.
     """
     trained = load(workdir, step, encoders, dataset, flow_steps)
     return make_policy(trained, batch_sizes, text_cache, num_samples, choose)
 
 
 def make_policy(
-    trained: Trained,
+    trained: RestoredPolicy,
     batch_sizes: Sequence[int] = (1,),
     text_cache: int = 256,
     num_samples: int = 1,
@@ -174,7 +174,7 @@ def load(
     encoders: Mapping[str, str] | None = None,
     dataset: str = "",
     flow_steps: int = 0,
-) -> Trained:
+) -> RestoredPolicy:
     """The EMA weights of a run: of the ``latest`` or ``best`` checkpoint, or of a step.
 
     Args:
@@ -202,7 +202,7 @@ def load(
     params = checkpoints.restore_ema(number, config.lock(), mesh)
     checkpoints.close()
     weights = fingerprint_of(params, assets)
-    pretrained = borrowed.load_encoders(config)
-    borrowed.check_identities(pretrained, assets.encoders)
-    params = merge(params, borrowed.borrow(config, pretrained, mesh, instructions=None).params)
-    return Trained(assets, params, number, flow_steps, weights)
+    pretrained = frozen_encoders.load_encoders(config)
+    frozen_encoders.check_identities(pretrained, assets.encoders)
+    params = merge(params, frozen_encoders.place_frozen_encoders(config, pretrained, mesh, instructions=None).params)
+    return RestoredPolicy(assets, params, number, flow_steps, weights)

@@ -11,13 +11,13 @@ films           choose_films   videos, embedded up to a budget, linked beyond it
 facts           header ...     what, which data and code, how far, where the time went, the configuration
 page            write_report   all of it -> DIR/report/index.html
 
-Several runs (``python -m drifting_vla_jax.report.results``):
+Several runs (``python -m drifting_vla_jax.report.results.page``):
 
 entries         read_entries   runs and what evaluate.suite found of them -> policies and their evaluations by condition
 rates, tables   all_tables     success by group, task, condition; pairs; latency; equal time: each table once, as data
 results         write_results  the page OUT/index.html, the same tables as OUT/results.md
 
-A data set (``python -m drifting_vla_jax.report.episodes``):
+A data set (``python -m drifting_vla_jax.report.dataset.page``):
 
 demonstrations  read_...       every episode's states, actions and instructions
 checks/table    run_checks     what may be wrong with them: where, and why it matters

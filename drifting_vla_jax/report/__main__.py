@@ -13,9 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
-from drifting_vla_jax.report.page import VIDEO_BUDGET, write_report
+from drifting_vla_jax.core import cli, ranges
+from drifting_vla_jax.report.run.page import VIDEO_BUDGET, write_report
 
 FLAGS = flags.FLAGS
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.report.curves import same_rules
-from drifting_vla_jax.report.run import Run, read_run
+from drifting_vla_jax.core import cli
+from drifting_vla_jax.report.run.curves import same_rules
+from drifting_vla_jax.report.run.reader import Run, read_run
 
 if TYPE_CHECKING:
-    from drifting_vla_jax.figures.gallery import Plot
+    from drifting_vla_jax.figures.registry import Plot
 
 FLAGS = flags.FLAGS
 FORMATS = ("png", "pdf", "svg")
@@ -44,7 +44,7 @@ def draw_figures(
       workdir: the run.
       step: of a snapshot; "all" of them; empty: the newest, or without any the newest evaluation's step.
       names: of ``gallery.PLOTS``; all if empty.
-      theme, scale: see ``figures.themes``. suffix: of ``FORMATS``; films are always .mp4.
+      theme, scale: see ``figures.style``. suffix: of ``FORMATS``; films are always .mp4.
       out: the folder to write into, workdir/figures if None.
 
     Returns:
@@ -53,7 +53,8 @@ def draw_figures(
     Raises:
       FileNotFoundError, ValueError: no run, no such snapshot, figure or theme; a damaged file.
     """
-    from drifting_vla_jax.figures import gallery, themes  # not before: --help should not wait for matplotlib
+    from drifting_vla_jax.figures import registry as gallery  # not before: --help should not wait for matplotlib
+    from drifting_vla_jax.figures import style as themes
 
     plots = [_known(gallery.PLOTS, name, "figure") for name in names] or list(gallery.PLOTS.values())
     look = _known(themes.THEMES, theme, "theme")
@@ -103,13 +104,13 @@ def _steps(run: Run, wanted: str) -> list[tuple[int, Path | None]]:
 
 def _sources(run: Run, step: int, snapshot: Path | None) -> dict[str, Callable[[], Any]]:
     """What figures are drawn from, as functions: only what is drawn is read."""
-    from drifting_vla_jax.figures.snapshot import Snapshot
-    from drifting_vla_jax.figures.themes import NothingToDrawError
+    from drifting_vla_jax.figures.inputs import FigureInputs
+    from drifting_vla_jax.figures.style import NothingToDrawError
 
-    def arrays() -> Snapshot:
+    def arrays() -> FigureInputs:
         if snapshot is None:
             raise NothingToDrawError("the run has no snapshots")
-        return Snapshot.load(snapshot)
+        return FigureInputs.load(snapshot)
 
     def metrics() -> dict[str, dict[int, float]]:
         return {name: {at: v for at, v in points.items() if at <= step} for name, points in run.metrics.items()}
@@ -118,8 +119,8 @@ def _sources(run: Run, step: int, snapshot: Path | None) -> dict[str, Callable[[
 
 
 def evaluated(run: Run, step: int):
-    """``figures.rollouts.Evaluated`` of the checkpoints up to ``step``, as far as they were run by the same rules."""
-    from drifting_vla_jax.figures.rollouts import Evaluated
+    """``figures.evaluations.Evaluated`` of the checkpoints up to ``step``, as far as they were run by the same rules."""
+    from drifting_vla_jax.figures.evaluations import Evaluated
 
     done = [evaluation for evaluation in run.evaluations if evaluation.step <= step]
     if not done:
@@ -135,7 +136,7 @@ def evaluated(run: Run, step: int):
 
 
 def _write(plot: Plot, source: Any, theme: Any, scale: int, path: Path) -> None:
-    from drifting_vla_jax.figures import themes
+    from drifting_vla_jax.figures import style as themes
 
     if plot.film:
         film(path, plot.draw(source, theme), frame_rate(source.episode_steps, source.control_hz))

@@ -24,13 +24,13 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import cli, ranges
 from drifting_vla_jax.core.metadata import read_dict
-from drifting_vla_jax.envs.env import ACTION_NAMES
-from drifting_vla_jax.report import demonstrations, frames
-from drifting_vla_jax.report.demonstrations import Demonstration
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.envs.base import ACTION_NAMES
+from drifting_vla_jax.report.dataset import images as frames
+from drifting_vla_jax.report.dataset import reader as demonstrations
+from drifting_vla_jax.report.dataset.reader import Demonstration
+from drifting_vla_jax.rollout import episode_log
 
 FLAGS = flags.FLAGS
 EPISODES = 3
@@ -81,7 +81,7 @@ def export_evaluation(folder: Path, out: Path, tasks: Sequence[str] = (), episod
       ValueError: a task that it does not have.
       ModuleNotFoundError: no rerun-sdk.
     """
-    lines = list(recorder.read_all_episodes(folder).values()) if folder.is_dir() else []
+    lines = list(episode_log.read_all_episodes(folder).values()) if folder.is_dir() else []
     if not lines:
         raise FileNotFoundError(f"{folder} is no evaluation: there is no episodes.jsonl; it is a folder of RUN/eval/")
     known = list(dict.fromkeys(line["task"] for line in lines))

@@ -6,7 +6,7 @@
     realtime    RealTimePolicy                                       a robot's control loop: asks while it acts
     recorder    EpisodeLog, read_episodes, VideoWriter               episodes.jsonl and mp4
     recording   Recording                                            episodes kept as data
-    robot       python -m drifting_vla_jax.rollout.robot --help      a real arm: driver.py, limits.py, robot_session.py
+    robot       python -m drifting_vla_jax.robot --help      a real arm: robot/driver.py, robot/safety.py, robot/session.py
 
 Needs numpy, absl, tqdm, pillow, imageio-ffmpeg and one simulator; never jax, flax, tensorflow or torch.
 """

@@ -11,7 +11,7 @@ Success is HELD: the task's condition was true for ``hold_steps`` control steps 
     refused                          the server refused the state to which the policy led, or its own answer: counts too
     env_crash, server_lost           says nothing about the policy: success is null, run again, counted apart
 
-An arm's (``robot.py``) may also end in
+An arm's (``robot/env.py``) may also end in
 
     failed                           the operator says so
     emergency_stop                   somebody, or the arm itself, stopped it: counts against the policy
@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drifting_vla_jax.envs.env import Env, EnvError
-from drifting_vla_jax.rollout.execution import RECEDING, Execution, make_chunks
-from drifting_vla_jax.rollout.memory import ImageMemory
+from drifting_vla_jax.envs.base import Env, EnvError
+from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution, make_chunks
+from drifting_vla_jax.rollout.frame_history import FrameHistory
 from drifting_vla_jax.wire.client import REFUSALS, PolicyServerError
 
 if TYPE_CHECKING:
-    from drifting_vla_jax.rollout.recording import Recording
+    from drifting_vla_jax.rollout.trajectory_writer import TrajectoryWriter
     from drifting_vla_jax.rollout.video import Film
 
 UNSCORED = ("env_crash", "server_lost", "driver", "interrupted", "unjudged")
@@ -112,7 +112,7 @@ class EpisodeSettings:
         return {**asdict(self), **self.execution.used()}
 
 
-class Asker(Protocol):
+class PolicyClientProtocol(Protocol):
     """The part of PolicyClient that an episode needs."""
 
     def infer(self, observation: dict) -> dict: ...
@@ -181,11 +181,11 @@ def policy_seed(episode_seed: int, step: int) -> int:
 
 def run_episode(
     env: Env,
-    client: Asker,
+    client: PolicyClientProtocol,
     spec: EpisodeSpec,
     settings: EpisodeSettings,
     film: Film | None = None,
-    recording: Recording | None = None,
+    recording: TrajectoryWriter | None = None,
 ) -> EpisodeResult:
     """Runs one episode to its end; observations are rendered only where the policy is asked, or all are recorded.
 
@@ -219,17 +219,17 @@ def run_episode(
 
 def _act(
     env: Env,
-    client: Asker,
+    client: PolicyClientProtocol,
     spec: EpisodeSpec,
     settings: EpisodeSettings,
     result: EpisodeResult,
     film: Film | None,
-    recording: Recording | None,
+    recording: TrajectoryWriter | None,
 ) -> None:
     """The control loop. Writes into ``result`` as it goes: an episode cut short by an error keeps its numbers."""
     observation, result.instruction = env.reset(spec.task, spec.variation, spec.seed)
     chunks = make_chunks(settings.execution, settings.execute)
-    memory = ImageMemory(settings.history, settings.history_stride)
+    memory = FrameHistory(settings.history, settings.history_stride)
     memory.see(observation.images)
     held = 0
     while result.steps < settings.max_steps:
@@ -271,7 +271,7 @@ def _detail(spec: EpisodeSpec, result: EpisodeResult) -> str:
     return f"{spec.task} · seed {spec.seed} · step {result.steps}"
 
 
-def _ask(client: Asker, request: dict, result: EpisodeResult) -> np.ndarray:
+def _ask(client: PolicyClientProtocol, request: dict, result: EpisodeResult) -> np.ndarray:
     """One question to the policy, timed from observation in hand to actions in hand."""
     began = time.perf_counter()
     answer = client.infer(request)

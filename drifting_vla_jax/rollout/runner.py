@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import tqdm
 
 from drifting_vla_jax.core.network import shown
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import base as envs
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
+from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
-from drifting_vla_jax.rollout.execution import RECEDING, Execution
-from drifting_vla_jax.rollout.queue import Claim, EpisodeQueue
-from drifting_vla_jax.rollout.recording import Recording, RolloutsAbout, check_record, wanted
+from drifting_vla_jax.rollout.episode_claims import Claim, EpisodeQueue
+from drifting_vla_jax.rollout.trajectory_writer import RolloutsAbout, TrajectoryWriter, check_record, wanted
 from drifting_vla_jax.wire.client import PolicyClient
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def evaluation_identity(
         **settings.identity(),
         "frame_skip": frame_skip or metadata["frame_skip"],
         **own,
-        **{name: metadata[name] for name in recorder.WHOSE},
-        **{name: metadata[name] for name in recorder.LATER if name in metadata},
+        **{name: metadata[name] for name in episode_log.WHOSE},
+        **{name: metadata[name] for name in episode_log.LATER if name in metadata},
         "num_samples": metadata.get("num_samples", 1),
         "choose": metadata.get("choose", "first"),
         **({"record": record} if record != "none" else {}),  # what was run without it has left nothing behind
@@ -154,7 +154,7 @@ class Worker:
         result = EpisodeResult()
         while attempts <= RERUNS:
             attempts += 1
-            recording = Recording() if self._settings.record != "none" else None
+            recording = TrajectoryWriter() if self._settings.record != "none" else None
             try:
                 result = self._run_once(spec, recording)
                 break
@@ -178,10 +178,10 @@ class Worker:
             **self._keep(recording, spec, result),
         }
 
-    def _run_once(self, spec: EpisodeSpec, recording: Recording | None) -> EpisodeResult:
+    def _run_once(self, spec: EpisodeSpec, recording: TrajectoryWriter | None) -> EpisodeResult:
         return run_episode(self._env, self._client, spec, self._episode_settings, self._film(spec), recording)
 
-    def _keep(self, recording: Recording | None, spec: EpisodeSpec, result: EpisodeResult) -> dict[str, str]:
+    def _keep(self, recording: TrajectoryWriter | None, spec: EpisodeSpec, result: EpisodeResult) -> dict[str, str]:
         """Writes the episode, if it is one of those wanted; what its line says of that."""
         out, record = self._settings.out, self._settings.record
         if not recording or result.success is None or not wanted(record, result.success):
@@ -261,9 +261,9 @@ def run(settings: WorkerSettings, make_worker: Callable[[WorkerSettings], Worker
     specs = episode_list(settings.env, settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
     worker = make_worker(settings)
     try:
-        recorder.claim_folder(settings.out, worker.identity())
+        episode_log.claim_folder(settings.out, worker.identity())
         queue = EpisodeQueue(settings.out / "queue", len(specs))
-        with recorder.EpisodeLog(log_path(settings)) as log, contextlib.closing(queue):
+        with episode_log.EpisodeLog(log_path(settings)) as log, contextlib.closing(queue):
             return _Shift(settings, worker, specs, queue, log).run()
     finally:
         worker.close()
@@ -277,7 +277,7 @@ class _Shift:
         self._number = settings.worker
         self._alive = alive_path(settings.out, settings.worker)
         self._alive.parent.mkdir(exist_ok=True)
-        self._reader, self._fresh = recorder.EpisodeReader(settings.out), set()
+        self._reader, self._fresh = episode_log.EpisodeReader(settings.out), set()
         self._reader.update()
 
     def run(self) -> int:
@@ -307,7 +307,7 @@ class _Shift:
 
     def _look(self) -> None:
         """Learns what was recorded meanwhile, here and elsewhere."""
-        self._fresh |= {recorder.episode_key(episode) for episode in self._reader.update()}
+        self._fresh |= {episode_log.episode_key(episode) for episode in self._reader.update()}
 
     def _is_done(self, spec: EpisodeSpec) -> bool:
         self._look()

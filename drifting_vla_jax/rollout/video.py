@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from drifting_vla_jax.core.text import shown
-from drifting_vla_jax.envs.env import Env
+from drifting_vla_jax.envs.base import Env
 
 MAX_FPS = 20.0  # a faster simulation is filmed every n-th control step
 

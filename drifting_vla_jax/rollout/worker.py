@@ -26,14 +26,13 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import cli, ranges
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.envs.env import EnvError
-from drifting_vla_jax.rollout.execution import EXECUTIONS, Execution
-from drifting_vla_jax.rollout.recording import RECORDS
-from drifting_vla_jax.rollout.replay import Replayer, summary
+from drifting_vla_jax.envs.base import EnvError
+from drifting_vla_jax.rollout.chunking.base import EXECUTIONS, Execution
+from drifting_vla_jax.rollout.demo_replay import Replayer, summary
 from drifting_vla_jax.rollout.runner import Worker, WorkerSettings, run
+from drifting_vla_jax.rollout.trajectory_writer import RECORDS
 from drifting_vla_jax.wire.client import PolicyServerError
 
 API_KEY_VARIABLE = "DRIFTING_VLA_API_KEY"
@@ -51,7 +50,9 @@ _OUT = cli.define_path("out", None, "Folder for episodes.jsonl and videos.", wri
 _EXECUTE = flags.DEFINE_integer(
     "execute", 8, "Actions executed of each chunk before the policy is asked again.", 1, 4096
 )
-_EXECUTION = flags.DEFINE_enum("execution", "receding", EXECUTIONS, "How chunks are executed: rollout/execution.py.")
+_EXECUTION = flags.DEFINE_enum(
+    "execution", "receding", EXECUTIONS, "How chunks are executed: rollout/chunking/base.py."
+)
 _ENSEMBLE_DECAY = flags.DEFINE_float(
     "ensemble_decay", 0.1, "ensemble: m; a prediction n steps old weighs exp(-m n).", *ranges.DECAY_RATE.bounds
 )

@@ -35,8 +35,8 @@ from websockets.exceptions import ConnectionClosed
 
 from drifting_vla_jax.core.network import joined
 from drifting_vla_jax.serve.batching import Batcher, BusyError, InferenceError, Result
-from drifting_vla_jax.serve.listening import bind, port_error
-from drifting_vla_jax.serve.telemetry import Telemetry
+from drifting_vla_jax.serve.metrics import Telemetry
+from drifting_vla_jax.serve.sockets import bind, port_error
 from drifting_vla_jax.wire import protocol
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _websockets_logger.setLevel(logging.WARNING)  # it would announce every connecti
 DRAIN_SECONDS = 30.0  # how long requests in flight may take once the server is told to stop
 
 
-class Policy(Protocol):
+class Servable(Protocol):
     """What can be served.
 
     Attributes:
@@ -67,7 +67,7 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """What a server lets others take.
 
     Attributes:
@@ -94,14 +94,14 @@ class PolicyServer:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Servable,
         *,
         host: str = "127.0.0.1",
         port: int,
         batch_deadline_ms: float,
         api_key: str | None = None,
         tls: ssl.SSLContext | None = None,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
     ):
         """Args:
         policy: what answers.
@@ -109,8 +109,8 @@ class PolicyServer:
         port: 0 takes a free one.
         batch_deadline_ms: how long a request waits for others to share its batch.
         api_key: what clients must present; without one everybody who reaches the port is let in.
-        tls: makes it wss://, see ``listening.tls``.
-        limits: see ``Limits``.
+        tls: makes it wss://, see ``sockets.tls``.
+        limits: see ``ServerLimits``.
         """
         protocol.check_metadata(policy.metadata)
         self._policy = policy
@@ -119,7 +119,7 @@ class PolicyServer:
         self._deadline_s = batch_deadline_ms / 1000
         self._api_key = api_key
         self._tls = tls
-        self._limits = limits or Limits()
+        self._limits = limits or ServerLimits()
         self._greeting = protocol.pack(policy.metadata)
         self._telemetry = Telemetry(
             policy.batch_sizes,

@@ -14,12 +14,12 @@ from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from drifting_vla_jax import __version__
-from drifting_vla_jax.config import config_hash, from_json, to_json
-from drifting_vla_jax.data.actions import ActionSpace, ActionSpaces
+from drifting_vla_jax.config.io import config_hash, from_json, to_json
+from drifting_vla_jax.core.action_layout import layout_of
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.identity import Identity
 from drifting_vla_jax.data.mixture import Mixture
-from drifting_vla_jax.layouts import layout_of
+from drifting_vla_jax.data.normalization import ActionNormalizer, ActionSpaces
 from drifting_vla_jax.types import is_mixture, set_names
 
 
@@ -36,7 +36,7 @@ class SetAssets:
     name: str
     cameras: tuple[str, ...]
     tasks: tuple[str, ...]
-    actions: ActionSpace
+    actions: ActionNormalizer
     prompts: tuple[str, ...]
     control_hz: float
     state_names: tuple[str, ...]
@@ -48,7 +48,7 @@ class SetAssets:
     @classmethod
     def from_json(cls, data: dict) -> SetAssets:
         plain = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        own = {"actions": ActionSpace.from_json(data["actions"]), "data": Identity.from_json(data.get("data"))}
+        own = {"actions": ActionNormalizer.from_json(data["actions"]), "data": Identity.from_json(data.get("data"))}
         return cls(**plain | own)
 
 
@@ -69,7 +69,7 @@ class Assets:
     """
 
     config: ConfigDict
-    actions: ActionSpace
+    actions: ActionNormalizer
     prompts: tuple[str, ...]
     control_hz: float
     state_names: tuple[str, ...]
@@ -112,7 +112,7 @@ class Assets:
     def _set(self) -> SetAssets:
         return next(each for each in self.sets if each.name == self.acting)
 
-    def spaces(self, config: ConfigDict) -> ActionSpace | ActionSpaces:
+    def spaces(self, config: ConfigDict) -> ActionNormalizer | ActionSpaces:
         """The statistics to go on training with.
 
         Raises:
@@ -150,7 +150,7 @@ class Assets:
     def from_json(cls, data: dict) -> Assets:
         return cls(
             config=from_json(data["config"]),
-            actions=ActionSpace.from_json(data["actions"]),
+            actions=ActionNormalizer.from_json(data["actions"]),
             prompts=tuple(data["prompts"]),
             control_hz=data["control_hz"],
             state_names=tuple(data["state_names"]),
@@ -164,7 +164,7 @@ class Assets:
 def make_assets(
     config: ConfigDict,
     data: DataSet | Mixture,
-    actions: ActionSpace | ActionSpaces,
+    actions: ActionNormalizer | ActionSpaces,
     encoders: dict[str, str],
     identities: Sequence[Identity],
 ) -> Assets:

@@ -26,8 +26,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.core import network, signals
+from drifting_vla_jax.core import cli, network, signals
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def processes(
         if isinstance(error, jax.errors.JaxRuntimeError):
             raise RuntimeError(f"{_who()}: {error}; if another process has ended, its log says why") from error
         raise
-    doing("saying good-bye")
+    heartbeat("saying good-bye")
 
 
 def initialise(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
@@ -72,7 +71,7 @@ def initialise(coordinator: str | None, num_processes: int | None, process_id: i
     if where is None:
         return
     os.environ.setdefault("grpc_proxy", "")  # else JAX would ask a proxy of the internet for the other processes
-    _watch = _Watch(timeout, lambda: _unreached(coordinator, num_processes, process_id))
+    _watch = _Watchdog(timeout, lambda: _unreached(coordinator, num_processes, process_id))
     try:
         jax.distributed.initialize(
             **where,
@@ -85,7 +84,7 @@ def initialise(coordinator: str | None, num_processes: int | None, process_id: i
         if where.get("coordinator_address") or "JAX_COORDINATOR_ADDRESS" in os.environ:
             raise
         return  # JAX knows of no cluster around
-    doing("starting")
+    heartbeat("starting")
     faulthandler.disable()  # where JAX ends the process its message says why; every thread's stack would bury it
     if jax.process_index() == 0:
         log.info("%d processes, %d devices", jax.process_count(), jax.device_count())
@@ -134,7 +133,7 @@ def _who() -> str:
     return f"process {jax.process_index()} of {jax.process_count()}"
 
 
-class _Watch:
+class _Watchdog:
     """A thread that ends the process with one line when nothing new is being done for too long."""
 
     def __init__(self, timeout: float, what: Callable[[], str]):
@@ -156,10 +155,10 @@ class _Watch:
                 os._exit(1)
 
 
-_watch: _Watch | None = None
+_watch: _Watchdog | None = None
 
 
-def doing(what: str) -> None:
+def heartbeat(what: str) -> None:
     """Says what comes now, such as "step 7": a sign of life, and what a time-out will name."""
     if _watch is not None:
         _watch.doing(

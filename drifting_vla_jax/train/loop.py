@@ -19,23 +19,24 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from drifting_vla_jax import config as config_lib
+from drifting_vla_jax.config import io as config_lib
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.mixture import Mixture, open_data
-from drifting_vla_jax.train import distributed, metrics, profile, sharding, sinks
+from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.assets import make_assets
-from drifting_vla_jax.train.borrowed import borrow, check_identities, identities, load_encoders
 from drifting_vla_jax.train.checkpoint import Checkpoints
-from drifting_vla_jax.train.figures import Figures
-from drifting_vla_jax.train.held_out import compile_eval_step, make_held_out
-from drifting_vla_jax.train.known_data import check_resumed, identify_for_all
-from drifting_vla_jax.train.record import RunRecord
-from drifting_vla_jax.train.reports import Reports
-from drifting_vla_jax.train.rollouts import NOTHING, Rollouts
+from drifting_vla_jax.train.data_identity import check_resumed, identify_for_all
+from drifting_vla_jax.train.frozen_encoders import check_identities, identities, load_encoders, place_frozen_encoders
+from drifting_vla_jax.train.monitoring import loggers, profile
+from drifting_vla_jax.train.monitoring.evaluations import NOTHING, BackgroundEvaluation
+from drifting_vla_jax.train.monitoring.figures import Figures
+from drifting_vla_jax.train.monitoring.reports import Reports
+from drifting_vla_jax.train.monitoring.run_info import RunInfo
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_train_step
+from drifting_vla_jax.train.validation import compile_eval_step, make_validator
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,9 @@ class _Run:
     def __init__(self, config: ConfigDict, workdir: Path, dataset: DataSet | Mixture, mesh, checkpoints: Checkpoints):
         self.config, self.workdir, self.mesh, self.checkpoints = config, workdir, mesh, checkpoints
         latest, encoders = checkpoints.latest(), load_encoders(config)
-        distributed.doing("what the data set holds")
+        distributed.heartbeat("what the data set holds")
         contents = identify_for_all(dataset)
-        distributed.doing("the state to begin with")
+        distributed.heartbeat("the state to begin with")
         if latest is None:
             actions = dataset.action_space(config)
             self.state = create_state(config, mesh, encoders)
@@ -88,8 +89,8 @@ class _Run:
             check_resumed(before, latest, config, dataset, contents)
             self.state, data_state = checkpoints.restore_state(latest, config, mesh)
         self.assets = make_assets(config, dataset, actions, identities(encoders), contents)
-        distributed.doing("what is borrowed, and the data")
-        self.borrowed = borrow(config, encoders, mesh, dataset.instructions)
+        distributed.heartbeat("what is borrowed, and the data")
+        self.borrowed = place_frozen_encoders(config, encoders, mesh, dataset.instructions)
         on_devices = sharding.batch_sharding(mesh)
         seen_by = self.assets.encoders["vision"]
         self.batches = pipeline.batches(
@@ -99,10 +100,10 @@ class _Run:
             self.batches.set_state(data_state)
             log.info("resumed at step %d", latest)
         self.train_step, eval_step = compile_train_step(config, mesh), compile_eval_step(config, mesh)
-        self.held_out = make_held_out(dataset, actions, config, mesh, self.borrowed, seen_by, eval_step)
+        self.held_out = make_validator(dataset, actions, config, mesh, self.borrowed, seen_by, eval_step)
         self.figures = Figures(config, workdir, self.held_out is not None)
-        self.rollouts = Rollouts(config, workdir)
-        self.record = RunRecord(workdir, mesh, dataset)
+        self.rollouts = BackgroundEvaluation(config, workdir)
+        self.record = RunInfo(workdir, mesh, dataset)
         self.reports = Reports(config, workdir)
         if jax.process_index() == 0:
             config_lib.save(config, workdir)
@@ -113,7 +114,7 @@ class _Run:
         with contextlib.ExitStack() as beside:
             beside.callback(self.reports.close)  # last: it tells how the run ended
             about = beside.enter_context(self.record.running(first))
-            journal = sinks.make_journal(self.workdir, self.config, first, about)
+            journal = loggers.make_journal(self.workdir, self.config, first, about)
             # Several processes ask together whether to stop; the one that writes would ask alone.
             alone = jax.process_count() == 1
             hurries = interrupted if alone else lambda: int(self.state.step) < self.config.train.steps
@@ -121,13 +122,13 @@ class _Run:
             beside.callback(self.rollouts.stop)
             self._loop(first, journal, interrupted)
 
-    def _loop(self, first: int, journal: sinks.Journal, interrupted: Callable[[], bool]) -> None:
+    def _loop(self, first: int, journal: loggers.MultiWriter, interrupted: Callable[[], bool]) -> None:
         t = self.config.train
         clock, window, validation = metrics.Clock(), [], None
         trace = profile.traced(self.workdir, self.config.profile, first)
         with metrics.progress_bar(t.steps, first) as bar, trace as before:
             for step in range(first + 1, t.steps + 1):
-                distributed.doing(f"step {step}")
+                distributed.heartbeat(f"step {step}")
                 before(step)
                 if len(window) > 1:
                     jax.block_until_ready(window[-2])  # one step runs, one is queued: waiting for input is real below
@@ -150,28 +151,28 @@ class _Run:
                 self._commit(journal, step, known)
                 self.reports.due(step)
                 if step % t.save_every == 0 or last:
-                    distributed.doing(f"the checkpoint of step {step}")
+                    distributed.heartbeat(f"the checkpoint of step {step}")
                     self.checkpoints.save(self.state, self.batches.get_state(), self.assets, validation)
                     self.rollouts.saved(step, last)
                     validation = None
                 if last:
                     break
-        distributed.doing("the last checkpoint")
+        distributed.heartbeat("the last checkpoint")
         self.checkpoints.wait()
         # Several processes ask together whether to stop; while one of them waits they could not.
         found = self.rollouts.close(interrupted) if jax.process_count() == 1 else NOTHING
         if found.scalars:
-            journal.commit(sinks.Record(step, found.scalars, videos=found.videos))
+            journal.commit(loggers.LogEntry(step, found.scalars, videos=found.videos))
         log.info("stopped at step %d of %d; checkpoint in %s", int(self.state.step), t.steps, self.checkpoints.folder)
 
-    def _commit(self, journal: sinks.Journal, step: int, known: dict[str, float]) -> None:
+    def _commit(self, journal: loggers.MultiWriter, step: int, known: dict[str, float]) -> None:
         """One record of everything that a step has brought, if it has."""
         drawing, due = None, self.figures.due(step)
         if due:
             drawing = self.figures.draw(due, self.held_out.snapshot(self.state.ema_params, step))
         found = self.rollouts.finished()
         if known or drawing or found.scalars:
-            journal.commit(sinks.Record(step, known | found.scalars, videos=found.videos), drawing)
+            journal.commit(loggers.LogEntry(step, known | found.scalars, videos=found.videos), drawing)
 
     def _finish_window(self, step: int, window: list, clock: metrics.Clock) -> dict[str, float]:
         """Means of the window's metrics, on the host; stops the run if a step was not finite."""

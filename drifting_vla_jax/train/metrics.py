@@ -1,4 +1,5 @@
-"""What is logged: speed, errors of drawn chunks in physical units, the progress bar. Where it goes: ``sinks.py``."""
+"""What is logged: speed, errors of drawn chunks in physical units, the progress bar. Where it goes:
+``train/monitoring/loggers.py``."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.utils import ObjectWrapper
 
-from drifting_vla_jax.data.actions import ActionSpace, rotation_error_degrees
-from drifting_vla_jax.figures.samples import expert_spread
-from drifting_vla_jax.objectives.objective import COLLAPSED
+from drifting_vla_jax.data.normalization import ActionNormalizer, rotation_error_degrees
+from drifting_vla_jax.figures.sample_distribution import expert_spread
+from drifting_vla_jax.objectives.base import COLLAPSED
 
 
 class Clock:
@@ -39,7 +40,7 @@ class Clock:
 
 
 def action_errors(
-    samples: np.ndarray, target: np.ndarray, mask: np.ndarray, state: np.ndarray, actions: ActionSpace
+    samples: np.ndarray, target: np.ndarray, mask: np.ndarray, state: np.ndarray, actions: ActionNormalizer
 ) -> dict[str, float]:
     """Errors of drawn chunks in physical units, against held-out expert chunks.
 
@@ -51,7 +52,7 @@ def action_errors(
       on the right side of one half), for joints joint_error (mean absolute, in their own unit), of each what the layout
       has, means over arms; energy_score (E|x - y| - E|x - x'| / 2 over samples x and the expert y, per root of
       the entries that count: a proper score, lowest for the right distribution); in network units, as
-      ``objectives.objective.sample_statistics`` explains them,
+      ``objectives.base.sample_statistics`` explains them,
       centroid_error, sample_spread, collapsed_share; and spread_ratio: the spread over how far apart the experts of the
       most alike chunks of the batch are. A healthy run comes down from far above 1 and settles near or below it; a
       ratio that falls on while centroid_error does not is a policy that has become sure of something wrong.

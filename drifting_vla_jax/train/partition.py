@@ -17,14 +17,14 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.types import is_pretrained
 
 
-def is_learned(path: str, config: ConfigDict) -> bool:
+def is_trainable(path: str, config: ConfigDict) -> bool:
     """Whether the parameter at "vision/tower/blocks/query/kernel" is trained."""
     return path.split("/")[0] not in config.train.freeze or "/lora_" in path
 
 
-def is_borrowed(path: str, config: ConfigDict) -> bool:
+def is_frozen_pretrained(path: str, config: ConfigDict) -> bool:
     """Whether it is a weight of a frozen pretrained encoder."""
-    return is_pretrained(config, path.split("/")[0]) and not is_learned(path, config)
+    return is_pretrained(config, path.split("/")[0]) and not is_trainable(path, config)
 
 
 def split(params: dict, wanted: Callable[[str], bool]) -> tuple[dict, dict]:
@@ -36,7 +36,7 @@ def split(params: dict, wanted: Callable[[str], bool]) -> tuple[dict, dict]:
 
 
 def split_learned(params: dict, config: ConfigDict) -> tuple[dict, dict]:
-    return split(params, lambda path: is_learned(path, config))
+    return split(params, lambda path: is_trainable(path, config))
 
 
 def merge(*trees: dict) -> dict:

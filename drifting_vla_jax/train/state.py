@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.layouts import layout_of
-from drifting_vla_jax.models.pretrained import Encoder
+from drifting_vla_jax.core.action_layout import layout_of
+from drifting_vla_jax.models.pretrained.load import Encoder
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.bank import Bank, empty
+from drifting_vla_jax.objectives.drifting.memory_bank import MemoryBank, empty
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
-from drifting_vla_jax.train.partition import is_borrowed, split, split_learned
+from drifting_vla_jax.train.partition import is_frozen_pretrained, split, split_learned
 from drifting_vla_jax.types import fake_batch
 
 
@@ -41,7 +41,7 @@ class TrainState:
     params: dict
     ema_params: dict
     opt_state: optax.OptState
-    bank: Bank | None = None
+    bank: MemoryBank | None = None
 
 
 def init_params(config: ConfigDict, key) -> dict:
@@ -53,9 +53,9 @@ def init_params(config: ConfigDict, key) -> dict:
 
 
 def init_state(config: ConfigDict) -> TrainState:
-    """A fresh state, a function of ``config.seed`` alone."""
+    """A fresh state, a function of ``io.seed`` alone."""
     key_params, key_steps = jax.random.split(jax.random.key(config.seed))
-    params, _ = split(init_params(config, key_params), lambda path: not is_borrowed(path, config))
+    params, _ = split(init_params(config, key_params), lambda path: not is_frozen_pretrained(path, config))
     size = config.objective.bank.size
     shape = (len(config.env.tasks), size, config.model.width, config.action.horizon, layout_of(config).network_dim)
     return TrainState(

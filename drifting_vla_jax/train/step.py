@@ -16,16 +16,16 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.data.augment import augmented
-from drifting_vla_jax.models.layers import split_batch
+from drifting_vla_jax.models.layers import constrain_batch_sharding
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.bank import Bank, add, neighbours
-from drifting_vla_jax.objectives.objective import Expert, NoiseShape, Objective, make_objective
+from drifting_vla_jax.objectives.base import NoiseShape, Objective, Target, make_objective
+from drifting_vla_jax.objectives.drifting.memory_bank import MemoryBank, add, neighbours
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.borrowed import NOTHING, Borrowed
+from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS, FrozenInputs
 from drifting_vla_jax.train.optimizer import make_optimizer, schedule
 from drifting_vla_jax.train.partition import merge, split_learned
 from drifting_vla_jax.train.state import TrainState, abstract_state
-from drifting_vla_jax.types import Batch, Observation
+from drifting_vla_jax.types import Batch, ModelObservation
 
 Metrics = dict[str, Array]
 
@@ -36,7 +36,7 @@ def objective_loss(
     key,
     config: ConfigDict,
     objective: Objective,
-    bank: Bank | None = None,
+    bank: MemoryBank | None = None,
     progress: Float[Array, ""] | float = 0.0,
 ):
     """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it.
@@ -60,12 +60,12 @@ def objective_loss(
         near = neighbours(bank, batch.task, summary, batch.mask, o.bank.bandwidth)
 
     shape = NoiseShape(config.action.horizon, config.model.noise_dim)
-    expert = Expert(batch.target, batch.mask, instructed, near)
+    expert = Target(batch.target, batch.mask, instructed, near)
     loss, info = objective.loss(generate, expert, shape, key, progress)
     return jnp.mean(loss), (info, summary)
 
 
-def _network(params: dict, observation: Observation, config: ConfigDict, summarise: bool):
+def _network(params: dict, observation: ModelObservation, config: ConfigDict, summarise: bool):
     """``generate(noise [b g h z], time) -> chunks [b g h a]`` of these observations, and a summary of each [b d].
 
     Observations are encoded once. With ``config.train.micro_batches`` above 1 they go through encoders and network a part
@@ -111,14 +111,14 @@ def _in_parts(function: Callable, parts: int, *rows):
 
     @jax.checkpoint
     def body(part):
-        return function(*jax.tree.map(split_batch, part))
+        return function(*jax.tree.map(constrain_batch_sharding, part))
 
     out = jax.lax.map(body, jax.tree.map(cut, rows))
     return out.swapaxes(0, 1).reshape(-1, *out.shape[2:])
 
 
 def sample_chunks(
-    params: dict, observation: Observation, noise: Float[Array, "b g h z"], config: ConfigDict
+    params: dict, observation: ModelObservation, noise: Float[Array, "b g h z"], config: ConfigDict
 ) -> Float[Array, "b g h a"]:
     """Acts: g chunks per observation in network units, by the configured objective's own sampler."""
     model = DriftingVLA(config)
@@ -131,7 +131,7 @@ def sample_chunks(
 
 
 def train_step(
-    state: TrainState, batch: Batch, borrowed: Borrowed = NOTHING, *, config: ConfigDict
+    state: TrainState, batch: Batch, borrowed: FrozenInputs = NO_FROZEN_INPUTS, *, config: ConfigDict
 ) -> tuple[TrainState, Metrics]:
     """One update. A step whose loss or gradient is not finite changes nothing but says so in ``finite``."""
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
@@ -168,7 +168,7 @@ def train_step(
     return new_state, metrics | info
 
 
-def with_text(batch: Batch, borrowed: Borrowed) -> Batch:
+def with_text(batch: Batch, borrowed: FrozenInputs) -> Batch:
     """A batch that refers to the table of encoded instructions, if there is one."""
     if borrowed.text is None:
         return batch
@@ -177,7 +177,7 @@ def with_text(batch: Batch, borrowed: Borrowed) -> Batch:
 
 def compile_train_step(
     config: ConfigDict, mesh: Mesh
-) -> Callable[[TrainState, Batch, Borrowed], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Batch, FrozenInputs], tuple[TrainState, Metrics]]:
     """``train_step`` jitted over the mesh; the state is donated, so its memory is reused."""
     state = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
 

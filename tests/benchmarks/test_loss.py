@@ -7,7 +7,7 @@ import pytest
 
 from drifting_vla_jax.benchmarks.loss import direct_drifting_loss
 from drifting_vla_jax.benchmarks.timing import measure
-from drifting_vla_jax.objectives.drifting import drifting_loss
+from drifting_vla_jax.objectives.drifting.loss import drifting_loss
 
 
 def points(seed, *shape):

@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from drifting_vla_jax.benchmarks.peer import KNOWN, SCRIPTS, Peer, PeerError, Peers, Where, parse
-from drifting_vla_jax.benchmarks.timing import Absent, Contestant, contest, of_peer
+from drifting_vla_jax.benchmarks.timing import Case, Skipped, contest, of_peer
 
 WORK = """
 import line, time
@@ -63,13 +63,13 @@ def test_a_peer_says_what_it_is_and_how_long_it_took(peers):
 )
 def test_what_cannot_be_prepared_is_named_with_its_reason(peers, work, reason):
     row = of_peer(peers, "original", "row", work)
-    assert row == Absent("row", reason)
+    assert row == Skipped("row", reason)
     assert of_peer(peers, "original", "other", "sleepy").name == "other"  # the process goes on
 
 
 def test_a_peer_that_was_not_given_is_named(peers):
     row = of_peer(peers, "drift-models", "drift-models", "loss")
-    assert isinstance(row, Absent) and "not given" in row.reason
+    assert isinstance(row, Skipped) and "not given" in row.reason
 
 
 def test_runs_alternate_and_a_peer_that_fails_leaves_the_others(peers):
@@ -82,7 +82,7 @@ def test_runs_alternate_and_a_peer_that_fails_leaves_the_others(peers):
     tires = of_peer(peers, "original", "tires", "tires", after=2)
     dies = of_peer(peers, "original", "dies", "dies")
     steady = of_peer(Peers({}), "original", "nobody", "steady")
-    found = contest("work", [Contestant("ours", ours), tires, dies, steady], rounds=3)
+    found = contest("work", [Case("ours", ours), tires, dies, steady], rounds=3)
     assert [row.name for row in found.rows] == ["ours"] and found["ours"].run_s == (0.5, 0.5, 0.5)
     assert len(order) == 4  # a warm-up
     reasons = {absent.name: absent.reason for absent in found.absent}
@@ -92,7 +92,7 @@ def test_runs_alternate_and_a_peer_that_fails_leaves_the_others(peers):
 
 def test_paired_runs_come_in_turn(peers):
     row = of_peer(peers, "original", "peer", "steady", seconds=3.0, note="a note")
-    found = contest("work", [Contestant("ours", lambda: 1.5), row], rounds=2)
+    found = contest("work", [Case("ours", lambda: 1.5), row], rounds=2)
     assert found["peer"].run_s == (3.0, 3.0) and found["ours"].speedup_over(found["peer"]) == 2.0
     assert found["peer"].note == "a note; library 1.0"
 

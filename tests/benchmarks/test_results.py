@@ -9,10 +9,10 @@ import pytest
 
 from drifting_vla_jax.benchmarks import machine
 from drifting_vla_jax.benchmarks.results import Report, contest_table, goal
-from drifting_vla_jax.benchmarks.timing import Absent, Contest, Measured, compiled, contest, measure
+from drifting_vla_jax.benchmarks.timing import Comparison, Measured, Skipped, compiled, contest, measure
 
 SLOW, FAST = Measured("slow", (4.0, 6.0, 20.0), samples=2), Measured("fast", (2.0, 2.0, 10.0), flops=10**9, samples=4)
-FOUND = Contest("Work", (SLOW, FAST), (Absent("third", "does not install"),), (0.5, 1.0))
+FOUND = Comparison("Work", (SLOW, FAST), (Skipped("third", "does not install"),), (0.5, 1.0))
 
 
 def test_a_speed_up_is_the_median_of_paired_rounds():

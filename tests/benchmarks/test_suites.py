@@ -37,7 +37,7 @@ def test_training_compiles_once(config):
     with watched() as compilations:
         for number in range(5):
             with jax.transfer_guard("disallow"):
-                state, info = step(state, next(batches), train.Borrowed({}))
+                state, info = step(state, next(batches), train.FrozenInputs({}))
             if number == 0:
                 jax.block_until_ready(info)
                 first = len(compilations)

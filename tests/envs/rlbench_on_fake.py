@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data.actions import quaternion_from_6d
+from drifting_vla_jax.data.normalization import quaternion_from_6d
 from drifting_vla_jax.envs import registry
 from tests.envs import fake_coppeliasim
 

@@ -1,4 +1,4 @@
-"""What every simulator promises (envs/env.py), asked of each that can be had here."""
+"""What every simulator promises (envs/base.py), asked of each that can be had here."""
 
 import functools
 import importlib.util
@@ -6,9 +6,9 @@ import importlib.util
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.core.end_effector import STATE_NAMES
+from drifting_vla_jax.envs import base as envs
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
 
 SIDEWAYS, DOWN = (0.0, 0.5**0.5, 0.0, 0.5**0.5), (0.5**0.5, 0.5**0.5, 0.0, 0.0)  # qx qy qz qw
 SIMULATORS = {

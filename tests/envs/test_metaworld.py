@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import metaworld, mujoco_rendering
-from drifting_vla_jax.envs.env import check_action
-from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY, INSTRUCTIONS
+from drifting_vla_jax.envs import mujoco_rendering
+from drifting_vla_jax.envs.base import check_action
+from drifting_vla_jax.envs.metaworld import env as metaworld
+from drifting_vla_jax.envs.metaworld.tasks import DIFFICULTY, INSTRUCTIONS
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from configs import rlbench_b2, rlbench_l2
-from drifting_vla_jax import config as config_lib
-from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.envs import registry, rlbench_check, rlbench_control
-from drifting_vla_jax.envs.rlbench_state import STATE_NAMES
-from drifting_vla_jax.envs.rlbench_tasks import CAMERAS, ONLY_PERACT, TASKS
+from drifting_vla_jax.config import io as config_lib
+from drifting_vla_jax.core.end_effector import STATE_NAMES
+from drifting_vla_jax.envs import base as envs
+from drifting_vla_jax.envs import registry
+from drifting_vla_jax.envs.rlbench import check, control
+from drifting_vla_jax.envs.rlbench.tasks import CAMERAS, ONLY_PERACT, TASKS
 
 
 @pytest.fixture
@@ -41,19 +42,19 @@ def test_a_package_that_rlbench_misses_is_named(place, monkeypatch):
         "importlib.import_module",
         lambda name: (_ for _ in ()).throw(ModuleNotFoundError("No module named 'natsort'", name="natsort")),
     )
-    from drifting_vla_jax.envs import rlbench_install
+    from drifting_vla_jax.envs.rlbench import installation
 
     with pytest.raises(ModuleNotFoundError, match="which RLBench needs: pip install natsort"):
-        rlbench_install.find()
+        installation.find()
 
 
 def test_a_library_that_is_not_found_is_explained(place, monkeypatch):
     error = ImportError("libcoppeliaSim.so.1: cannot open shared object file")
     monkeypatch.setattr("importlib.import_module", lambda name: (_ for _ in ()).throw(error))
-    from drifting_vla_jax.envs import rlbench_install
+    from drifting_vla_jax.envs.rlbench import installation
 
     with pytest.raises(ImportError, match=r"libcoppeliaSim.so.1: .*LD_LIBRARY_PATH must have .* before Python starts"):
-        rlbench_install.find()
+        installation.find()
 
 
 def test_a_simulator_without_a_place_is_an_error(place, monkeypatch):
@@ -70,7 +71,7 @@ def test_a_simulator_without_a_place_is_an_error(place, monkeypatch):
 
 def test_the_self_test_says_why(place):
     with pytest.raises(ImportError, match="RLBench is not installed"):
-        rlbench_check.main([])
+        check.main([])
 
 
 @pytest.mark.parametrize(
@@ -97,19 +98,19 @@ def test_options_of_another_simulator_are_refused():
 
 def test_control_is_one_of_three():
     with pytest.raises(ValueError, match="control is 'fly'; expected one of ik_then_plan, plan, ik"):
-        rlbench_control.make_control(SimpleNamespace(ik=True), "fly")
+        control.make_control(SimpleNamespace(ik=True), "fly")
     with pytest.raises(ValueError, match="this RLBench has no EndEffectorPoseViaIK; expected plan"):
-        rlbench_control.make_control(SimpleNamespace(ik=False), "ik")
+        control.make_control(SimpleNamespace(ik=False), "ik")
 
 
 def test_when_a_target_is_no_move():
     here = np.array([0.3, 0.1, 1.0, 0.0, 1.0, 0.0, 0.0])
     turned = [0.0, np.cos(np.radians(0.2)), np.sin(np.radians(0.2)), 0.0]  # 0.4 degrees
-    assert rlbench_control.is_still(here, here)
-    assert rlbench_control.is_still(here, -here * [-1, -1, -1, 1, 1, 1, 1])  # the same turn
-    assert rlbench_control.is_still(here, here.astype(np.float32) + [1e-4, 0, 0, 0, 0, 0, 0])
-    assert not rlbench_control.is_still(here, here + [3e-4, 0, 0, 0, 0, 0, 0])
-    assert not rlbench_control.is_still(here, [*here[:3], *turned])
+    assert control.is_still(here, here)
+    assert control.is_still(here, -here * [-1, -1, -1, 1, 1, 1, 1])  # the same turn
+    assert control.is_still(here, here.astype(np.float32) + [1e-4, 0, 0, 0, 0, 0, 0])
+    assert not control.is_still(here, here + [3e-4, 0, 0, 0, 0, 0, 0])
+    assert not control.is_still(here, [*here[:3], *turned])
 
 
 def test_a_configuration_that_rlbench_cannot_carry_out_is_refused_before_training():
@@ -128,4 +129,4 @@ def test_the_experiments_are_the_protocol():
         assert config.env.name == "rlbench" and config.env.tasks == TASKS and config.env.frame_skip == 1
         assert set(config.env.cameras) <= set(CAMERAS) and config.env.state_dim == len(STATE_NAMES)
         assert (config.eval.episodes, config.eval.seed, config.eval.hold_steps) == (25, 0, 1)
-        assert config.eval.demos and config.env.rlbench.control in rlbench_control.CONTROLS
+        assert config.eval.demos and config.env.rlbench.control in control.CONTROLS

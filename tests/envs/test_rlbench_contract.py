@@ -9,8 +9,9 @@ stepjam/PyRep@8f420be8. They prove the calls, not dynamics, contact, rendering o
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import env as envs
-from drifting_vla_jax.envs import rlbench_check, rlbench_control
+from drifting_vla_jax.envs import base as envs
+from drifting_vla_jax.envs.rlbench import check
+from drifting_vla_jax.envs.rlbench import control as rlbench_control
 from tests.envs import fake_coppeliasim
 from tests.envs.rlbench_on_fake import SIZE, TASK, WIDTH, action, command, skip_without_checkouts, target
 
@@ -36,7 +37,7 @@ def test_the_fork_is_told_by_its_behaviour(make, checkout):
 
 def test_all_18_tasks_where_they_are_and_a_clear_word_where_not(make):
     env = make()
-    from drifting_vla_jax.envs.rlbench_tasks import ONLY_PERACT, TASKS
+    from drifting_vla_jax.envs.rlbench.tasks import ONLY_PERACT, TASKS
 
     here = TASKS if env.fork == "peract" else [task for task in TASKS if task not in ONLY_PERACT]
     assert len(TASKS) == 18 and list(env.tasks[: len(here)]) == list(here)
@@ -281,5 +282,5 @@ def test_the_fake_takes_what_c_takes(fake):
 
 
 def test_the_self_test_renders_every_view(fake):
-    assert rlbench_check.check().endswith("renders 5 views of 'reach the red target'")
+    assert check.check().endswith("renders 5 views of 'reach the red target'")
     assert len(fake.rendered) == 5

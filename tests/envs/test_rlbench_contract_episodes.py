@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import rlbench_demos
-from drifting_vla_jax.envs.rlbench_state import make_state
-from drifting_vla_jax.evaluate.evaluation import evaluate
-from drifting_vla_jax.rollout import recorder, replay, runner
+from drifting_vla_jax.core.end_effector import make_state
+from drifting_vla_jax.envs.rlbench import demos
+from drifting_vla_jax.evaluate.evaluate import evaluate
+from drifting_vla_jax.rollout import demo_replay, episode_log, runner
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.wire import protocol
@@ -85,10 +85,10 @@ def stored(request, make, tmp_path):
 def test_an_episode_starts_as_the_stored_one_did(make, stored):
     root, targets = stored
     env = make(demos=str(root))
-    assert [rlbench_demos.variation(root, TASK, n) for n in (0, 1)] == [4, 11]
+    assert [demos.variation(root, TASK, n) for n in (0, 1)] == [4, 11]
     for number in (1, 0, 1):
         state = env.reset(TASK, (4, 11)[number], number)[0].state
-        recorded = rlbench_demos.load(root, TASK, number)
+        recorded = demos.load(root, TASK, number)
         expected = make_state(recorded.gripper_pose[0], recorded.gripper_open[0])
         np.testing.assert_allclose(state, expected, atol=1e-6)  # what the data set has for this observation
         np.testing.assert_allclose(target(env), targets[number], atol=1e-6)
@@ -104,17 +104,17 @@ def test_recordings_are_replayed_and_counted(stored, tmp_path, fake):
         server="", env="rlbench", tasks=(TASK,), episodes=2, seed=0, out=tmp_path / "out", execute=8, max_steps=200,
         hold_steps=1, env_options={"demos": str(root)},
     )  # fmt: skip
-    assert runner.run(settings, replay.Replayer) == 0
-    lines = recorder.read_episodes(tmp_path / "out" / "episodes.jsonl")
+    assert runner.run(settings, demo_replay.Replayer) == 0
+    lines = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")
     assert [(line["variation"], line["seed"], line["outcome"]) for line in lines] == [
         (4, 0, "success"),
         (11, 1, "success"),
     ]
-    assert "reach_target                   2/2" in replay.summary(settings)
+    assert "reach_target                   2/2" in demo_replay.summary(settings)
 
 
 def test_a_crash_is_run_again_and_not_scored(stored, tmp_path, fake):
-    class Unlucky(replay.Replayer):
+    class Unlucky(demo_replay.Replayer):
         failures = 1
 
         def _run_once(self, spec, recording):
@@ -126,7 +126,7 @@ def test_a_crash_is_run_again_and_not_scored(stored, tmp_path, fake):
         hold_steps=1, env_options={"demos": str(stored[0])},
     )  # fmt: skip
     assert runner.run(settings, Unlucky) == 0
-    (line,) = recorder.read_episodes(tmp_path / "out" / "episodes.jsonl")
+    (line,) = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")
     assert (line["attempts"], line["outcome"]) == (2, "success")
 
 
@@ -185,7 +185,7 @@ def test_the_workers_process_runs_it_against_a_live_server_without_the_learners_
         ]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr[-2000:]
-    lines = recorder.read_episodes(tmp_path / "out" / "episodes.jsonl")
+    lines = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")
     assert [(e["variation"], e["instruction"]) for e in lines] == [
         (3, "reach the green target"),
         (4, "reach the blue target"),
@@ -205,7 +205,7 @@ def test_an_evaluation_starts_at_the_stored_episodes(checkout, stored, tmp_path,
         execute=4, max_steps=2, hold_steps=1, env_options=options,
     )  # fmt: skip
     assert results["overall"]["n"] == 2 and not results["overall"]["unscored"]
-    lines = recorder.read_episodes(tmp_path / "out" / "episodes.jsonl")
+    lines = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")
     assert [(e["variation"], e["seed"]) for e in lines] == [(4, 0), (11, 1)]
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert (settings["control"], settings["demos"]) == ("plan", str(stored[0])) and "headless" not in settings

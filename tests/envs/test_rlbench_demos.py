@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import rlbench_demos
-from drifting_vla_jax.envs.rlbench_demos import DemoError
+from drifting_vla_jax.envs.rlbench import demos
+from drifting_vla_jax.envs.rlbench.demos import DemoError
 from drifting_vla_jax.rollout.runner import episode_list
 
 STATE = np.random.RandomState(7).get_state()
@@ -64,8 +64,8 @@ def test_peracts_tree_numbers_episodes_by_their_folders(write, tmp_path):
     (tmp_path / "close_jar/all_variations/episodes/episode4").write_text("a file")
     for other in ("episode_3", "episode1_backup", ".episode3.partial", "variation3"):
         (tmp_path / "close_jar/all_variations/episodes" / other).mkdir()
-    assert list(rlbench_demos.folders(tmp_path, "close_jar")) == [0, 2, 10]
-    stored = rlbench_demos.load(tmp_path, "close_jar", 10)
+    assert list(demos.folders(tmp_path, "close_jar")) == [0, 2, 10]
+    stored = demos.load(tmp_path, "close_jar", 10)
     assert (stored.variation, stored.descriptions) == (4, ("close the jar", "screw it on"))
     assert stored.gripper_pose[0, 0] == 10 and stored.reset_attempts is None
     assert [spec.variation for spec in episode_list("rlbench", ["close_jar"], 1, 2, demos=str(tmp_path))] == [11]
@@ -75,20 +75,20 @@ def test_stepjams_tree_numbers_every_variations_first_first(write, tmp_path):
     for variation, episode in ((10, 0), (2, 1), (2, 0)):
         write(f"turn_tap/variation{variation}/episodes/episode{episode}", x=variation + episode, num_reset_attempts=3)
     (tmp_path / "turn_tap/variation2/variation_descriptions.pkl").write_bytes(pickle.dumps(["turn it"]))
-    stored = [rlbench_demos.load(tmp_path, "turn_tap", number) for number in range(3)]
+    stored = [demos.load(tmp_path, "turn_tap", number) for number in range(3)]
     assert [(s.variation, s.gripper_pose[0, 0]) for s in stored] == [(2, 2), (10, 10), (2, 3)]
     assert stored[0].descriptions == ("turn it",) and stored[1].descriptions == () and stored[0].reset_attempts == 3
 
 
 def test_the_random_state_lays_out_the_same_scene(write, tmp_path):
     write(peract(0), variation=0)
-    np.random.set_state(rlbench_demos.load(tmp_path, "close_jar", 0).random_state)
+    np.random.set_state(demos.load(tmp_path, "close_jar", 0).random_state)
     assert np.random.uniform() == np.random.RandomState(7).uniform()
 
 
 def test_actions_are_the_next_poses(write, tmp_path):
     write(peract(0), variation=0)
-    actions = rlbench_demos.load(tmp_path, "close_jar", 0).actions()
+    actions = demos.load(tmp_path, "close_jar", 0).actions()
     assert actions.shape == (3, 8) and actions.dtype == np.float32
     np.testing.assert_allclose(actions[:, 2], [2, 3, 4])
     np.testing.assert_allclose(actions[0, 3:7], [0, -0.6, 0, 0.8])  # the same turn, qw >= 0
@@ -105,23 +105,23 @@ class Evil:
 def test_what_cannot_be_used_is_named(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DemoError, match=r"no stored .* of stack_cups under .*all_variations.* or .*variation0"):
-        rlbench_demos.folders(tmp_path, "stack_cups")
+        demos.folders(tmp_path, "stack_cups")
     write(peract(0), variation=-1)
     with pytest.raises(DemoError, match="variation_number.pkl holds .*expected a whole number"):
-        rlbench_demos.variation(tmp_path, "close_jar", 0)
+        demos.variation(tmp_path, "close_jar", 0)
     write(peract(1), variation=0, seed=("MT19937", np.zeros(5, np.uint32), 0, 0, 0.0))
     with pytest.raises(DemoError, match="has no random state to restore"):
-        rlbench_demos.load(tmp_path, "close_jar", 1)
+        demos.load(tmp_path, "close_jar", 1)
     write(peract(2), variation=0, _observations=[3])  # one, and of no kind
     with pytest.raises(DemoError, match="has no list of at least two observations"):
-        rlbench_demos.load(tmp_path, "close_jar", 2)
+        demos.load(tmp_path, "close_jar", 2)
     path = write(peract(3), variation=0)
     (path / "low_dim_obs.pkl").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(DemoError, match=r"low_dim_obs.pkl is refused: .*posix.system"):
-        rlbench_demos.load(tmp_path, "close_jar", 3)
+        demos.load(tmp_path, "close_jar", 3)
     path = write(peract(4), variation=0)
     whole = (path / "low_dim_obs.pkl").read_bytes()
     (path / "low_dim_obs.pkl").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DemoError, match=r"low_dim_obs.pkl is damaged"):
-        rlbench_demos.load(tmp_path, "close_jar", 4)
+        demos.load(tmp_path, "close_jar", 4)
     assert not (tmp_path / "evil").exists()

@@ -5,10 +5,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import robosuite
-from drifting_vla_jax.envs.env import InvalidActionError, random_generator
-from drifting_vla_jax.envs.robosuite import Robosuite, turned
-from drifting_vla_jax.envs.rotations import matrix, rotation_6d
+from drifting_vla_jax.core.rotation import matrix, rotation_6d
+from drifting_vla_jax.envs.base import InvalidActionError, random_generator
+from drifting_vla_jax.envs.robosuite import env as robosuite
+from drifting_vla_jax.envs.robosuite.env import Robosuite, turned
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("robosuite") is None,

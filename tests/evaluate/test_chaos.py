@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from drifting_vla_jax.evaluate import crew
-from drifting_vla_jax.evaluate.evaluation import WORKER_COMMAND
-from drifting_vla_jax.rollout.recorder import episode_key, read_all_episodes, read_episodes
+from drifting_vla_jax.evaluate import worker_pool
+from drifting_vla_jax.evaluate.evaluate import WORKER_COMMAND
+from drifting_vla_jax.rollout.episode_log import episode_key, read_all_episodes, read_episodes
 from drifting_vla_jax.rollout.runner import episode_list
 from tests.evaluate.seeing_policy import SeeingPolicy
 
@@ -52,7 +52,9 @@ def run(server, out: Path, disturb=None) -> dict:
     options = {"server": f"ws://127.0.0.1:{server.port}", "env": "dummy", "tasks": ",".join(TASKS), "out": out}
     options |= {"episodes": EPISODES, "execute": 2, "max_steps": 19, "hold_steps": 3, "server_wait": 30}
     keys = [spec.key for spec in specs]
-    with crew.Crew(WORKER_COMMAND, options, workers=WORKERS, out=out, keys=keys, episode_seconds=60) as working:
+    with worker_pool.WorkerPool(
+        WORKER_COMMAND, options, workers=WORKERS, out=out, keys=keys, episode_seconds=60
+    ) as working:
         if disturb:
             threading.Thread(target=disturb, args=(working, out), daemon=True).start()
         working.work()
@@ -64,8 +66,8 @@ def run(server, out: Path, disturb=None) -> dict:
 
 @pytest.mark.slow
 def test_killed_workers_and_a_killed_server_change_nothing(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(crew, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(crew, "_KILLED", KILLS + 1)  # they may all come before the first episode
+    monkeypatch.setattr(worker_pool, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(worker_pool, "_KILLED", KILLS + 1)  # they may all come before the first episode
     killed = Counter()
 
     def disturb(working, out):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -30,9 +30,9 @@ def episode(seed: int, success: bool) -> dict:
 
 
 def test_several_workers_files_become_one_table(tmp_path):
-    recorder.claim_folder(tmp_path, SETTINGS)
-    recorder.write_episodes(tmp_path / "episodes-0-of-2.jsonl", [episode(0, True), episode(2, False)])
-    recorder.write_episodes(tmp_path / "episodes-1-of-2.jsonl", [episode(1, True), episode(3, True)])
+    episode_log.claim_folder(tmp_path, SETTINGS)
+    episode_log.write_episodes(tmp_path / "episodes-0-of-2.jsonl", [episode(0, True), episode(2, False)])
+    episode_log.write_episodes(tmp_path / "episodes-1-of-2.jsonl", [episode(1, True), episode(3, True)])
     done = command(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "3 / 4" in done.stdout and "1 x path in turn_tap" in done.stdout

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from drifting_vla_jax.evaluate.compare import Paired, compare, format_comparison
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,9 @@ def test_mcnemar():
 
 
 def folder(path, outcomes: dict, **changes):
-    recorder.claim_folder(path, {"environment": "dummy", "max_steps": 9, "hold_steps": 2} | changes)
+    episode_log.claim_folder(path, {"environment": "dummy", "max_steps": 9, "hold_steps": 2} | changes)
     lines = [{"task": t, "variation": 0, "seed": s, "success": ok} for (t, s), ok in outcomes.items()]
-    recorder.write_episodes(path / "episodes.jsonl", lines)
+    episode_log.write_episodes(path / "episodes.jsonl", lines)
     return path
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.evaluate import checkpoint
-from drifting_vla_jax.rollout import recorder
-from drifting_vla_jax.rollout.execution import Execution
+from drifting_vla_jax.rollout import episode_log
+from drifting_vla_jax.rollout.chunking.base import Execution
 from tests.small import small_config
 
 
@@ -51,8 +51,10 @@ def test_below_zero_the_policy_itself_is_timed():
 
 def test_an_evaluation_goes_on_with_the_delay_measured_when_it_began(tmp_path):
     """Else a busier machine would make the second half of its episodes other ones, and the folder would be refused."""
-    recorder.claim_folder(tmp_path, {"delay_steps": 7})
-    recorder.write_episodes(tmp_path / "episodes.jsonl", [{"task": "go", "variation": 0, "seed": 0, "success": True}])
+    episode_log.claim_folder(tmp_path, {"delay_steps": 7})
+    episode_log.write_episodes(
+        tmp_path / "episodes.jsonl", [{"task": "go", "variation": 0, "seed": 0, "success": True}]
+    )
     policy = Thinking(0.0)
     assert checkpoint.execution(policy, config(latency_ms=-1.0), tmp_path).delay_steps == 7 and not policy.seen
     assert checkpoint.execution(policy, config(latency_ms=50.0), tmp_path).delay_steps == 1

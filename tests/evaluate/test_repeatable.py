@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.normalization import ActionNormalizer
 from drifting_vla_jax.evaluate.checkpoint import batch_sizes, evaluate_configured
-from drifting_vla_jax.policy.restore import Trained, make_policy
+from drifting_vla_jax.policy.restore import RestoredPolicy, make_policy
 from drifting_vla_jax.train.checkpoint import Assets
 from tests.small import random_params, small_config
 
@@ -21,9 +21,11 @@ def test_the_same_episodes_twice(tmp_path):
     config.env.name, config.env.tasks, config.env.cameras = "metaworld", ("drawer-open", "door-open"), ("top", "zoom")
     config.eval.episodes, config.eval.workers, config.eval.max_steps, config.eval.videos = 3, 2, 16, 0
     mean = np.tile([0, 0, -0.02, 0, 0, -1, 0, 1, 0, 0.5], (4, 1))  # downward: there are things to touch
-    space = ActionSpace("relative", mean, np.full((4, 10), 0.03), np.full(4, 0.3), np.ones(4))
+    space = ActionNormalizer("relative", mean, np.full((4, 10), 0.03), np.full(4, 0.3), np.ones(4))
     names, scratch = ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"}
-    trained = Trained(Assets(config, space, ("go",), 20.0, names, scratch), jax.device_put(random_params(config)), 1)
+    trained = RestoredPolicy(
+        Assets(config, space, ("go",), 20.0, names, scratch), jax.device_put(random_params(config)), 1
+    )
     assert batch_sizes(config) == (1,)
     policy, runs, heard = make_policy(trained, batch_sizes(config)), [], []
     infer = policy.infer

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from drifting_vla_jax import cli
-from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.envs.metaworld import MetaWorld
+from drifting_vla_jax.core import cli
+from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.envs.metaworld.env import MetaWorld
 from drifting_vla_jax.evaluate import checkpoint, suite
 from drifting_vla_jax.evaluate.conditions import of_environment
 from drifting_vla_jax.policy import restore
-from drifting_vla_jax.policy.restore import Trained, make_policy
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.policy.restore import RestoredPolicy, make_policy
+from drifting_vla_jax.rollout import episode_log
 from drifting_vla_jax.train.checkpoint import Assets
 from tests.small import random_params, small_config
 
@@ -25,9 +25,9 @@ def trained(**changes):
     config = small_config()
     config.eval.update(workers=1, seed=5, max_steps=6, hold_steps=2, videos=0)
     config.update_from_flattened_dict(changes)
-    space = ActionSpace("relative", np.zeros((4, 10)), np.full((4, 10), 0.03), np.zeros(4), np.ones(4))
+    space = ActionNormalizer("relative", np.zeros((4, 10)), np.full((4, 10), 0.03), np.zeros(4), np.ones(4))
     assets = Assets(config, space, ("go",), 20.0, ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"})
-    return Trained(assets, jax.device_put(random_params(config)), 7)
+    return RestoredPolicy(assets, jax.device_put(random_params(config)), 7)
 
 
 FLOW = {"objective.name": "flow_matching", "env.name": "metaworld"}
@@ -66,7 +66,7 @@ def test_every_evaluation_has_its_folder_and_its_number_of_episodes(tmp_path):
 
 def test_fewer_euler_steps_are_another_answer_of_the_same_checkpoint():
     flow = trained(**FLOW)
-    few = Trained(flow.assets, flow.params, 7, flow_steps=2)
+    few = RestoredPolicy(flow.assets, flow.params, 7, flow_steps=2)
     told, as_trained = few.metadata(), flow.metadata()
     assert (told["evaluations_per_chunk"], told["flow_steps"]) == (2, 2)
     assert as_trained["evaluations_per_chunk"] == 10 and "flow_steps" not in as_trained
@@ -81,7 +81,7 @@ def test_fewer_euler_steps_are_another_answer_of_the_same_checkpoint():
     answers = [make_policy(of).infer([seen]) for of in (flow, few)]
     assert np.abs(answers[0] - answers[1]).max() > 1e-5
     with pytest.raises(ValueError, match="flow_steps is 2, but this policy learned by drifting"):
-        Trained(trained().assets, {}, 7, flow_steps=2)
+        RestoredPolicy(trained().assets, {}, 7, flow_steps=2)
 
 
 def test_parameters_are_counted_with_and_without_the_frozen_ones():
@@ -104,8 +104,8 @@ def test_the_command_runs_what_is_missing_and_goes_on(monkeypatch, tmp_path, cap
             for task in config.env.tasks
             for i in range(config.eval.episodes)
         ]
-        recorder.claim_folder(out, {})
-        recorder.write_episodes(out / "episodes.jsonl", lines)
+        episode_log.claim_folder(out, {})
+        episode_log.write_episodes(out / "episodes.jsonl", lines)
         (out / "results.json").write_text("{}")
 
     monkeypatch.setattr(checkpoint, "evaluate_configured", evaluated)
@@ -151,8 +151,8 @@ def test_a_run_that_was_trained_again_is_not_taken_for_evaluated(monkeypatch, tm
     first, again = (dataclasses.replace(trained(), weights=name) for name in ("1", "2"))
     monkeypatch.setattr(suite, "_call_ms", lambda planned, known: known or {"1": first.weights})
     (job,) = suite.jobs(first, tmp_path, ["plain"], 1, 1)
-    recorder.claim_folder(job.out, first.metadata())
-    recorder.write_episodes(
+    episode_log.claim_folder(job.out, first.metadata())
+    episode_log.write_episodes(
         job.out / "episodes.jsonl",
         [{"task": task, "variation": 0, "seed": 5, "success": True} for task in first.assets.config.env.tasks],
     )

@@ -1,6 +1,6 @@
 """The table a person reads: every task, the interval, and a word about what is not in the rate."""
 
-from drifting_vla_jax.envs.metaworld_tasks import DIFFICULTY
+from drifting_vla_jax.envs.metaworld.tasks import DIFFICULTY
 from drifting_vla_jax.evaluate.statistics import by_group, summarize
 from drifting_vla_jax.evaluate.table import format_results, format_sweep
 

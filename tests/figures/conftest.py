@@ -2,12 +2,12 @@
 
 import pytest
 
-from drifting_vla_jax.figures.snapshot import Snapshot
+from drifting_vla_jax.figures.inputs import FigureInputs
 from tests.figures.fake import fake_snapshot
 
 
 @pytest.fixture
-def snapshot() -> Snapshot:
+def snapshot() -> FigureInputs:
     return fake_snapshot()
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from drifting_vla_jax.figures.snapshot import Snapshot
+from drifting_vla_jax.figures.inputs import FigureInputs
 
 
-def fake_snapshot(b=16, g=8, h=8, n=12, v=2, side=32, patches=4, t=3, noise=0.3, step=500, **changes) -> Snapshot:
+def fake_snapshot(b=16, g=8, h=8, n=12, v=2, side=32, patches=4, t=3, noise=0.3, step=500, **changes) -> FigureInputs:
     """Two tasks, experts of both a few centimetres apart, answers ``noise`` standard deviations round them."""
     rng = np.random.default_rng(0)
     task = np.arange(b) % 2
@@ -45,7 +45,7 @@ def fake_snapshot(b=16, g=8, h=8, n=12, v=2, side=32, patches=4, t=3, noise=0.3,
         "episode_steps": 4 * np.arange(n),
         "attention": rng.dirichlet(np.ones(v * patches**2), n).reshape(n, v, patches, patches),
     }
-    return Snapshot(**(values | changes))
+    return FigureInputs(**(values | changes))
 
 
 def _ahead(position, task, h):

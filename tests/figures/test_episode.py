@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.figures import attention, film, paths
-from drifting_vla_jax.figures.themes import NothingToDrawError
+from drifting_vla_jax.figures import attention, trajectory_3d, trajectory_video
+from drifting_vla_jax.figures.style import NothingToDrawError
 from tests.figures.fake import fake_snapshot
 
 
@@ -13,7 +13,7 @@ def episode(s):
 
 
 def test_the_path_is_one_episode_s_in_centimetres(snapshot):
-    axes = paths.trajectory(*episode(snapshot), snapshot.episode_task).axes[0]
+    axes = trajectory_3d.trajectory(*episode(snapshot), snapshot.episode_task).axes[0]
     expert, fans, asked = (np.transpose(line.get_data_3d()) for line in axes.lines)
     np.testing.assert_allclose(expert, 100 * snapshot.episode_position)
     moments = [0, 2, 4, 7, 9, 11]
@@ -25,14 +25,14 @@ def test_the_path_is_one_episode_s_in_centimetres(snapshot):
 
 
 def test_a_centimetre_is_as_long_in_every_direction(snapshot):
-    axes = paths.trajectory(*episode(snapshot), snapshot.episode_task).axes[0]
+    axes = trajectory_3d.trajectory(*episode(snapshot), snapshot.episode_task).axes[0]
     ranges = np.ptp([axes.get_xlim(), axes.get_ylim(), axes.get_zlim()], axis=1)
     np.testing.assert_allclose(ranges / axes._box_aspect, (ranges / axes._box_aspect)[0])
 
 
 def filmed(s):
     about = s.cameras, s.instruction, s.control_hz
-    return list(film.trajectory_frames(s.frames, *episode(s), *about))
+    return list(trajectory_video.trajectory_frames(s.frames, *episode(s), *about))
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -41,7 +41,7 @@ def test_a_frame_per_time_step_of_one_even_size(views):
     frames = filmed(s)
     assert len(frames) == 3
     assert {(frame.shape, frame.dtype) for frame in frames} == {((720, 1280, 3), np.dtype(np.uint8))}
-    assert all(size % 2 == 0 for size in film.SIZE)
+    assert all(size % 2 == 0 for size in trajectory_video.SIZE)
     assert not np.array_equal(frames[0], frames[1])
 
 

@@ -3,8 +3,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from drifting_vla_jax.figures import errors
-from drifting_vla_jax.figures.physical import DIMENSIONS, measured
-from drifting_vla_jax.figures.themes import NothingToDrawError
+from drifting_vla_jax.figures.style import NothingToDrawError
+from drifting_vla_jax.figures.units import DIMENSIONS, measured
 from tests.figures.fake import fake_snapshot
 
 

@@ -1,4 +1,4 @@
-"""Makes ``tests/data/parity.npz``: outputs of transformers and torch that the tests compare with (see ``reference.py``).
+"""Makes ``tests/fixtures/parity.npz``: outputs of transformers and torch that the tests compare with (see ``reference.py``).
 
 pip install -e '.[parity]' && python -m tests.models.make_stored_outputs
 """
@@ -14,9 +14,9 @@ import transformers
 from safetensors import safe_open
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from tests.data_pipeline.clip_texts import checksums, sentences
-from tests.data_pipeline.vocabulary import write_vocabulary
 from tests.models import reference
+from tests.models.clip_texts import checksums, sentences
+from tests.models.vocabulary import write_vocabulary
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""What transformers and torch give, kept in ``tests/data/parity.npz``, and the weights and inputs that they gave it for.
+"""What transformers and torch give, kept in ``tests/fixtures/parity.npz``, and the weights and inputs that they gave it for.
 
 Weights are drawn by numpy under the names and shapes that transformers writes, so tests need neither library;
 ``make_stored_outputs.py`` made the file with both, and ``test_stored_outputs.py`` makes it again where they are installed.
@@ -20,11 +20,11 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, convert
-from drifting_vla_jax.models.dinov2 import DinoArchitecture
+from drifting_vla_jax.models.encoders.dinov2 import DinoArchitecture
+from drifting_vla_jax.models.pretrained import load as pretrained
+from drifting_vla_jax.models.pretrained.convert import CLIP_TEXT, DINOV2, convert
 
-STORED = Path(__file__).parents[1] / "data" / "parity.npz"
+STORED = Path(__file__).parents[1] / "fixtures" / "parity.npz"
 SAMPLES, SUMS = 24, 8
 TOLERANCE = 2e-5
 

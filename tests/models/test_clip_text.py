@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.clip_text import ClipText, ClipTextArchitecture
+from drifting_vla_jax.models.encoders.clip_text import ClipText, ClipTextArchitecture
+from drifting_vla_jax.models.pretrained import load as pretrained
 from tests.models import reference
 
 ARCHITECTURE = ClipTextArchitecture(24, 2, 2, 48, vocabulary=60, length=12, end=59)

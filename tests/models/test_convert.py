@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.convert import CLIP_TEXT, DINOV2, ConversionError, convert, tensors
+from drifting_vla_jax.models.pretrained import load as pretrained
+from drifting_vla_jax.models.pretrained.convert import CLIP_TEXT, DINOV2, ConversionError, convert, tensors
 from tests.models import reference
 
 # One vector, and two layers of one 2 x 3 matrix: numbers small enough to follow.

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.dinov2 import DinoArchitecture, DINOv2
+from drifting_vla_jax.models.encoders.dinov2 import DinoArchitecture, DINOv2
+from drifting_vla_jax.models.pretrained import load as pretrained
 from tests.models import reference
 from tests.models.reference import photographs
 

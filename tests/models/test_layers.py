@@ -13,11 +13,11 @@ from drifting_vla_jax.models.layers import (
     Dense,
     RMSNorm,
     attend,
-    attend_even,
-    attend_flat,
+    attention_cpu,
+    attention_cudnn,
+    no_custom_kernels,
     normalise,
     platform,
-    portable,
     rope,
     sinusoid,
     space_to_depth,
@@ -128,7 +128,7 @@ def test_attention_of_odd_lengths_is_that_of_even_ones(n, m, causal):
         return jax.grad(lambda *qkv: jnp.sum(jnp.sin(function(*qkv))), (0, 1, 2))(q, k, v)
 
     def even(*qkv):
-        return attend_even(*qkv, causal, implementation="xla")
+        return attention_cudnn(*qkv, causal, implementation="xla")
 
     def plain(*qkv):
         return attend(*qkv, causal=causal)
@@ -152,7 +152,7 @@ def test_attention_on_cpu_is_jaxs_own(masked, causal, dtype):
         return jax.nn.dot_product_attention(*qkv, mask=mask, is_causal=causal, implementation="xla")
 
     def flat(*qkv):
-        return attend_flat(*qkv, mask, causal)
+        return attention_cpu(*qkv, mask, causal)
 
     assert flat(q, k, v).dtype == dtype
     tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
@@ -176,9 +176,9 @@ def test_what_is_portable_has_nobodys_own_kernels(monkeypatch):
     """Traced for a GPU in half precision, which cuDNN would take."""
     asked = []
     monkeypatch.setattr(layers, "platform", lambda: "gpu")
-    monkeypatch.setattr(layers, "attend_even", lambda q, k, v, causal, name: asked.append(name) or q)
+    monkeypatch.setattr(layers, "attention_cudnn", lambda q, k, v, causal, name: asked.append(name) or q)
     q, k, v = (draw(i, 1, 4, 2, 8).astype(jnp.bfloat16) for i in range(3))
-    with portable():
+    with no_custom_kernels():
         attend(q, k, v)
     assert asked == []
     attend(q, k, v)

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data.hub import HubError
-from drifting_vla_jax.models import pretrained
-from drifting_vla_jax.models.clip_text import ClipTextArchitecture
-from drifting_vla_jax.models.convert import ConversionError
-from drifting_vla_jax.models.dinov2 import DinoArchitecture
-from tests.data_pipeline.vocabulary import write_vocabulary
+from drifting_vla_jax.core.hub import HubError
+from drifting_vla_jax.models.encoders.clip_text import ClipTextArchitecture
+from drifting_vla_jax.models.encoders.dinov2 import DinoArchitecture
+from drifting_vla_jax.models.pretrained import load as pretrained
+from drifting_vla_jax.models.pretrained.convert import ConversionError
 from tests.models import reference
+from tests.models.vocabulary import write_vocabulary
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,19 +39,19 @@ def copy_of(artefact, tmp_path):
 
 
 def test_architectures_by_name():
-    assert pretrained.architecture("facebook/dinov2-small") == DinoArchitecture(384, 12, 6, 1536, "gelu")
-    assert pretrained.architecture("openai/clip-vit-large-patch14") == ClipTextArchitecture(768, 12, 12, 3072)
+    assert pretrained.load_architecture("facebook/dinov2-small") == DinoArchitecture(384, 12, 6, 1536, "gelu")
+    assert pretrained.load_architecture("openai/clip-vit-large-patch14") == ClipTextArchitecture(768, 12, 12, 3072)
     assert len(pretrained.KNOWN) == 11
 
 
 def test_architectures_by_directory(checkpoint, artefact):
     expected = DinoArchitecture(48, 3, 3, 192, "gelu", grid=5, epsilon=0.01)
-    assert pretrained.architecture(checkpoint) == pretrained.architecture(str(artefact)) == expected
+    assert pretrained.load_architecture(checkpoint) == pretrained.load_architecture(str(artefact)) == expected
 
 
 def test_what_a_config_leaves_out_is_openais_base(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip", "text_config": {"hidden_size": 640}}')
-    assert pretrained.architecture(str(tmp_path)) == ClipTextArchitecture(640, 12, 8, 2048)
+    assert pretrained.load_architecture(str(tmp_path)) == ClipTextArchitecture(640, 12, 8, 2048)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_directories_of_something_else(config, message, tmp_path):
     if config:
         (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=message):
-        pretrained.architecture(str(tmp_path))
+        pretrained.load_architecture(str(tmp_path))
 
 
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(
         HubError, match="no encoder 'dinov2': no such directory; by name there are facebook/dinov2-base,"
     ):
-        pretrained.architecture("dinov2")
+        pretrained.load_architecture("dinov2")
 
 
 def test_an_artefact_is_read_back_bit_for_bit(checkpoint, artefact):
@@ -143,7 +143,7 @@ def test_the_tokenizer_comes_along(tmp_path):
 
 
 def test_random_weights_have_the_shapes_and_the_seed(artefact):
-    one, same, other = (pretrained.randomly(str(artefact), seed) for seed in (1, 1, 2))
+    one, same, other = (pretrained.random_weights(str(artefact), seed) for seed in (1, 1, 2))
     assert one.hash == same.hash != other.hash
     assert {path: value.shape for path, value in one.params.items()} == pretrained.shapes(one.architecture)
     assert {value.dtype for value in one.params.values()} == {np.dtype(np.float32)}
@@ -151,7 +151,7 @@ def test_random_weights_have_the_shapes_and_the_seed(artefact):
 
 
 def convert(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "drifting_vla_jax.models.convert", *arguments]
+    command = [sys.executable, "-m", "drifting_vla_jax.models.pretrained", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -170,7 +170,7 @@ def test_the_command_draws_random_weights_without_a_download(tmp_path):
     assert done.returncode == 0, done.stderr
     encoder = pretrained.load(str(tmp_path))
     assert encoder.architecture == pretrained.KNOWN["facebook/dinov2-small"]
-    assert encoder.hash == pretrained.randomly("facebook/dinov2-small", 3).hash
+    assert encoder.hash == pretrained.random_weights("facebook/dinov2-small", 3).hash
     assert "random weights of seed 3" in json.loads((tmp_path / "encoder.json").read_text())["source"]
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from configs import dit_b2, dit_l2, quickstart
-from drifting_vla_jax.config import validate
-from drifting_vla_jax.models.byte_text import ByteText
+from drifting_vla_jax.config.io import validate
+from drifting_vla_jax.models.cross_attention import Fusion
 from drifting_vla_jax.models.dit import DiT
-from drifting_vla_jax.models.fusion import Fusion
+from drifting_vla_jax.models.encoders.byte_text import ByteText
+from drifting_vla_jax.models.encoders.vit import ViT, halving_convolution
 from drifting_vla_jax.models.layers import normalise
-from drifting_vla_jax.models.vit import ViT, halving_convolution
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.objective import make_objective
-from drifting_vla_jax.train.partition import is_borrowed, split
+from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.train.partition import is_frozen_pretrained, split
 from drifting_vla_jax.train.state import init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks
 from drifting_vla_jax.types import fake_batch
@@ -300,7 +300,7 @@ def test_presets_have_the_sizes_they_promise(preset, total, trained):
     config = preset.get_config()
     validate(config)
     params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-    ours, borrowed = split(params, lambda path: not is_borrowed(path, config))
+    ours, borrowed = split(params, lambda path: not is_frozen_pretrained(path, config))
     count = {part: sum(x.size for x in jax.tree.leaves(tree)) for part, tree in params.items()}
     assert (
         count["vision"] == 304_367_616 and count["text"] == 123_060_480

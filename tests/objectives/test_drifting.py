@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from drifting_vla_jax.objectives.coupling import Points
-from drifting_vla_jax.objectives.drifting import (
+from drifting_vla_jax.objectives.drifting.affinity import Points
+from drifting_vla_jax.objectives.drifting.blockwise import drift_by_strips
+from drifting_vla_jax.objectives.drifting.loss import (
     PRODUCTS_LIMIT,
     drift_by_products,
     drifting_field,
     drifting_loss,
     raw_drift,
 )
-from drifting_vla_jax.objectives.strips import drift_by_strips
 from tests.objectives.oracle import drift_and_loss
 
-GOLDEN = np.load(Path(__file__).parents[1] / "data" / "drifting_loss.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "fixtures" / "drifting_loss.npz")
 CASES = sorted({key.split("/")[0] for key in GOLDEN.files})
 
 

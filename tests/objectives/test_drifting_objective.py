@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from drifting_vla_jax.layouts import END_EFFECTOR
-from drifting_vla_jax.objectives import bank as bank_lib
-from drifting_vla_jax.objectives.drifting import drifting_loss, raw_drift
-from drifting_vla_jax.objectives.drifting_objective import Drifting
-from drifting_vla_jax.objectives.grouping import group, ungroup
-from drifting_vla_jax.objectives.guidance import Guidance
-from drifting_vla_jax.objectives.objective import Expert, NoiseShape, sample_statistics
+from drifting_vla_jax.core.action_layout import END_EFFECTOR
+from drifting_vla_jax.objectives.base import NoiseShape, Target, sample_statistics
+from drifting_vla_jax.objectives.drifting import memory_bank as bank_lib
+from drifting_vla_jax.objectives.drifting.grouping import group, ungroup
+from drifting_vla_jax.objectives.drifting.guidance import Guidance
+from drifting_vla_jax.objectives.drifting.loss import drifting_loss, raw_drift
+from drifting_vla_jax.objectives.drifting.objective import Drifting
 from drifting_vla_jax.types import GROUPINGS
 
 H, A = 3, END_EFFECTOR.network_dim
@@ -25,7 +25,7 @@ def normal(seed, *shape):
 
 def expert(b=2, mask=None, neighbours=None):
     chunk = normal(9, b, H, A)
-    return Expert(chunk, jnp.ones_like(chunk) if mask is None else mask, jnp.ones(b, bool), neighbours)
+    return Target(chunk, jnp.ones_like(chunk) if mask is None else mask, jnp.ones(b, bool), neighbours)
 
 
 @pytest.mark.parametrize(("grouping", "sets", "width"), [("chunk", 2, 30), ("step", 6, 10), ("dim", 20, 3)])
@@ -95,7 +95,7 @@ def test_padded_steps_are_not_there_whatever_drifts_together(grouping):
     """A chunk whose last step is padding trains like one that is a step shorter: no other group notices."""
     x, batch = normal(0, 2, 4, H, A), expert()
     padded = expert(mask=jnp.ones((2, H, A)).at[:, -1].set(0.0))
-    short = Expert(batch.chunk[:, :-1], batch.mask[:, :-1], batch.instructed)
+    short = Target(batch.chunk[:, :-1], batch.mask[:, :-1], batch.instructed)
     loss, _, grad = run(Drifting(4, TEMPERATURES, grouping), padded, x)
     short_loss, _, short_grad = run(Drifting(4, TEMPERATURES, grouping), short, x[:, :, :-1])
     np.testing.assert_allclose(loss, short_loss, rtol=1e-5)
@@ -145,7 +145,7 @@ def test_two_modes_survive_where_whole_chunks_drift():
     def step(carry, key):
         p, state = carry
         sign = jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 1), 0.5, (b, 1, 1)), 1.0, -1.0)
-        batch = Expert(sign * jnp.ones((b, h, A)), jnp.ones((b, h, A)), jnp.ones(b, bool))
+        batch = Target(sign * jnp.ones((b, h, A)), jnp.ones((b, h, A)), jnp.ones(b, bool))
 
         def loss(p):
             def reshaped(noise, time):
@@ -226,11 +226,11 @@ def test_neighbours_weigh_by_distance_and_empty_or_padded_places_nothing():
 
 def test_neighbours_of_weight_nothing_change_nothing_but_the_softmaxes():
     x, batch = normal(0, 2, 4, H, A), expert()
-    near = bank_lib.Neighbours(normal(5, 2, 3, H, A), jnp.ones((2, 3)))
+    near = bank_lib.ExtraPositives(normal(5, 2, 3, H, A), jnp.ones((2, 3)))
     alone, _, _ = run(Drifting(4, TEMPERATURES), batch, x)
     with_them, _, _ = run(Drifting(4, TEMPERATURES), expert(neighbours=near), x)
     assert not np.allclose(alone, with_them)
-    far = bank_lib.Neighbours(normal(5, 2, 3, H, A) + 1e3, jnp.zeros((2, 3)))
+    far = bank_lib.ExtraPositives(normal(5, 2, 3, H, A) + 1e3, jnp.zeros((2, 3)))
     np.testing.assert_allclose(run(Drifting(4, TEMPERATURES), expert(neighbours=far), x)[0], alone, rtol=1e-2)
 
 

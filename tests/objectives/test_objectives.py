@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from drifting_vla_jax.objectives.drifting_objective import Drifting
+from drifting_vla_jax.objectives.base import NoiseShape, Target, make_objective, masked_mean, sample_statistics
+from drifting_vla_jax.objectives.drifting.objective import Drifting
 from drifting_vla_jax.objectives.flow_matching import FlowMatching
-from drifting_vla_jax.objectives.objective import Expert, NoiseShape, make_objective, masked_mean, sample_statistics
 from drifting_vla_jax.objectives.regression import Regression
 from tests.small import small_config
 
@@ -17,7 +17,7 @@ SHAPE = NoiseShape(horizon=2, noise_dim=3)
 
 def expert(target, mask=None):
     """Told its instruction, without neighbours."""
-    return Expert(target, jnp.ones_like(target) if mask is None else mask, jnp.ones(len(target), bool))
+    return Target(target, jnp.ones_like(target) if mask is None else mask, jnp.ones(len(target), bool))
 
 
 OBJECTIVES = (Drifting(samples=8, temperatures=(0.2, 0.5, 1.0)), FlowMatching(samples=4, steps=5), Regression())

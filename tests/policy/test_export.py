@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.policy import artefact
-from drifting_vla_jax.policy.artefact import ArtefactError
+from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.policy import artifact
+from drifting_vla_jax.policy.artifact import ArtefactError
 from drifting_vla_jax.policy.export import export
-from drifting_vla_jax.policy.restore import Trained, make_policy
+from drifting_vla_jax.policy.restore import RestoredPolicy, make_policy
 from drifting_vla_jax.train.checkpoint import Assets
 from drifting_vla_jax.wire.client import PolicyClient
 from tests.small import CAMERAS, SIZE, random_params, small_config, small_encoders, with_encoders
@@ -31,16 +31,16 @@ main.start()
 """
 
 
-def trained(config) -> Trained:
+def trained(config) -> RestoredPolicy:
     """Weights that were never trained, with statistics of actions that were never carried out."""
     rng = np.random.default_rng(0)
     quaternions = rng.standard_normal((40, 4))
     quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
     actions = np.concatenate([rng.uniform(-1, 1, (40, 3)), quaternions, np.zeros((40, 1))], axis=1)  # a still gripper
     rows, last = np.arange(40), np.full(40, 39)
-    space = ActionSpace.fit(rng.uniform(-1, 1, (40, 4)), actions, rows, last, config.action.horizon, "relative")
+    space = ActionNormalizer.fit(rng.uniform(-1, 1, (40, 4)), actions, rows, last, config.action.horizon, "relative")
     assets = Assets(config, space, ("reach red", "reach blue"), 20.0, tuple("xyzg"), {})
-    return Trained(assets, random_params(config), 7, weights="abc")
+    return RestoredPolicy(assets, random_params(config), 7, weights="abc")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_it_serves_without_the_networks_code(exported, kind, tmp_path):
 @pytest.mark.slow
 def test_any_batch_size_is_served(exported):
     for what, folder, expected in exported.values():
-        policy = artefact.load(folder, batch_sizes=(1, 3))
+        policy = artifact.load(folder, batch_sizes=(1, 3))
         np.testing.assert_allclose(policy.infer([observation(0), observation(1)]), expected, atol=1e-5)
         np.testing.assert_allclose(policy.infer([observation(1)])[0], expected[1], atol=1e-5)
         assert policy.metadata == what.metadata(3, "nearest_mean")
@@ -122,14 +122,14 @@ def test_what_cannot_be_served_is_refused_in_one_line(exported, tmp_path, monkey
         shutil.copytree(exported["scratch"][1], folder)
         change(folder)
         with pytest.raises(ArtefactError, match=match) as caught:
-            artefact.load(folder)
+            artifact.load(folder)
         assert "\n" not in str(caught.value)
 
     def about(**changes):
         def change(folder):
             path = folder / "artefact.json"
             told = json.loads(path.read_text()) | changes
-            path.write_text(json.dumps(told | {"hash": artefact.own_hash(told)}))
+            path.write_text(json.dumps(told | {"hash": artifact.own_hash(told)}))
 
         return change
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(exported, tmp_path, monkey
 
     def foreign(folder):
         (folder / "act.bin").write_bytes(b"of another JAX")
-        about(files={"act.bin": artefact.file_hash(folder / "act.bin")})(folder)
+        about(files={"act.bin": artifact.file_hash(folder / "act.bin")})(folder)
 
     refused(foreign, r"act.bin was exported with JAX [\d.]+; [\d.]+ does not read it")
 

@@ -6,7 +6,7 @@ import pytest
 
 from configs import base
 from drifting_vla_jax.evaluate.statistics import summarize
-from drifting_vla_jax.rollout import recorder
+from drifting_vla_jax.rollout import episode_log
 
 RULES = {"environment": "dummy", "seed": 0, "execute": 2, "max_steps": 9, "hold_steps": 2}
 
@@ -69,8 +69,8 @@ def evaluate():
             "objective": "drifting",
             "evaluations_per_chunk": 1,
         }
-        recorder.claim_folder(out, RULES | rules | identity)
-        recorder.write_episodes(out / "episodes.jsonl", episodes)
+        episode_log.claim_folder(out, RULES | rules | identity)
+        episode_log.write_episodes(out / "episodes.jsonl", episodes)
         results = summarize(episodes, RULES | rules | identity)
         (out / "results.json").write_text(json.dumps(results))
         return out

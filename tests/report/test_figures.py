@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drifting_vla_jax.figures import field, gallery
+from drifting_vla_jax.figures import drift_field
+from drifting_vla_jax.figures import registry as gallery
 from drifting_vla_jax.report.figures import draw_figures, evaluated, frame_rate
-from drifting_vla_jax.report.run import read_run
+from drifting_vla_jax.report.run.reader import read_run
 from tests.figures.fake import fake_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -157,4 +158,4 @@ def test_help_does_not_wait_for_matplotlib():
 
 
 def test_sizes_are_those_that_the_figures_are_drawn_in():
-    assert gallery.PLOTS["A1_drifting_field"].size == field.drifting_field.size == (1200, 640)
+    assert gallery.PLOTS["A1_drifting_field"].size == drift_field.plot_drift_field.size == (1200, 640)

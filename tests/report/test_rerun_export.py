@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drifting_vla_jax.report import demonstrations, rerun_export
+from drifting_vla_jax.report import rerun_export
+from drifting_vla_jax.report.dataset import reader as demonstrations
 from drifting_vla_jax.rollout.video import VideoWriter
 from tests.report.conftest import episode
 

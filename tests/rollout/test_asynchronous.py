@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from drifting_vla_jax.rollout.asynchronous import Asynchronous
-from drifting_vla_jax.rollout.realtime import RealTimePolicy
+from drifting_vla_jax.rollout.chunking.asynchronous import Asynchronous
+from drifting_vla_jax.rollout.chunking.realtime import RealTimePolicy
 
 HORIZON = 8
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.rollout.averaging import average_actions
+from drifting_vla_jax.rollout.chunking.averaging import average_actions
 
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.rollout.chunking import Ensemble, RecedingHorizon
-from drifting_vla_jax.rollout.execution import Execution, make_chunks
+from drifting_vla_jax.rollout.chunking.base import Execution, make_chunks
+from drifting_vla_jax.rollout.chunking.synchronous import Ensemble, RecedingHorizon
 
 
 def chunk(first: int, h: int = 4) -> np.ndarray:

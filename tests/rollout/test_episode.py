@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import base as envs
 from drifting_vla_jax.envs import registry
+from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, policy_seed, run_episode
-from drifting_vla_jax.rollout.execution import RECEDING, Execution
 from drifting_vla_jax.wire.client import PolicyServerError
 
 SPEC = EpisodeSpec(task="reach", variation=0, seed=5, index=0)
@@ -35,7 +35,7 @@ class ScriptedEnv:
 
     def _observe(self, render):
         images = {"top": np.full((4, 4, 3), len(self.actions), np.uint8)} if render else {}
-        return envs.Observation(images, np.full(2, len(self.actions), np.float32))
+        return envs.EnvObservation(images, np.full(2, len(self.actions), np.float32))
 
 
 class CountingClient:

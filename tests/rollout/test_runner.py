@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drifting_vla_jax.envs import env as envs
+from drifting_vla_jax.envs import base as envs
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.envs.info import EnvInfo
-from drifting_vla_jax.rollout import recorder, runner
-from drifting_vla_jax.rollout.queue import EpisodeQueue
+from drifting_vla_jax.rollout import episode_log, runner
+from drifting_vla_jax.rollout.episode_claims import EpisodeQueue
 from drifting_vla_jax.wire import protocol
 from drifting_vla_jax.wire.client import ServerLostError, ServerUnreachableError
 
@@ -44,11 +44,11 @@ class FakeEnv:
         self.seed, self.steps = seed, 0
         if TROUBLE.get((task, seed)):
             raise TROUBLE[task, seed].pop(0)
-        return envs.Observation({}, np.zeros(2, np.float32)), f"please {task}"
+        return envs.EnvObservation({}, np.zeros(2, np.float32)), f"please {task}"
 
     def step(self, action, render=True):
         self.steps += 1
-        return envs.Step(envs.Observation({}, np.zeros(2, np.float32)), self.seed % 2 == 0 and self.steps > 1, False)
+        return envs.Step(envs.EnvObservation({}, np.zeros(2, np.float32)), self.seed % 2 == 0 and self.steps > 1, False)
 
     def project(self, camera, points):
         return np.full((len(points), 2), 0.5)
@@ -97,7 +97,7 @@ def resets() -> list[tuple]:
 
 
 def outcomes(out) -> dict:
-    return {(e["task"], e["seed"]): e["outcome"] for e in recorder.read_all_episodes(out).values()}
+    return {(e["task"], e["seed"]): e["outcome"] for e in episode_log.read_all_episodes(out).values()}
 
 
 def test_every_episode_leaves_a_line(tmp_path):
@@ -109,7 +109,7 @@ def test_every_episode_leaves_a_line(tmp_path):
         ("push", 10): "success",
         ("push", 11): "time_limit",
     }
-    first = recorder.read_episodes(tmp_path / "episodes.jsonl")[0]
+    first = episode_log.read_episodes(tmp_path / "episodes.jsonl")[0]
     assert first["instruction"] == "please reach" and first["attempts"] == 1 and first["video"] is None
     assert SEEN[0] == ("connect", "ws://x:1", None) and SEEN[1] == ("make", ("top",), 3) and SEEN[-1] == ("close",)
 
@@ -130,7 +130,7 @@ def test_a_cut_off_episode_is_run_again(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     SEEN.clear()
     runner.run(settings(tmp_path))
-    assert resets() == [("push", 0, 11)] and len(recorder.read_episodes(path)) == 4
+    assert resets() == [("push", 0, 11)] and len(episode_log.read_episodes(path)) == 4
 
 
 def test_a_worker_leaves_to_others_what_they_have_and_waits_for_it(tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def hold_then_die(path, size, index, held, seen):
 def test_an_episode_that_took_three_processes_with_it_is_given_up_and_tried_by_the_next_start(tmp_path):
     (tmp_path / "queue").write_bytes(bytes([0, 3, 0, 0]))
     assert runner.run(settings(tmp_path)) == 1
-    line = recorder.read_episodes(tmp_path / "episodes.jsonl")[1]
+    line = episode_log.read_episodes(tmp_path / "episodes.jsonl")[1]
     assert (line["outcome"], line["success"], line["attempts"]) == ("env_crash", None, 3)
     assert line["message"] == "3 processes ended while they ran it"
     assert runner.run(settings(tmp_path)) == 0
@@ -177,7 +177,7 @@ def test_ctrl_c_is_not_an_episodes_fault(tmp_path):
 def test_a_crashed_simulator_is_made_again_and_the_episode_run_again(tmp_path):
     TROUBLE["reach", 10] = [envs.EnvCrashError("signal 11"), envs.EnvCrashError("signal 11")]
     assert runner.run(settings(tmp_path)) == 0
-    line = recorder.read_episodes(tmp_path / "episodes.jsonl")[0]
+    line = episode_log.read_episodes(tmp_path / "episodes.jsonl")[0]
     assert line["outcome"] == "success" and line["attempts"] == 3
     assert [entry[0] for entry in SEEN[:8]] == ["connect", "make", "reset", "close", "make", "reset", "close", "make"]
 
@@ -185,7 +185,7 @@ def test_a_crashed_simulator_is_made_again_and_the_episode_run_again(tmp_path):
 def test_a_simulator_that_keeps_crashing_is_counted_apart_and_tried_by_the_next_start(tmp_path):
     TROUBLE["push", 11] = [envs.EnvCrashError("signal 11")] * 3
     assert runner.run(settings(tmp_path)) == 1
-    line = recorder.read_episodes(tmp_path / "episodes.jsonl")[-1]
+    line = episode_log.read_episodes(tmp_path / "episodes.jsonl")[-1]
     assert (line["outcome"], line["success"], line["attempts"]) == ("env_crash", None, 3)
     assert line["message"] == "EnvCrashError: signal 11" and line["latency_ms"] is None
     assert runner.run(settings(tmp_path)) == 0
@@ -211,7 +211,7 @@ def test_a_server_that_stays_away_ends_the_worker_and_the_next_start_goes_on(tmp
         if env.seed == 11:
             FakeClient.absent = True
             raise ServerLostError("connection lost")
-        return envs.Step(envs.Observation({}, np.zeros(2, np.float32)), True, False)
+        return envs.Step(envs.EnvObservation({}, np.zeros(2, np.float32)), True, False)
 
     with monkeypatch.context() as patch:
         patch.setattr(FakeEnv, "step", lose)
@@ -251,6 +251,6 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, changes, line
 
 def test_the_first_episodes_of_each_task_are_filmed(tmp_path):
     runner.run(settings(tmp_path, videos=1, video_size=64))
-    lines = recorder.read_episodes(tmp_path / "episodes.jsonl")
+    lines = episode_log.read_episodes(tmp_path / "episodes.jsonl")
     assert [line["video"] for line in lines] == ["videos/reach-v0-s10.mp4", None, "videos/push-v0-s10.mp4", None]
     assert all((tmp_path / line["video"]).stat().st_size > 500 for line in lines if line["video"])

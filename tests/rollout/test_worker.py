@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from drifting_vla_jax import cli
+from drifting_vla_jax.core import cli
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.rollout import worker as rollout_worker
-from drifting_vla_jax.rollout.recorder import read_episodes
+from drifting_vla_jax.rollout.episode_log import read_episodes
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.wire import protocol
 

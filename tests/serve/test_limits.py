@@ -11,8 +11,8 @@ import trustme
 import websockets
 from websockets.sync.client import connect
 
-from drifting_vla_jax.serve import listening
-from drifting_vla_jax.serve.server import Limits
+from drifting_vla_jax.serve import sockets
+from drifting_vla_jax.serve.server import ServerLimits
 from drifting_vla_jax.wire import protocol
 from drifting_vla_jax.wire.client import PolicyClient, ServerUnreachableError
 from tests.serve.test_server import StubPolicy, observation, serving
@@ -26,7 +26,7 @@ def get(port: int, path: str, **headers: str) -> tuple[int, str]:
 
 
 def test_one_connection_too_many_is_told_so_and_let_in_later():
-    with serving(limits=Limits(connections=2)) as server:
+    with serving(limits=ServerLimits(connections=2)) as server:
         uri = f"ws://127.0.0.1:{server.port}"
         first, second = PolicyClient(uri), PolicyClient(uri)
         with pytest.raises(ServerUnreachableError, match="starting, stopping or full"):
@@ -42,7 +42,7 @@ def test_one_connection_too_many_is_told_so_and_let_in_later():
 
 def test_a_full_queue_answers_busy_at_once_and_the_connection_goes_on():
     policy = StubPolicy()
-    with serving(policy, limits=Limits(queue=4)) as server:
+    with serving(policy, limits=ServerLimits(queue=4)) as server:
         uri, policy.seconds = f"ws://127.0.0.1:{server.port}", 0.5
         raws = [connect(uri, compression=None) for _ in range(9)]
         began = time.monotonic()
@@ -63,7 +63,7 @@ def test_a_full_queue_answers_busy_at_once_and_the_connection_goes_on():
 
 
 def test_silence_is_ended_and_activity_is_not():
-    with serving(limits=Limits(idle_seconds=0.3)) as server:
+    with serving(limits=ServerLimits(idle_seconds=0.3)) as server:
         uri = f"ws://127.0.0.1:{server.port}"
         with connect(uri) as silent, PolicyClient(uri) as busy:
             silent.recv()
@@ -110,7 +110,7 @@ def certificate(tmp_path_factory):
 
 def test_tls_is_spoken_to_clients_that_trust_the_signer(certificate, monkeypatch):
     cert, key, signer = certificate
-    with serving(tls=listening.tls(cert, key)) as server:
+    with serving(tls=sockets.tls(cert, key)) as server:
         uri = f"wss://127.0.0.1:{server.port}"
         with pytest.raises(ServerUnreachableError, match=r"[Cc]ertificate"):
             PolicyClient(uri, wait=0)
@@ -121,14 +121,14 @@ def test_tls_is_spoken_to_clients_that_trust_the_signer(certificate, monkeypatch
 
 def test_half_a_certificate_a_missing_file_and_a_wrong_key_are_refused(certificate, tmp_path):
     cert, key, signer = certificate
-    assert listening.tls("", "") is None
-    assert isinstance(listening.tls(cert, key), ssl.SSLContext)
+    assert sockets.tls("", "") is None
+    assert isinstance(sockets.tls(cert, key), ssl.SSLContext)
     with pytest.raises(ValueError, match="both files"):
-        listening.tls(cert, "")
+        sockets.tls(cert, "")
     with pytest.raises(FileNotFoundError, match="there is no file"):
-        listening.tls(cert, str(tmp_path / "none.pem"))
+        sockets.tls(cert, str(tmp_path / "none.pem"))
     with pytest.raises(ValueError, match="no certificate and its key"):
-        listening.tls(signer, key)
+        sockets.tls(signer, key)
 
 
 def test_a_peer_that_never_finishes_its_handshake_disturbs_nobody():

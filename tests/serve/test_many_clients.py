@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 SERVER = """
 import logging, sys
 import jax, numpy as np
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.normalization import ActionSpace
 from drifting_vla_jax.policy.restore import Trained, make_policy
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.train.checkpoint import Assets

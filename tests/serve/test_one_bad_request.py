@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.data.normalization import ActionNormalizer
 from drifting_vla_jax.policy.policy import Network, Policy
 from drifting_vla_jax.serve.batching import Batcher, InferenceError
 from drifting_vla_jax.serve.server import PolicyServer
@@ -27,7 +27,7 @@ METADATA = dict.fromkeys(protocol.METADATA_KEYS, 1) | {
     "prompts": ["go"],
 }
 MEAN = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0, 0.5], (HORIZON, 1)).astype(float)
-SPACE = ActionSpace("relative", MEAN, np.full((HORIZON, 10), 0.1), np.zeros(4), np.ones(4))
+SPACE = ActionNormalizer("relative", MEAN, np.full((HORIZON, 10), 0.1), np.zeros(4), np.ones(4))
 
 
 def act(images, state, text, seeds):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.data import pipeline
-from drifting_vla_jax.objectives.bank import Bank
+from drifting_vla_jax.objectives.drifting.memory_bank import MemoryBank
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.checkpoint import Checkpoints
+from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_train_step
 from drifting_vla_jax.types import fake_batch
@@ -25,13 +25,13 @@ def test_a_bank_is_filled_guarded_and_saved(tmp_path, devices):
     mesh = sharding.make_mesh(config, jax.devices()[:devices])
     step = compile_train_step(config, mesh)
     batch = pipeline.to_device(fake_batch(config, 8, prompts=8), sharding.batch_sharding(mesh))
-    state, info = step(create_state(config, mesh), batch, NOTHING)
+    state, info = step(create_state(config, mesh), batch, NO_FROZEN_INPUTS)
     counts = np.bincount(np.asarray(batch.task), minlength=2)
     np.testing.assert_array_equal(state.bank.written, counts)
     assert info["finite"] and np.isfinite(state.bank.summary).all()
 
     before = jax.device_get(state)
-    state, info = step(state, batch.replace(target=batch.target.at[3, 0, 0].set(jnp.nan)), NOTHING)
+    state, info = step(state, batch.replace(target=batch.target.at[3, 0, 0].set(jnp.nan)), NO_FROZEN_INPUTS)
     assert not info["finite"]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
 
@@ -40,5 +40,5 @@ def test_a_bank_is_filled_guarded_and_saved(tmp_path, devices):
     checkpoints.wait()
     restored, _ = checkpoints.restore_state(1, config, mesh)
     checkpoints.close()
-    assert isinstance(restored.bank, Bank)
+    assert isinstance(restored.bank, MemoryBank)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), before)

@@ -11,15 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from drifting_vla_jax.config import to_json
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.config.io import to_json
+from drifting_vla_jax.data.normalization import ActionNormalizer
 from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.checkpoint import BEST_METRIC, Assets, CheckpointError, Checkpoints
-from drifting_vla_jax.train.held_out import compile_eval_step
+from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
 from drifting_vla_jax.train.state import create_state
 from drifting_vla_jax.train.step import compile_train_step
+from drifting_vla_jax.train.validation import compile_eval_step
 from tests.small import small_config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ POSITION = {"next_index": 17, "nested": {"rng": [1, 2]}}
 
 
 def some_assets(config):
-    space = ActionSpace("relative", np.zeros((4, 10)), np.ones((4, 10)), np.arange(4.0), np.ones(4))
+    space = ActionNormalizer("relative", np.zeros((4, 10)), np.ones((4, 10)), np.arange(4.0), np.ones(4))
     return Assets(
         config, space, ("reach red",), 20.0, ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"}
     )
@@ -75,7 +75,7 @@ def test_trained_on_eight_devices_it_evaluates_alike_on_one_and_on_two_by_four(t
     config, eight = small_config(), sharding.make_mesh(small)
     step, state = compile_train_step(config, eight), create_state(config, eight)
     for batch in batches(eight):
-        state, _ = step(state, batch, NOTHING)
+        state, _ = step(state, batch, NO_FROZEN_INPUTS)
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(state, POSITION, some_assets(config), None)
     checkpoints.wait()
@@ -83,7 +83,9 @@ def test_trained_on_eight_devices_it_evaluates_alike_on_one_and_on_two_by_four(t
     def error(config, mesh, params):
         """Mean square distance of the samples from the expert."""
         batch = batches(mesh)[0]
-        chunks = compile_eval_step(config, mesh)(params, batch, jax.random.key_data(jax.random.key(0)), NOTHING)
+        chunks = compile_eval_step(config, mesh)(
+            params, batch, jax.random.key_data(jax.random.key(0)), NO_FROZEN_INPUTS
+        )
         return np.mean(np.square(np.asarray(chunks.samples, np.float64) - np.asarray(batch.target)[:, None]))
 
     expected = error(config, eight, state.ema_params)

@@ -8,13 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data import build, builder, lerobot_source
-from drifting_vla_jax.data.actions import ActionSpace
+from drifting_vla_jax.core.action_layout import ActionLayout
+from drifting_vla_jax.data import build, tfds_writer
 from drifting_vla_jax.data.dataset import DataSet
-from drifting_vla_jax.data.recordings import RecordedSettings
-from drifting_vla_jax.layouts import ActionLayout
+from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.data.sources.lerobot import source as lerobot_source
+from drifting_vla_jax.data.sources.recorded.base import RecordedSettings
 from drifting_vla_jax.policy.restore import restore
-from drifting_vla_jax.report.demonstrations import open_data
+from drifting_vla_jax.report.dataset.reader import open_data
 from drifting_vla_jax.rollout.episode import EpisodeSettings
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.train import loop
@@ -135,7 +136,7 @@ def test_data_or_a_checkpoint_of_another_layout_are_refused_in_a_line(sets, data
         DataSet(sets["joints"], ()).check(other)
     with pytest.raises(ValueError, match=r"has actions left_waist, .*; this page is about one end effector's"):
         open_data(sets["joints"])
-    space = ActionSpace("relative", *np.zeros((2, 4, 14)), *np.zeros((2, 14)), ALOHA)
+    space = ActionNormalizer("relative", *np.zeros((2, 4, 14)), *np.zeros((2, 14)), ALOHA)
     checkpoint = Assets(config_of(ALOHA, sets), space, (), 10.0, ALOHA.names, {})
     assert checkpoint.spaces(config_of(ALOHA, sets)) is space
     with pytest.raises(
@@ -148,6 +149,6 @@ def test_an_episode_of_another_width_or_layout_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"actions of reach-red have shape \(12, 16\); expected \(12, 8\)"):
         dataclasses.replace(two_arms(0), layout=ActionLayout())
     two_arms(0).save(tmp_path / "0.npz")
-    about = builder.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
+    about = tfds_writer.DatasetInfo("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
     with pytest.raises(ValueError, match="an episode of reach-red has actions of layout bimanual"):
-        builder.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
+        tfds_writer.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)

@@ -11,8 +11,9 @@ import pytest
 
 from drifting_vla_jax.core.folder_lock import InUseError, owned
 from drifting_vla_jax.data import pipeline
-from drifting_vla_jax.train import loop, sinks
+from drifting_vla_jax.train import loop
 from drifting_vla_jax.train.checkpoint import Checkpoints
+from drifting_vla_jax.train.monitoring import loggers
 
 TRAIN = {"loss", "grad_norm", "lr", "centroid_error", "sample_spread", "collapsed_share", "drift_scale"}
 TRAIN |= {
@@ -45,14 +46,14 @@ def final(workdir, config, mesh):
 
 def raise_after(monkeypatch, step, happen):
     """Calls ``happen`` once the metrics of a step are written."""
-    write = sinks.JsonlSink.write
+    write = loggers.JsonlWriter.write
 
     def write_and_then(self, record):
         write(self, record)
         if record.step == step and "train/loss" in record.scalars:
             happen()
 
-    monkeypatch.setattr(sinks.JsonlSink, "write", write_and_then)
+    monkeypatch.setattr(loggers.JsonlWriter, "write", write_and_then)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from drifting_vla_jax.data.actions import ActionSpace
-from drifting_vla_jax.layouts import END_EFFECTOR
+from drifting_vla_jax.core.action_layout import END_EFFECTOR
+from drifting_vla_jax.data.normalization import ActionNormalizer
 from drifting_vla_jax.train import metrics
 
 
@@ -13,7 +13,7 @@ def test_errors_by_hand():
     second."""
     scale = np.ones((1, END_EFFECTOR.network_dim))
     scale[0, :3] = 0.01  # network units are centimetres
-    actions = ActionSpace("absolute", np.zeros_like(scale), scale, np.zeros(4), np.ones(4))
+    actions = ActionNormalizer("absolute", np.zeros_like(scale), scale, np.zeros(4), np.ones(4))
     identity = [1, 0, 0, 0, 1, 0]
 
     def chunk(x):

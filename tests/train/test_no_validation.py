@@ -5,11 +5,11 @@ import logging
 import math
 
 from drifting_vla_jax.data.mixture import open_data
-from drifting_vla_jax.report import page
+from drifting_vla_jax.report.run import page
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.borrowed import NOTHING
 from drifting_vla_jax.train.checkpoint import Checkpoints
-from drifting_vla_jax.train.held_out import HeldOutSets, make_held_out
+from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
+from drifting_vla_jax.train.validation import MixtureValidator, make_validator
 from tests.small import episode, write_episodes
 
 NO_EPISODE = "no episode of config.env.tasks is held out; nothing is validated or drawn there"
@@ -41,7 +41,7 @@ def test_one_episode_is_trained_on_resumed_reported_and_acts(train, config, sing
 def held_out_of(config, data):
     config.data.path = str(data)
     dataset, mesh = open_data(config), sharding.single_device_mesh()
-    return make_held_out(dataset, dataset.action_space(config), config, mesh, NOTHING, None, None)
+    return make_validator(dataset, dataset.action_space(config), config, mesh, NO_FROZEN_INPUTS, None, None)
 
 
 def test_held_out_episodes_of_other_tasks_are_none(config, tmp_path, caplog):
@@ -53,5 +53,5 @@ def test_held_out_episodes_of_other_tasks_are_none(config, tmp_path, caplog):
 def test_sets_of_a_mixture_that_hold_out_nothing_are_left_out(config, single_path, dataset_path, caplog):
     config.data.mixture.paths, config.data.mixture.weights = (str(single_path), str(dataset_path)), (3.0, 1.0)
     found = held_out_of(config, "")
-    assert isinstance(found, HeldOutSets) and list(found._sets) == [dataset_path.name]
+    assert isinstance(found, MixtureValidator) and list(found._sets) == [dataset_path.name]
     assert f"{single_path}: {NO_EPISODE}\n" in caplog.text

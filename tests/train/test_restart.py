@@ -35,7 +35,7 @@ COMMAND = """
 import hashlib, os, sys
 import jax, numpy as np
 from drifting_vla_jax import main
-from drifting_vla_jax.train import held_out, loop, sinks
+from drifting_vla_jax.train import validation as held_out, loop; from drifting_vla_jax.train.monitoring import loggers as sinks
 
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
 once = [number]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from drifting_vla_jax.objectives.objective import make_objective
+from drifting_vla_jax.aot.flops import residual_bytes
+from drifting_vla_jax.objectives.base import make_objective
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.train.borrowed import NOTHING
-from drifting_vla_jax.train.flops import residual_bytes
+from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.state import abstract_state, create_state, init_params
 from drifting_vla_jax.train.step import compile_train_step, objective_loss
@@ -26,7 +26,7 @@ def run(step, state, batches):
     """Losses and gradient norms of a short run, and the state it ends with."""
     rows = []
     for i in range(STEPS):
-        state, info = step(state, batches[i % len(batches)], NOTHING)
+        state, info = step(state, batches[i % len(batches)], NO_FROZEN_INPUTS)
         rows.append((float(info["loss"]), float(info["grad_norm"])))
     return np.array(rows), jax.device_get(state)
 
@@ -127,7 +127,7 @@ def test_split_parameters_are_gathered_a_layer_at_a_time_and_nothing_else_moves(
     mesh = sharding.make_mesh(config)
     state = abstract_state(config, mesh)
     batch = abstract(fake_batch(config, 64, prompts=8))  # eight instructions, which every device is told
-    text = compile_train_step(config, mesh).lower(state, batch, NOTHING).compile().as_text()
+    text = compile_train_step(config, mesh).lower(state, batch, NO_FROZEN_INPUTS).compile().as_text()
     found = [(kind, n) for shape, kind in COLLECTIVE.findall(text) for n in elements(shape)]
     assert {"all-gather", "all-reduce"} <= {kind for kind, _ in found}
     assert not [kind for kind, _ in found if kind in ("all-to-all", "collective-permute")]

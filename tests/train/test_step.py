@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drifting_vla_jax.train.borrowed import NOTHING
-from drifting_vla_jax.train.held_out import eval_step
+from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
 from drifting_vla_jax.train.state import abstract_state, init_params
 from drifting_vla_jax.train.step import train_step
+from drifting_vla_jax.train.validation import eval_step
 from drifting_vla_jax.types import fake_batch
 from tests.small import small_config
 
@@ -19,7 +19,7 @@ def run(step, host_state, place, one_device, batches):
     state, states, metrics = place(host_state, one_device), [host_state], []
     for batch in batches(one_device)[:4]:
         with jax.transfer_guard("disallow"):
-            state, info = step(state, batch, NOTHING)
+            state, info = step(state, batch, NO_FROZEN_INPUTS)
         states.append(jax.device_get(state))
         metrics.append(jax.device_get(info))
     return states, metrics
@@ -31,7 +31,7 @@ def assert_equal(a, b):
 
 def test_a_step_is_a_function_of_state_and_batch(run, step, place, one_device, batches):
     states, metrics = run
-    again, info = step(place(states[1], one_device), batches(one_device)[1], NOTHING)
+    again, info = step(place(states[1], one_device), batches(one_device)[1], NO_FROZEN_INPUTS)
     assert_equal(jax.device_get(again), states[2])
     assert info["loss"] == metrics[1]["loss"]
     assert [int(s.step) for s in states] == [0, 1, 2, 3, 4]
@@ -39,7 +39,7 @@ def test_a_step_is_a_function_of_state_and_batch(run, step, place, one_device, b
 
 def test_the_states_memory_is_taken_over(step, host_state, place, one_device, batches):
     state = place(host_state, one_device)
-    step(state, batches(one_device)[0], NOTHING)
+    step(state, batches(one_device)[0], NO_FROZEN_INPUTS)
     assert all(x.is_deleted() for x in jax.tree.leaves((state.params, state.ema_params, state.opt_state)))
 
 
@@ -80,7 +80,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_says_so(step, host_state,
     else:
         o = batch.observation
         batch = batch.replace(observation=o.replace(state=o.state.at[3, 0].set(jnp.inf)))
-    state, info = step(place(host_state, one_device), batch, NOTHING)
+    state, info = step(place(host_state, one_device), batch, NO_FROZEN_INPUTS)
     assert not info["finite"]
     assert_equal(jax.device_get(state), host_state)
 
@@ -90,7 +90,7 @@ def test_masked_targets_do_not_matter(run, step, host_state, place, one_device, 
     batch = batches(one_device)[0]
     batch = batch.replace(mask=batch.mask.at[:, 2:].set(0.0))
     other = batch.replace(target=batch.target.at[:, 2:].add(9.0))
-    (a, info), (b, _) = (step(place(host_state, one_device), x, NOTHING) for x in (batch, other))
+    (a, info), (b, _) = (step(place(host_state, one_device), x, NO_FROZEN_INPUTS) for x in (batch, other))
     assert info["loss"] != run[1][0]["loss"]
     assert_equal(jax.device_get(a), jax.device_get(b))
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from drifting_vla_jax.envs.env import Observation, Step, check_action, check_task_name
+from drifting_vla_jax.envs.base import EnvObservation, Step, check_action, check_task_name
 from drifting_vla_jax.envs.info import EnvInfo
 
 
@@ -50,4 +50,4 @@ class FakeSimulator:
 
     def _observe(self, render):
         images = {camera: self.render(camera, self._size) for camera in self._cameras} if render else {}
-        return Observation(images, np.array([self._seed % 2, self._steps], np.float32))
+        return EnvObservation(images, np.array([self._seed % 2, self._steps], np.float32))

@@ -1,1 +1,0 @@
-"""A study of the drifting objective that anyone can rerun: ``python -m drifting_vla_jax.objectives.study --out=DIR``."""
