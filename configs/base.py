@@ -98,27 +98,37 @@ def get_config() -> ConfigDict:
     config.model.mlp_ratio = 3.0  # hidden width of every MLP over its width (SwiGLU takes 2/3 of it)
 
     config.objective = ConfigDict()
-    config.objective.name = "drifting"  # drifting | flow_matching | regression
-    config.objective.samples = 8  # g: samples per observation in training (drifting, flow_matching)
-    config.objective.temperatures = (0.1, 0.2, 0.5)  # tau of each drifting field ...
-    config.objective.in_reach = True  # ... in distances from the expert to its nearest sample; False: in mean distances
-    config.objective.anneal_from = 1.0  # the temperatures start this many times as large ...
-    config.objective.anneal_until = 0.3  # ... and have come down to themselves at this share of the training
-    config.objective.grouping = (
-        "chunk"  # what drifts together: chunk | step | dim | block, see objectives/drifting/grouping.py
+    config.objective.name = "drifting"  # drifting | flow_matching | regression, or your own: my_lab.my_file:MyObjective
+    config.objective.drifting = ConfigDict()  # validation draws this field at the samples of every objective
+    config.objective.drifting.samples = 8  # g: samples per observation
+    config.objective.drifting.temperatures = (0.1, 0.2, 0.5)  # tau of each drifting field
+    config.objective.drifting.temperature_unit = (
+        "nearest_positive"  # mean_distance, or from the expert to its nearest sample
     )
-    config.objective.flow_steps = 10  # Euler steps of flow_matching at inference
+    config.objective.drifting.temperature_anneal = ConfigDict()
+    config.objective.drifting.temperature_anneal.initial_scale = (
+        1.0  # the temperatures start so many times as large ...
+    )
+    config.objective.drifting.temperature_anneal.fraction = 0.3  # ... until this share of the training
+    config.objective.drifting.grouping = "chunk"  # what drifts together: chunk | step | dim | block, see grouping.py
     # Extra positives: recent expert chunks of the same task, weighted by how alike the observations are.
-    config.objective.bank = ConfigDict()
-    config.objective.bank.size = 0  # chunks kept per task; 0: no bank
-    config.objective.bank.bandwidth = 0.2  # of the weight exp(-(d / bandwidth)^2 / 2), in mean distances
+    config.objective.drifting.memory_bank = ConfigDict()
+    config.objective.drifting.memory_bank.size = 0  # chunks kept per task; 0: no bank
+    config.objective.drifting.memory_bank.bandwidth = (
+        0.2  # of the weight exp(-(d / bandwidth)^2 / 2), in mean distances
+    )
     # Classifier-free guidance, learned in training; acting still costs one evaluation.
-    config.objective.guidance = ConfigDict()
-    config.objective.guidance.negatives = 0  # unconditional chunks that repel an observation's samples; 0: no guidance
-    config.objective.guidance.max_alpha = 4.0  # strengths are drawn from alpha^-power on [1, max_alpha]
-    config.objective.guidance.power = 3.0
-    config.objective.guidance.drop_instruction = 0.1  # share of observations that are not told their instruction
-    config.objective.guidance.alpha = 1.0  # the strength to act with; 1: as demonstrated
+    config.objective.drifting.guidance = ConfigDict()
+    config.objective.drifting.guidance.negatives = 0  # unconditional chunks that repel samples; 0: no guidance
+    config.objective.drifting.guidance.max_alpha = 4.0  # strengths are drawn from alpha^-power on [1, max_alpha]
+    config.objective.drifting.guidance.power = 3.0
+    config.objective.drifting.guidance.drop_instruction = (
+        0.1  # share of observations that are not told their instruction
+    )
+    config.objective.drifting.guidance.alpha = 1.0  # the strength to act with; 1: as demonstrated
+    config.objective.flow_matching = ConfigDict()
+    config.objective.flow_matching.samples = 8  # g: (noise, time) pairs per observation
+    config.objective.flow_matching.steps = 10  # Euler steps of sampling
 
     config.train = ConfigDict()
     config.train.steps = 1000  # optimiser steps

@@ -18,8 +18,9 @@ def get_config():
     config.action.horizon = 4
     config.model.vision.depth = 1
     config.model.fusion.depth = 1
-    config.objective.temperatures = (0.2, 0.5, 1.0)  # one way of doing things: large fixed ones settle a little faster
-    config.objective.in_reach = False
+    # One way of doing things: large fixed temperatures settle a little faster.
+    config.objective.drifting.temperatures = (0.2, 0.5, 1.0)
+    config.objective.drifting.temperature_unit = "mean_distance"
     config.train.optimizer = "muon"
     config.train.learning_rate = 4e-3
     config.train.steps = 1500

@@ -5,7 +5,7 @@
 
     train     trains, or goes on where DIR's last checkpoint stopped; Ctrl-C and the signals of batch systems save and exit 0
     eval      restores a checkpoint, runs simulators against it, writes DIR/eval/<id>/results.json and videos;
-              with --flow_steps=2 a flow-matching policy takes so many Euler steps, whatever it was trained for;
+              with --sampling_steps=2 a flow-matching policy takes so many Euler steps, whatever it was trained for;
               with --execute=1,2,4 once for each number of actions executed of a chunk, and one table of all
     serve     restores a checkpoint and answers robots on config.serve.host:port
     describe  prints parameters, operations and layouts of a configuration, without data
@@ -41,11 +41,12 @@ def define_flags() -> None:
     flags.DEFINE_string("step", "latest", "eval, serve: which checkpoint, latest | best | a number")
     flags.DEFINE_list("execute", None, "eval: several values of config.eval.execute, e.g. 1,2,4: one table of all")
     flags.DEFINE_integer(
-        "flow_steps",
+        "sampling_steps",
         0,
-        "eval, serve: Euler steps of a flow-matching policy; 0: as it was trained",
+        "eval, serve: steps of a policy that samples in several, such as flow matching; 0: as it was trained",
         *ranges.SEVERAL.bounds,
     )
+    flags.DEFINE_alias("flow_steps", "sampling_steps")
     for part in ("vision", "text"):
         where = f"eval, serve: where the {part} encoder lies, if not as in training"
         cli.define_path(f"{part}_weights", None, where, hub=True)
@@ -107,9 +108,9 @@ def _policy(config, workdir: Path, batch_sizes):
     if s.compile_cache:
         compile_cache.keep(workdir / "compile_cache")
     if artifact.is_artefact(workdir):
-        if encoders or FLAGS.step != "latest" or FLAGS.flow_steps:
+        if encoders or FLAGS.step != "latest" or FLAGS.sampling_steps:
             raise ValueError(
-                f"{workdir} is an exported policy, complete as it is; --step, --flow_steps, --*_weights are for runs"
+                f"{workdir} is an exported policy, complete as it is; --step, --sampling_steps, --*_weights are for runs"
             )
         policy = artifact.load(workdir, tuple(batch_sizes), s.text_cache)
         drawn, asked = (policy.metadata["num_samples"], policy.metadata["choose"]), (s.num_samples, s.choose)
@@ -121,7 +122,7 @@ def _policy(config, workdir: Path, batch_sizes):
         return policy
     from drifting_vla_jax.policy import restore
 
-    how = (encoders, s.num_samples, s.choose, s.dataset, FLAGS.flow_steps)
+    how = (encoders, s.num_samples, s.choose, s.dataset, FLAGS.sampling_steps)
     return restore.restore(workdir, FLAGS.step, tuple(batch_sizes), s.text_cache, *how)
 
 

@@ -18,12 +18,6 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.core.action_layout import layout_of
 
-GROUPINGS = (
-    "chunk",
-    "step",
-    "dim",
-    "block",
-)  # which entries of a chunk drift together: objectives/drifting/grouping.py
 SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
 REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
 OPTIMIZERS = ("adamw", "muon")

@@ -31,8 +31,7 @@ done
 read -ra objectives <<<"${OBJECTIVES:-drifting flow_matching regression}"
 [ ${#objectives[@]} -gt 0 ] || die "OBJECTIVES is empty; name at least one of drifting flow_matching regression"
 for objective in "${objectives[@]}"; do
-  [[ $objective =~ ^(drifting|flow_matching|regression)$ ]] ||
-    die "OBJECTIVES has $objective; expected drifting, flow_matching, regression"
+  [[ $objective =~ ^[A-Za-z_][A-Za-z0-9_.:]*$ ]] || die "OBJECTIVES has $objective; expected names, or import paths module:name"
 done
 
 if [ -n "${DRY_RUN:-}" ]; then

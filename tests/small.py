@@ -37,7 +37,7 @@ def small_config():
     m.width = m.vision.width = m.text.width = 16
     m.vision.patch, m.vision.depth, m.text.depth, m.fusion.depth, m.dit.depth = 8, 1, 1, 1, 1
     m.vision.heads = m.text.heads = m.fusion.heads = m.dit.heads = 2
-    config.objective.samples = 4
+    config.objective.drifting.samples = config.objective.flow_matching.samples = 4
     t = config.train
     t.steps, t.warmup_steps, t.log_every, t.eval_every, t.eval_batches, t.save_every = 6, 2, 1, 3, 1, 3
     t.wandb, t.report_every = "off", 0

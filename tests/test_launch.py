@@ -216,8 +216,8 @@ def test_fifty_tasks_and_one_objective():
         (("mt10", "--config.objective.name=regression"), {}, "the objectives are OBJECTIVES="),
         (
             ("mt10",),
-            {"OBJECTIVES": "drifting flow"},
-            "OBJECTIVES has flow; expected drifting, flow_matching, regression",
+            {"OBJECTIVES": "drifting flow-matching"},
+            "OBJECTIVES has flow-matching; expected names, or import paths module:name",
         ),
     ],
 )

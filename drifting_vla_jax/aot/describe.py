@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.aot.flops import flops, residual_bytes
 from drifting_vla_jax.core.action_layout import ActionLayout, Part, layout_of
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import FrozenInputs, abstract_frozen_inputs
 from drifting_vla_jax.train.partition import is_trainable, merge, split_learned
@@ -146,17 +146,17 @@ def _memory(plan: Plan) -> list[str]:
     learned, fixed = split_learned(state.params, c)
     told = with_text(plan.batch, plan.borrowed)
 
-    def loss(learned, fixed, borrowed, batch, bank):
+    def loss(learned, fixed, borrowed, batch, objective_state):
         key = jax.random.key(0)
-        return objective_loss(merge(learned, fixed, borrowed), batch, key, c, make_objective(c), bank)[0]
+        return objective_loss(merge(learned, fixed, borrowed), batch, key, c, make_objective(c), objective_state)[0]
 
-    kept = residual_bytes(loss, learned, fixed, plan.borrowed.params, told, state.bank)
+    kept = residual_bytes(loss, learned, fixed, plan.borrowed.params, told, state.objective_state)
     prefetched = 1 + c.data.prefetch
     parts = [
         ("parameters", _bytes(state.params), "float32"),
         ("their average", _bytes(state.ema_params), "float32; it acts"),
         ("optimiser", _bytes((state.opt_state, state.step, state.rng)), "of what learns"),
-        ("bank", _bytes(state.bank), "recent expert chunks"),
+        ("objective's state", _bytes(state.objective_state), "what it remembers"),
         ("borrowed weights", _bytes(plan.borrowed.params), f"{c.model.frozen_dtype}, of frozen pretrained encoders"),
         ("borrowed text", _bytes(plan.borrowed.text), f"of {plan.instructions} instructions"),
         ("batches", prefetched * _bytes(plan.batch) // devices, f"{prefetched}, one at work"),

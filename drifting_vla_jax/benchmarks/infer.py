@@ -23,7 +23,7 @@ from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal, milliseconds
 from drifting_vla_jax.benchmarks.timing import Case, Comparison, compiled, contest, of_peer, timed
 from drifting_vla_jax.models.vla import DriftingVLA, make_vision
-from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.types import ModelObservation, views
 
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -150,7 +150,7 @@ def heads(config: ConfigDict, rounds: int) -> Comparison:
     params = network.params_of(config)
     ways = {
         "drifting, 1 evaluation": (config, None),
-        f"flow matching, {flow.objective.flow_steps} steps": (flow, None),
+        f"flow matching, {make_objective(flow).evaluations_per_chunk} steps": (flow, None),
         f"DDPM, {DDPM_STEPS} steps": (config, lambda generate, noise: ddpm_sample(generate, noise, DDPM_STEPS)),
     }
     rows = []

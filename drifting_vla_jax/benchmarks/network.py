@@ -33,7 +33,7 @@ PROMPT = "close the red jar"
 
 def at_precision(config: ConfigDict, dtype: str, **changes) -> ConfigDict:
     """A copy that computes in ``dtype``, frozen encoders' weights included; ``changes`` are keys as "train_steps" or
-    "train.steps" would have it, dots as double underscores: ``objective__samples=1``."""
+    "train.steps" would have it, dots as double underscores: ``model__width=64``."""
     config = copy.deepcopy(config).unlock()
     config.model.dtype = config.model.frozen_dtype = dtype
     for key, value in changes.items():

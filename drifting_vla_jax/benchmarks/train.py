@@ -64,7 +64,7 @@ def run(options: Options, peers: Peers) -> Report:
 def full_precision(config: ConfigDict, peers: Peers, rounds: int) -> Comparison:
     """One sample per observation is regression's step: drifting needs two, the network's work is that of one."""
     one = network.at_precision(config, "float32", objective__name="regression", model__remat="none")
-    many = network.at_precision(config, "float32", objective__samples=8, model__remat="none")
+    many = network.at_precision(config, "float32", objective__drifting__samples=8, model__remat="none")
     steps = Steps(many)
     ours = [steps.contestant(ONE, one), steps.contestant(MANY, many)]
     if is_frozen(config, "vision"):
@@ -76,8 +76,8 @@ def full_precision(config: ConfigDict, peers: Peers, rounds: int) -> Comparison:
 
 def half_precision(config: ConfigDict, peers: Peers, rounds: int) -> Comparison:
     """The same in bfloat16, beside our float32."""
-    many = network.at_precision(config, "float32", objective__samples=8, model__remat="none")
-    half = network.at_precision(config, "bfloat16", objective__samples=8, model__remat="none")
+    many = network.at_precision(config, "float32", objective__drifting__samples=8, model__remat="none")
+    half = network.at_precision(config, "bfloat16", objective__drifting__samples=8, model__remat="none")
     ours = [Steps(many).contestant(MANY, many), Steps(half).contestant(HALF, half)]
     theirs = of_peer(peers, "original", "original, bf16", "train", samples=BATCH, dtype="bfloat16", batch=BATCH)
     return contest(f"The same in bfloat16 ({config.name})", [*ours, theirs], rounds, warmup=0)

@@ -11,6 +11,7 @@ from drifting_vla_jax.core import ranges
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs import registry
+from drifting_vla_jax.objectives import registry as objectives
 from drifting_vla_jax.types import is_frozen, is_mixture, is_pretrained, set_names
 
 LEAST_SHARE = 1e-4  # of a set in a mixture
@@ -26,7 +27,8 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ConfigError: with every problem found, one after the other.
     """
-    problems = list(_range_problems(config)) or [problem for of_section in SECTIONS for problem in of_section(config)]
+    problems = [*_range_problems(config), *objectives.problems(config)]
+    problems = problems or [problem for of_section in SECTIONS for problem in of_section(config)]
     if problems:
         raise ConfigError("; ".join(problems))
 
@@ -91,12 +93,7 @@ def _layout_problems(config: ConfigDict) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    noise, present, state = config.model.noise_dim, layout.present_dim, config.env.state_dim
-    if config.objective.name == "flow_matching" and noise != layout.network_dim:
-        yield (
-            f"config.model.noise_dim is {noise}; flow_matching integrates in action space, of layout {layout} expected "
-            f"{layout.network_dim}"
-        )
+    present, state = layout.present_dim, config.env.state_dim
     if state < present:
         yield (
             f"config.env.state_dim is {state}; with config.action.layout {config.action.layout} the state begins with the "
@@ -104,6 +101,7 @@ def _layout_problems(config: ConfigDict) -> Iterator[str]:
         )
     if layout != END_EFFECTOR and config.train.rollout_every:
         yield f"config.train.rollout_every is {config.train.rollout_every}, but simulators move one end effector; set it to 0"
+    yield from objectives.make_objective(config).check()
 
 
 def _model_problems(config: ConfigDict) -> Iterator[str]:
@@ -148,17 +146,6 @@ def _encoder_problems(config: ConfigDict) -> Iterator[str]:
     levels = v.patch // 4
     if v.stem == "conv" and (v.patch % 4 or levels & (levels - 1)):
         yield f"config.model.vision.patch is {v.patch}; the conv stem needs 4, 8, 16 or 32"
-
-
-def _objective_problems(config: ConfigDict) -> Iterator[str]:
-    o = config.objective
-    for part, key in (("bank", "size"), ("guidance", "negatives")):
-        if o[part][key] and o.name != "drifting":
-            yield f"config.objective.{part} is for drifting alone, config.objective.name is {o.name!r}; set {part}.{key} to 0"
-    if o.guidance.negatives >= config.data.batch_size:
-        yield f"config.objective.guidance.negatives {o.guidance.negatives} must be below config.data.batch_size"
-    if o.name == "drifting" and o.samples < 2:
-        yield f"config.objective.samples is {o.samples}; samples that drift repel each other: expected at least 2"
 
 
 def _train_problems(config: ConfigDict) -> Iterator[str]:
@@ -229,7 +216,6 @@ SECTIONS = (
     _layout_problems,
     _model_problems,
     _encoder_problems,
-    _objective_problems,
     _train_problems,
     _mesh_problems,
     _eval_problems,

@@ -21,11 +21,13 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from drifting_vla_jax.config.migration import renamed
 from drifting_vla_jax.core import paths
 from drifting_vla_jax.core.suggest import did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("configs", f"{PACKAGE.name}.configs")  # what files of configurations import from
+PLUGIN_SECTIONS = ("objective",)  # sections with a section of its own for each plug-in
 _OURS = ("config_file.", *(f"{package}." for package in PACKAGES))
 
 
@@ -55,6 +57,9 @@ class ConfigFileError(ValueError):
 
 class _Parser(flags.ArgumentParser):
     def parse(self, path: str) -> ConfigDict:
+        overrides = [argument for argument in sys.argv[1:] if argument.lstrip("-").startswith("config.")]
+        if line := renamed(" ".join(argument.partition("=")[0] for argument in overrides)):
+            raise ConfigFileError(line)
         return load(path)
 
 
@@ -68,7 +73,7 @@ def load(text: str) -> ConfigDict:
     path, argument = _find(text)
     config = _of_run(path) if path.suffix == ".json" else _of_code(path, argument)
     if base := _base(path):
-        there, expected = list(_keys(config)), list(_keys(base))
+        there, expected = [key for key in _keys(config) if not _of_plugin(key, base)], list(_keys(base))
         if unknown := [key for key in there if key not in expected]:
             raise ConfigFileError(
                 f"{path} has a key of its own, {unknown[0]}: {did_you_mean(unknown[0], expected, 'known are')}"
@@ -78,6 +83,12 @@ def load(text: str) -> ConfigDict:
                 f"{path} lacks {', '.join(missing[:5])}; start from base.get_config() of configs/base.py"
             )
     return config.lock()
+
+
+def _of_plugin(key: str, base: ConfigDict) -> bool:
+    """Whether a key is in a section of its own that a plug-in from outside the package reads."""
+    section, _, rest = key.partition(".")
+    return section in PLUGIN_SECTIONS and "." in rest and rest.partition(".")[0] not in base[section]
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -144,6 +155,8 @@ def _where(error: BaseException, path: Path) -> str:
         return f"{error.filename or path}, line {error.lineno}: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = f", line {frames[-1].lineno}" if frames else ""
+    if isinstance(error, AttributeError) and frames and (new := renamed(frames[-1].line or "")):
+        return f"{path}{line}: {new}"
     said = re.sub(r" ?Other fields present:.*?(?=Did you mean|$)", " ", str(error), flags=re.DOTALL)  # ml_collections
     return f"{path}{line}: {type(error).__name__}: {said.strip()}"
 

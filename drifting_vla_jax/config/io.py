@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.config.checks import ConfigError, validate
+from drifting_vla_jax.config.migration import LATER, migrated
 from drifting_vla_jax.core import paths
 from drifting_vla_jax.core.files import set_aside, write_atomically
 
@@ -23,13 +24,6 @@ PATHS = (  # section, key, may it be an id of the Hugging Face hub; "" stays ""
     *(("model.vision", "name", True), ("model.text", "name", True)),
     *(("serve", "tls_certificate", False), ("serve", "tls_key", False)),
 )
-LATER = {  # keys that older checkpoints lack
-    "eval": {"record": "none"},
-    "train": {"optimizer": "adamw"},
-    "data": {"mixture": {"paths": [], "weights": []}},
-    "action": {"layout": "end_effector", "joints": [], "grippers": []},
-    "serve": {"dataset": ""},
-}
 
 
 def from_flag() -> ConfigDict:
@@ -76,15 +70,16 @@ def to_json(config: ConfigDict) -> dict:
 
 
 def from_json(data: dict) -> ConfigDict:
-    """A ConfigDict back from JSON: lists become the tuples they were, and what it was written without is as it was then."""
+    """A ConfigDict back from JSON: lists become the tuples they were, and older keys become today's."""
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(v) for key, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    whole = data | {part: LATER[part] | data[part] for part in LATER}
-    return ConfigDict(tuples(whole)).lock()
+    if missing := sorted(LATER.keys() - data.keys()):
+        raise ValueError(f"no configuration: there is no section {missing[0]!r}")
+    return ConfigDict(tuples(migrated(data))).lock()
 
 
 def config_hash(config: ConfigDict) -> str:

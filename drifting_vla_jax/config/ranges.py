@@ -28,14 +28,13 @@ from drifting_vla_jax.core.ranges import (
     whole,
 )
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.types import FRAMES, GROUPINGS, OPTIMIZERS, REMAT, SELECTION_RULES
+from drifting_vla_jax.types import FRAMES, OPTIMIZERS, REMAT, SELECTION_RULES
 
 DTYPES = ("float32", "bfloat16")
 THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/style.py
 EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking/synchronous.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
 RECORDS = ("none", "success", "all")  # of an evaluation's episodes: rollout/trajectory_writer.py
-OBJECTIVES = ("drifting", "flow_matching", "regression")
 
 STEPS = whole(1, 10**9)
 EVERY = whole(0, 10**9)  # steps between two; 0: never
@@ -106,23 +105,6 @@ _MODEL = {
     **{f"{part}.heads": HEADS for part in ("vision", "text", "fusion", "dit")},
     "mlp_ratio": Number(0.0, 100.0, "(]"),
 }
-_OBJECTIVE = {
-    "name": Choice(OBJECTIVES),
-    "samples": whole(1, 65536),
-    "temperatures": Many(Number(0.0, 1e4, "(]"), least=1),
-    "in_reach": FLAG,
-    "anneal_from": Number(1.0, 1e4),
-    "anneal_until": Number(0.0, 1.0, "(]"),
-    "grouping": Choice(GROUPINGS),
-    "flow_steps": whole(1, 10_000),
-    "bank.size": whole(0, 10**6),
-    "bank.bandwidth": Number(0.0, 1e4, "(]"),
-    "guidance.negatives": whole(0, 65536),
-    "guidance.max_alpha": Number(1.0, 1e3),
-    "guidance.power": Number(0.0, 100.0),
-    "guidance.drop_instruction": DECAY,
-    "guidance.alpha": Number(1.0, 1e3),
-}
 _TRAIN = {
     **dict.fromkeys(("steps", "log_every", "eval_every", "eval_batches", "save_every"), STEPS),
     **dict.fromkeys(("warmup_steps", "rollout_every", "report_every"), EVERY),
@@ -180,7 +162,7 @@ SECTIONS = {
     "data": _DATA,
     "action": _ACTION,
     "model": _MODEL,
-    "objective": _OBJECTIVE,
+    "objective": {"name": TEXT},  # its settings: the objectives' own
     "train": _TRAIN,
     "figures": {"theme": Choice(THEMES)},  # the other keys are figures: EVERY
     "mesh": _MESH,

@@ -35,7 +35,7 @@ def load(kind: str, known: Mapping[str, str], name: str) -> Any:
             "for example my_lab.my_file:MyClass"
         )
     module_name, _, attribute = known.get(name, name).partition(":")
-    if not module_name:
+    if not module_name or module_name.startswith("."):
         raise PluginError(f"{kind} {name!r} is no import path; expected module:name")
     try:
         module = importlib.import_module(module_name)

@@ -23,6 +23,7 @@ MODULES = {
     "cli": "core.cli",
     "config_checks": "config.checks",
     "config_files": "config.files",
+    "config_migration": "config.migration",
     "config_ranges": "config.ranges",
     "data.actions": "data.normalization",
     "data.bounds": "data.value_range",

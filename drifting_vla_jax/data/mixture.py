@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.data.dataset import Cache, DataSet, Split, check_tasks, read_metadata
 from drifting_vla_jax.data.normalization import ActionSpaces
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.types import is_mixture, set_names
 
 
@@ -119,7 +120,7 @@ class Mixture:
 
         Raises:
           ValueError: one has another image size, action layout or state length, or none of the tasks; a view or a task that
-            none has; a task that several have where a bank would mix their chunks.
+            none has; a task that several have where the objective cannot have that.
         """
         for each in self.sets:
             each.check_form(config)
@@ -137,11 +138,9 @@ class Mixture:
                     "take the set out of config.data.mixture.paths"
                 )
         shared = [task for task in config.env.tasks if sum(task in each.tasks for each in self.sets) > 1]
-        if config.objective.bank.size and shared:
-            raise ValueError(
-                f"config.objective.bank keeps chunks by task, but {shared[0]!r} is in several sets of {self.path}, each with "
-                "units of its own; set config.objective.bank.size to 0"
-            )
+        wrong = list(make_objective(config).check_mixture(shared)) if shared else []
+        if wrong:
+            raise ValueError(f"the mixture {self.path}: {'; '.join(wrong)}")
 
 
 def _open(path: str, cameras: Sequence[str]) -> DataSet:

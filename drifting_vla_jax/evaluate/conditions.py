@@ -12,7 +12,7 @@ from typing import Any
 
 from drifting_vla_jax.envs.info import EnvInfo
 
-FLOW_STEPS = (1, 2)  # Euler steps that a flow-matching policy is evaluated with, besides those of its configuration
+SAMPLING_STEPS = (1, 2)  # evaluated besides its own, where an objective's number of steps can be chosen
 LATE = {"eval.execution": "async", "eval.hold_last": True}  # the simulator goes on while the policy thinks
 
 
@@ -27,7 +27,7 @@ class Condition:
       options: settings of the simulator of which this is a perturbation.
       group: the table of the page that it belongs to.
       whole: with all the episodes that are asked for; else with the fewer.
-      stepwise: of flow matching also with ``FLOW_STEPS``.
+      stepwise: also with ``SAMPLING_STEPS``.
       ms_each: milliseconds that one network evaluation is said to take; 0: ``changes`` say what there is to say.
     """
 

@@ -32,7 +32,7 @@ from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate import checkpoint
-from drifting_vla_jax.evaluate.conditions import FLOW_STEPS, PLAIN, Condition, of_environment
+from drifting_vla_jax.evaluate.conditions import PLAIN, SAMPLING_STEPS, Condition, of_environment
 from drifting_vla_jax.rollout import episode_log
 from drifting_vla_jax.rollout.runner import episode_list
 
@@ -102,10 +102,10 @@ def jobs(
     for condition in conditions_of(trained):
         if names and condition.name not in names:
             continue
-        for steps in (0, *FLOW_STEPS) if condition.stepwise and _flows(trained) else (0,):
-            if steps == trained.assets.config.objective.flow_steps:
+        for steps in (0, *SAMPLING_STEPS) if condition.stepwise and trained.objective.adjustable_steps else (0,):
+            if steps == trained.objective.evaluations_per_chunk:
                 continue
-            acting = dataclasses.replace(trained, flow_steps=steps)
+            acting = dataclasses.replace(trained, sampling_steps=steps)
             config = trained.assets.config.copy_and_resolve_references()
             if not _applies(condition, config):
                 continue
@@ -126,10 +126,6 @@ def jobs(
 def conditions_of(trained: RestoredPolicy) -> tuple[Condition, ...]:
     """In which a run can be evaluated: those of its simulator."""
     return of_environment(registry.info(trained.assets.config.env.name))
-
-
-def _flows(trained: RestoredPolicy) -> bool:
-    return trained.assets.config.objective.name == "flow_matching"
 
 
 def _applies(condition: Condition, config: ConfigDict) -> bool:

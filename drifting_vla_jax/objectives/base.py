@@ -1,38 +1,49 @@
-"""What a training objective is: how samples are drawn while learning, and how many evaluations an answer costs.
+"""What a training objective is: how samples are drawn while training, and how many network evaluations a chunk costs.
 
-The network is handed over as ``generate(noise[b g h z], time[b g or b 1]) -> chunk[b g h a]``: the observation is
-encoded once and closed over. ``time`` is the one number a sample is told besides its noise: where on its path flow
-matching is, how strongly drifting is to follow the instruction (``objectives/drifting/guidance.py``; 0: as it is).
+An objective is a class built with its settings, the action layout and the sizes around it (``registry.make_objective``).
+It gets the network as ``generate(noise[b g h z], time[b g or b 1]) -> chunk[b g h a]``: the observation is encoded once
+and closed over. ``time`` is the one number that a sample is conditioned on besides its noise: the time on the path of flow
+matching, the strength of guidance of drifting (0: as demonstrated).
 
-    drifting       one evaluation   x = generate(noise, 0), trained to sit where the drifting field carries it
-    flow_matching  k evaluations    generate is a velocity, integrated from noise to action in k Euler steps
-    regression     one evaluation   generate(0, 0) is the action
+What training must remember from step to step, beyond the parameters, is the objective's state: a pytree that
+``init_state`` makes and ``loss`` returns anew. The train state and the checkpoints carry it and look at nothing in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
-from ml_collections import ConfigDict
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from drifting_vla_jax.objectives.drifting.memory_bank import ExtraPositives
+from drifting_vla_jax.core.action_layout import ActionLayout
 
 COLLAPSED = 0.01  # network units: standard deviations of the data
 
 ModelFn = Callable[[Float[Array, "b g h z"], Float[Array, "b #g"]], Float[Array, "b g h a"]]
+State = Any  # a pytree of arrays, the same structure, shapes and dtypes at every step
 
 
 @dataclass(frozen=True)
-class NoiseShape:
-    """The noise of one sample: h steps of ``noise_dim`` numbers."""
+class Sizes:
+    """The sizes of the training around an objective, by the letters of ``types.py``.
 
-    horizon: int
+    Attributes:
+      noise_dim: z, numbers of noise per action step.
+      horizon: h.
+      batch_size: b, over all devices.
+      tasks: how many tasks there are.
+      summary_dim: d of ``Target.summary``.
+    """
+
     noise_dim: int
+    horizon: int
+    batch_size: int
+    tasks: int
+    summary_dim: int
 
 
 @struct.dataclass
@@ -43,35 +54,97 @@ class Target:
       chunk: the actions.
       mask: 1 where they count, 0 on padded steps and constant dimensions.
       instructed: False where the network was not told the instruction.
-      neighbours: more positives, of similar observations.
+      task: index of each observation's task.
+      summary: of each observation, without a gradient; None unless the objective has ``needs_summary``.
     """
 
     chunk: Float[Array, "b h a"]
     mask: Float[Array, "b h a"]
     instructed: Bool[Array, " b"]
-    neighbours: ExtraPositives | None = None
+    task: Int[Array, " b"]
+    summary: Float[Array, "b d"] | None = None
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """One way to train the network and to draw a chunk from it."""
+@dataclass(frozen=True)
+class Objective:
+    """One way to train the network and to draw a chunk from it. A subclass has ``loss`` and ``sample``, and overrides
+    what else differs.
 
-    evaluations_per_chunk: int
+    Attributes:
+      settings: of the class ``Settings``; None if that is None.
+      layout: what the numbers of an action are.
+      sizes: of the training.
+    """
+
+    settings: Any
+    layout: ActionLayout
+    sizes: Sizes
+
+    Settings: ClassVar[type | None] = None  # a dataclass (core/settings.py), read from the objective's section
+    section: ClassVar[str] = ""  # config.objective.<section>; of an objective of the package it is its name
+
+    @property
+    def samples(self) -> int:
+        """Chunks that validation draws of each observation."""
+        return 8
+
+    @property
+    def evaluations_per_chunk(self) -> int:
+        """Network evaluations of ``sample``."""
+        return 1
+
+    @property
+    def adjustable_steps(self) -> bool:
+        """Whether ``with_steps`` takes other numbers of evaluations than the one it was trained with."""
+        return False
+
+    @property
+    def drop_instruction(self) -> float:
+        """Share of the observations that the network is shown without their instruction in training."""
+        return 0.0
+
+    @property
+    def needs_summary(self) -> bool:
+        """Whether ``loss`` reads ``Target.summary``."""
+        return False
+
+    def check(self) -> Iterator[str]:
+        """What does not fit the sizes or the layout: a line each."""
+        return iter(())
+
+    def check_mixture(self, shared: Sequence[str]) -> Iterator[str]:
+        """What does not fit a mixture where several data sets, each in units of its own, have these tasks."""
+        return iter(())
+
+    def with_steps(self, steps: int) -> Objective:
+        """The same, with a chunk from so many network evaluations.
+
+        Raises:
+          ValueError: the number cannot be chosen.
+        """
+        raise ValueError(
+            f"{steps} sampling steps are asked for, but this policy was trained with an objective that answers in "
+            f"{self.evaluations_per_chunk} network evaluation(s); leave them out"
+        )
+
+    def init_state(self) -> State:
+        """The state before the first step."""
+        return ()
 
     def loss(
-        self,
-        generate: ModelFn,
-        expert: Target,
-        noise: NoiseShape,
-        key: PRNGKeyArray,
-        progress: Float[Array, ""],
-    ) -> tuple[Float[Array, " b"], dict[str, Array]]:
-        """The loss of every observation, and scalars worth watching; ``progress`` is the share of training done."""
-        ...
+        self, generate: ModelFn, expert: Target, key: PRNGKeyArray, progress: Float[Array, ""], state: State
+    ) -> tuple[Float[Array, " b"], dict[str, Array], State]:
+        """The loss of every observation, scalars worth logging, and the state of the next step.
+
+        Args:
+          progress: share of the training that is done.
+          state: see ``init_state``.
+        """
+        raise NotImplementedError
 
     def sample(self, generate: ModelFn, noise: Float[Array, "b g h z"]) -> Float[Array, "b g h a"]:
         """g chunks per observation, a function of the noise alone."""
-        ...
+        raise NotImplementedError
 
 
 def masked_mean(values: Float[Array, "..."], mask: Float[Array, "..."], axes: tuple[int, ...]) -> Array:
@@ -102,24 +175,3 @@ def sample_statistics(
         "sample_spread": jnp.sqrt(spread),
         "collapsed_share": jnp.mean(collapsed),
     }
-
-
-def make_objective(config: ConfigDict) -> Objective:
-    """Builds what ``io.objective`` names.
-
-    Raises:
-      ValueError: unknown name.
-    """
-    from drifting_vla_jax.objectives.drifting.objective import make_drifting
-    from drifting_vla_jax.objectives.flow_matching import FlowMatching
-    from drifting_vla_jax.objectives.regression import Regression
-
-    o = config.objective
-    makers = {
-        "drifting": lambda: make_drifting(config),
-        "flow_matching": lambda: FlowMatching(o.samples, o.flow_steps),
-        "regression": Regression,
-    }
-    if o.name not in makers:
-        raise ValueError(f"unknown objective {o.name!r}; expected one of {', '.join(sorted(makers))}")
-    return makers[o.name]()

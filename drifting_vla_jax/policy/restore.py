@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
 
 from drifting_vla_jax.config.io import config_hash
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.models.tokenizers import make_tokenizer
 from drifting_vla_jax.models.vla import make_text
-from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.objectives.base import Objective
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.policy.policy import Network, Policy
 from drifting_vla_jax.policy.sampling import predict_actions
 from drifting_vla_jax.train import frozen_encoders, sharding
@@ -41,7 +41,7 @@ class RestoredPolicy:
       assets: configuration and statistics, of a mixture for one of its sets.
       params: EMA weights of the whole network, frozen encoders included, on the device.
       step: optimiser steps behind them.
-      flow_steps: Euler steps that a flow-matching policy takes for a chunk; 0: as its configuration says.
+      sampling_steps: network evaluations for a chunk, of an objective that lets one choose; 0: as it was trained.
       weights: names what it answers with, see ``fingerprint_of``; "": of no checkpoint.
 
     Raises:
@@ -51,25 +51,17 @@ class RestoredPolicy:
     assets: Assets
     params: dict
     step: int
-    flow_steps: int = 0
+    sampling_steps: int = 0
     weights: str = ""
 
     def __post_init__(self):
-        name = self.assets.config.objective.name
-        if self.flow_steps and name != "flow_matching":
-            raise ValueError(
-                f"flow_steps is {self.flow_steps}, but this policy learned by {name} and answers in one evaluation; leave "
-                "it out"
-            )
+        _ = self.objective  # which may not take those steps
 
-    @property
-    def acting(self) -> ConfigDict:
-        """The configuration to act by: the trained one, with the steps asked for."""
-        if not self.flow_steps:
-            return self.assets.config
-        config = self.assets.config.copy_and_resolve_references()
-        config.objective.flow_steps = self.flow_steps
-        return config
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """The objective whose sampler acts, with the steps asked for."""
+        objective = make_objective(self.assets.config)
+        return objective.with_steps(self.sampling_steps) if self.sampling_steps else objective
 
     def parameters(self) -> dict[str, int]:
         """How many numbers the network has, and how many of them were trained."""
@@ -81,7 +73,7 @@ class RestoredPolicy:
         """The wire's first message."""
         config, assets = self.assets.config, self.assets
         more = {"dataset": assets.acting, "tasks": list(assets.tasks)} if assets.sets else {}
-        more |= {"flow_steps": self.flow_steps} if self.flow_steps else {}
+        more |= {"flow_steps": self.sampling_steps} if self.sampling_steps else {}
         more |= {"weights": self.weights} if self.weights else {}
         layout = layout_of(config)
         more |= {"action_names": list(layout.names)} if layout != END_EFFECTOR else {}
@@ -97,9 +89,9 @@ class RestoredPolicy:
             "action_dim": layout.dim,
             "prompts": list(assets.prompts),
             "checkpoint_step": self.step,
-            "config_hash": config_hash(config),
+            "config_hash": assets.written_hash or config_hash(config),
             "objective": config.objective.name,
-            "evaluations_per_chunk": make_objective(self.acting).evaluations_per_chunk,
+            "evaluations_per_chunk": self.objective.evaluations_per_chunk,
             "num_samples": num_samples,
             "choose": choose,
             "control_hz": assets.control_hz,
@@ -116,7 +108,9 @@ class RestoredPolicy:
         """One call of the network, see ``policy.sampling.predict_actions``."""
         assets = self.assets
         how = {"samples": num_samples, "choose": choose, "active": assets.actions.active, "views": assets.views}
-        return predict_actions(params, images, state, text, seeds, config=self.acting, **how)
+        return predict_actions(
+            params, images, state, text, seeds, config=assets.config, objective=self.objective, **how
+        )
 
 
 def restore(
@@ -128,17 +122,17 @@ def restore(
     num_samples: int = 1,
     choose: str = "first",
     dataset: str = "",
-    flow_steps: int = 0,
+    sampling_steps: int = 0,
 ) -> Policy:
     """The policy of a run's checkpoint.
 
     Args:
-      step, encoders, dataset, flow_steps: see ``load``.
+      step, encoders, dataset, sampling_steps: see ``load``.
       batch_sizes: sizes compiled, ascending.
       text_cache: instructions remembered.
       num_samples, choose: chunks drawn per observation and which of them acts, see ``policy.sampling``.
     """
-    trained = load(workdir, step, encoders, dataset, flow_steps)
+    trained = load(workdir, step, encoders, dataset, sampling_steps)
     return make_policy(trained, batch_sizes, text_cache, num_samples, choose)
 
 
@@ -173,19 +167,19 @@ def load(
     step: str | int = "latest",
     encoders: Mapping[str, str] | None = None,
     dataset: str = "",
-    flow_steps: int = 0,
+    sampling_steps: int = 0,
 ) -> RestoredPolicy:
     """The EMA weights of a run: of the ``latest`` or ``best`` checkpoint, or of a step.
 
     Args:
       encoders: where pretrained encoders lie ("vision", "text"), if not where training had them.
       dataset: of a mixture, the set to act for; "": that which training named in ``config.serve.dataset``, or the first.
-      flow_steps: Euler steps that a flow-matching policy takes for a chunk; 0: as its configuration says.
+      sampling_steps: network evaluations for a chunk, of an objective that lets one choose; 0: as it was trained.
 
     Raises:
       CheckpointError: there is none, not that one, or it is damaged.
       HubError, ConversionError, ValueError: a pretrained encoder is not there, damaged, or another one.
-      ValueError: it has not learned from that data set, or takes no Euler steps.
+      ValueError: it has not learned from that data set, or its steps cannot be chosen.
     """
     nothing = f"no checkpoint in {workdir}; train first: --mode=train --workdir={workdir}"
     if not (Path(workdir) / "checkpoints").is_dir():
@@ -205,4 +199,4 @@ def load(
     pretrained = frozen_encoders.load_encoders(config)
     frozen_encoders.check_identities(pretrained, assets.encoders)
     params = merge(params, frozen_encoders.place_frozen_encoders(config, pretrained, mesh, instructions=None).params)
-    return RestoredPolicy(assets, params, number, flow_steps, weights)
+    return RestoredPolicy(assets, params, number, sampling_steps, weights)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.objectives.base import Objective
 from drifting_vla_jax.train.step import sample_chunks
 from drifting_vla_jax.types import SELECTION_RULES, ModelObservation, Text
 
@@ -27,6 +28,7 @@ def predict_actions(
     seeds: UInt32[Array, " b"],
     *,
     config: ConfigDict,
+    objective: Objective | None = None,
     samples: int = 1,
     choose: str = "first",
     active: Bool[np.ndarray, "h a"] | None = None,
@@ -37,6 +39,7 @@ def predict_actions(
     Args:
       params: of the whole network.
       text: the instruction of each observation, encoded.
+      objective: whose sampler it is; None: as configured.
       samples: drawn per observation; the first is the same however many follow.
       choose: which of them acts, see above.
       active: entries that vary in the data; None: all.
@@ -50,7 +53,7 @@ def predict_actions(
         black = jnp.zeros((b, len(views), *images.shape[2:]), images.dtype)
         images = black.at[:, np.flatnonzero(views)].set(images)
     observation = ModelObservation(images=images, state=state, prompt=jnp.arange(b), text=text, seen=seen)
-    return select_sample(sample_chunks(params, observation, noise, config), choose, active)
+    return select_sample(sample_chunks(params, observation, noise, config, objective), choose, active)
 
 
 def select_sample(

@@ -63,6 +63,7 @@ class Assets:
       control_hz: actions per second; of keyframes, which have no rate, that of the data.
       state_names: what each entry of proprioception is.
       encoders: identity of each encoder: "scratch", or hub id and weight hash.
+      written_hash: of the configuration as the checkpoint has it, perhaps in older keys than ``config``; "": of none.
       data: what the data set held; None of an older checkpoint, and of a mixture, whose sets each have their own.
       sets: of a mixture, all of its sets; the four fields above are then those of the set that it acts for.
       acting: of a mixture, the name of that set.
@@ -77,6 +78,7 @@ class Assets:
     sets: tuple[SetAssets, ...] = ()
     acting: str = ""
     data: Identity | None = None
+    written_hash: str = ""
 
     def of_set(self, name: str = "") -> Assets:
         """The assets to act for a set of a mixture; "": for the one they are for already.
@@ -158,6 +160,7 @@ class Assets:
             sets=tuple(map(SetAssets.from_json, data.get("sets", []))),  # written for mixtures alone
             acting=data.get("acting", ""),
             data=Identity.from_json(data.get("data")),
+            written_hash=data.get("config_hash", ""),
         )
 
 

@@ -2,7 +2,7 @@
 
     DIR/checkpoints/<step>/
         params, ema_params      nested dicts; frozen encoders are not saved, their identity is in ``assets``
-        opt_state               optimiser moments, step, rng; the bank of positives, if there is one
+        opt_state               optimiser moments, step, rng; the objective's state, if it has one
         data_state              how far the data iterator has come, so the next batch is the next batch
         assets                  JSON: config, action statistics, cameras, encoders, prompts, what the
                                 data held, code version (``assets.py``)
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from drifting_vla_jax.train.state import TrainState, abstract_state
 
 log = logging.getLogger(__name__)
 
+STATE, OLD_STATE = "objective_state", "bank"  # within opt_state: what it is called, and was when drifting alone had one
 BEST_METRIC = "val/position_error_cm"
 BEST_OF_JOINTS = "val/joint_error"  # where actions have no position
 
@@ -147,11 +149,14 @@ class Checkpoints:
     def restore_state(self, step: int, config: ConfigDict, mesh: Mesh) -> tuple[TrainState, Any]:
         """The whole train state on this mesh, and the state of the data iterator."""
         target = abstract_state(config, mesh)
+        optimiser = _optimiser(target)
+        if STATE in optimiser and OLD_STATE in self._stored(step):
+            optimiser[OLD_STATE] = optimiser.pop(STATE)
         items = self._restore(
             step,
             params=ocp.args.StandardRestore(target.params),
             ema_params=ocp.args.StandardRestore(target.ema_params),
-            opt_state=ocp.args.StandardRestore(_optimiser(target)),
+            opt_state=ocp.args.StandardRestore(optimiser),
             data_state=ocp.args.JsonRestore(),
         )
         done = items["opt_state"]
@@ -161,9 +166,16 @@ class Checkpoints:
             params=items["params"],
             ema_params=items["ema_params"],
             opt_state=done["opt_state"],
-            bank=done.get("bank"),
+            objective_state=done.get(STATE, done.get(OLD_STATE, ())),
         )
         return state, items["data_state"]
+
+    def _stored(self, step: int) -> Collection[str]:
+        """What the item ``opt_state`` of a checkpoint holds, by name; nothing where that cannot be read."""
+        try:
+            return self._manager.item_metadata(step)["opt_state"] or ()
+        except (OSError, ValueError, KeyError):
+            return ()  # ``_restore`` says what is wrong with it
 
     def restore_assets(self, step: int) -> Assets:
         return Assets.from_json(self._restore(step, assets=ocp.args.JsonRestore())["assets"])
@@ -193,7 +205,7 @@ class Checkpoints:
 def _optimiser(state: TrainState) -> dict[str, Any]:
     """What only training needs."""
     item = {"opt_state": state.opt_state, "step": state.step, "rng": state.rng}
-    return item if state.bank is None else item | {"bank": state.bank}
+    return item | {STATE: state.objective_state} if jax.tree.leaves(state.objective_state) else item
 
 
 def _error(metrics: dict[str, float]) -> float:

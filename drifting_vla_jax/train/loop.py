@@ -24,6 +24,7 @@ from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.mixture import Mixture, open_data
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import distributed, metrics, sharding
 from drifting_vla_jax.train.assets import make_assets
 from drifting_vla_jax.train.checkpoint import Checkpoints
@@ -103,7 +104,7 @@ class _Run:
         self.held_out = make_validator(dataset, actions, config, mesh, self.borrowed, seen_by, eval_step)
         self.figures = Figures(config, workdir, self.held_out is not None)
         self.rollouts = BackgroundEvaluation(config, workdir)
-        self.record = RunInfo(workdir, mesh, dataset)
+        self.record = RunInfo(workdir, mesh, dataset, make_objective(config).evaluations_per_chunk)
         self.reports = Reports(config, workdir)
         if jax.process_index() == 0:
             config_lib.save(config, workdir)

@@ -29,7 +29,7 @@ BATCH = PartitionSpec(BATCH_AXES)
 COPY, LARGEST = (), "largest"  # on every device; along the largest axis, over fsdp
 RULES = (  # of stacked layers these are the last axes: the first counts layers and is never split
     (r"(^|/)(step|rng|count|ns_coeffs)$", COPY),
-    (r"(^|/)bank/", COPY),
+    (r"^objective_state(/|$)", COPY),
     (r"/(scale|bias|attention_scale|mlp_scale)$", COPY),
     (r"(^|/)(class|registers|position|view_embedding|step_embedding)$", COPY),
     (r"/(query|key|value|gate|up)/kernel$", (FSDP, TENSOR)),

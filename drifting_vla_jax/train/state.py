@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.core.action_layout import layout_of
 from drifting_vla_jax.models.pretrained.load import Encoder
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.drifting.memory_bank import MemoryBank, empty
+from drifting_vla_jax.objectives.base import State
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.partition import is_frozen_pretrained, split, split_learned
@@ -33,7 +33,7 @@ class TrainState:
       rng: root key data; step k uses fold_in(rng, k), so nothing else need be remembered.
       params, ema_params: of the network, without what is borrowed (``partition``); the EMA acts.
       opt_state: of ``make_optimizer``, for what is learned.
-      bank: recent expert chunks per task; None if ``config.objective.bank.size`` is 0.
+      objective_state: what the objective remembers from step to step; () if nothing.
     """
 
     step: Int[Array, ""]
@@ -41,7 +41,7 @@ class TrainState:
     params: dict
     ema_params: dict
     opt_state: optax.OptState
-    bank: MemoryBank | None = None
+    objective_state: State = ()
 
 
 def init_params(config: ConfigDict, key) -> dict:
@@ -56,15 +56,13 @@ def init_state(config: ConfigDict) -> TrainState:
     """A fresh state, a function of ``io.seed`` alone."""
     key_params, key_steps = jax.random.split(jax.random.key(config.seed))
     params, _ = split(init_params(config, key_params), lambda path: not is_frozen_pretrained(path, config))
-    size = config.objective.bank.size
-    shape = (len(config.env.tasks), size, config.model.width, config.action.horizon, layout_of(config).network_dim)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.key_data(key_steps),
         params=params,
         ema_params=jax.tree.map(jnp.copy, params),
         opt_state=make_optimizer(config).init(split_learned(params, config)[0]),
-        bank=empty(*shape) if size else None,
+        objective_state=make_objective(config).init_state(),
     )
 
 

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.data.augment import augmented
 from drifting_vla_jax.models.layers import constrain_batch_sharding
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.base import NoiseShape, Objective, Target, make_objective
-from drifting_vla_jax.objectives.drifting.memory_bank import MemoryBank, add, neighbours
+from drifting_vla_jax.objectives.base import Objective, State, Target
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS, FrozenInputs
 from drifting_vla_jax.train.optimizer import make_optimizer, schedule
@@ -36,33 +36,27 @@ def objective_loss(
     key,
     config: ConfigDict,
     objective: Objective,
-    bank: MemoryBank | None = None,
+    objective_state: State = (),
     progress: Float[Array, ""] | float = 0.0,
 ):
     """Mean loss of a batch: the observation is encoded once, the objective draws what it needs from it.
 
     Args:
       params: of the whole network, borrowed ones included.
+      objective_state: of the step before.
       progress: share of the training that is done.
 
     Returns:
-      the loss, and (what is worth watching, the summary of each observation [b d] that a bank keeps).
+      the loss, and (scalars worth logging, the objective's next state).
     """
-    o = config.objective
     key_drop, key = jax.random.split(key)
-    drop = o.guidance.drop_instruction if o.guidance.negatives else 0.0
-    instructed = jax.random.uniform(key_drop, batch.task.shape) >= drop
+    instructed = jax.random.uniform(key_drop, batch.task.shape) >= objective.drop_instruction
     observation = augmented(batch.observation)
     observation = observation.replace(prompt=jnp.where(instructed, observation.prompt, -1))
-    generate, summary = _network(params, observation, config, summarise=bank is not None)
-    near = None
-    if bank is not None:
-        near = neighbours(bank, batch.task, summary, batch.mask, o.bank.bandwidth)
-
-    shape = NoiseShape(config.action.horizon, config.model.noise_dim)
-    expert = Target(batch.target, batch.mask, instructed, near)
-    loss, info = objective.loss(generate, expert, shape, key, progress)
-    return jnp.mean(loss), (info, summary)
+    generate, summary = _network(params, observation, config, summarise=objective.needs_summary)
+    expert = Target(batch.target, batch.mask, instructed, batch.task, summary)
+    loss, info, objective_state = objective.loss(generate, expert, key, progress, objective_state)
+    return jnp.mean(loss), (info, objective_state)
 
 
 def _network(params: dict, observation: ModelObservation, config: ConfigDict, summarise: bool):
@@ -83,7 +77,7 @@ def _network(params: dict, observation: ModelObservation, config: ConfigDict, su
         def generate(noise, time):
             return model.apply({"params": params}, context, noise, time, method=model.generate)
 
-        return generate, jax.lax.stop_gradient(context.condition)
+        return generate, jax.lax.stop_gradient(context.condition) if summarise else None
 
     def look(rows):
         return encode(observation.replace(**rows))
@@ -118,16 +112,24 @@ def _in_parts(function: Callable, parts: int, *rows):
 
 
 def sample_chunks(
-    params: dict, observation: ModelObservation, noise: Float[Array, "b g h z"], config: ConfigDict
+    params: dict,
+    observation: ModelObservation,
+    noise: Float[Array, "b g h z"],
+    config: ConfigDict,
+    objective: Objective | None = None,
 ) -> Float[Array, "b g h a"]:
-    """Acts: g chunks per observation in network units, by the configured objective's own sampler."""
+    """Acts: g chunks per observation in network units, by the objective's own sampler.
+
+    Args:
+      objective: None: as configured.
+    """
     model = DriftingVLA(config)
     context = model.apply({"params": params}, observation, method=model.encode)
 
     def generate(noise, time):
         return model.apply({"params": params}, context, noise, time, method=model.generate)
 
-    return make_objective(config).sample(generate, noise)
+    return (objective or make_objective(config)).sample(generate, noise)
 
 
 def train_step(
@@ -141,9 +143,10 @@ def train_step(
 
     def loss_fn(learned):
         params = merge(learned, fixed, borrowed.params)
-        return objective_loss(params, told, key, config, objective, state.bank, state.step / config.train.steps)
+        progress = state.step / config.train.steps
+        return objective_loss(params, told, key, config, objective, state.objective_state, progress)
 
-    (loss, (info, summary)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
+    (loss, (info, objective_state)), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
     grad_norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
@@ -156,13 +159,12 @@ def train_step(
     def keep(new, old):
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
-    bank = None if state.bank is None else add(state.bank, batch.task, summary, batch.target, batch.mask)
     new_state = state.replace(
         step=state.step + finite,
         params=keep(params, state.params),
         ema_params=keep(ema_params, state.ema_params),
         opt_state=keep(opt_state, state.opt_state),
-        bank=keep(bank, state.bank),
+        objective_state=keep(objective_state, state.objective_state),
     )
     metrics = {"loss": loss, "grad_norm": grad_norm, "lr": schedule(config)(state.step), "finite": finite}
     return new_state, metrics | info

@@ -26,8 +26,8 @@ from drifting_vla_jax.data.mixture import Mixture
 from drifting_vla_jax.data.normalization import ActionNormalizer, ActionSpaces
 from drifting_vla_jax.figures.inputs import FigureInputs
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.base import NoiseShape, Target, make_objective
-from drifting_vla_jax.objectives.drifting.objective import drift_sizes, make_drifting
+from drifting_vla_jax.objectives.base import Target
+from drifting_vla_jax.objectives.registry import make_field, make_objective
 from drifting_vla_jax.train import distributed, sharding
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS, FrozenInputs
 from drifting_vla_jax.train.metrics import action_errors
@@ -73,18 +73,17 @@ def eval_step(
         return model.apply({"params": params}, context, noise, time, method=model.generate, **options)
 
     key = jax.random.wrap_key_data(rng)
-    noise = jax.random.normal(key, (b, config.objective.samples, h, config.model.noise_dim))
+    noise = jax.random.normal(key, (b, objective.samples, h, config.model.noise_dim))
     samples = objective.sample(generate, noise)
     _, inside = generate(noise, jnp.zeros((b, 1)), mutable=["intermediates"])
     shares = jnp.concatenate(  # one row per fusion layer, whether layers are stacked or not
         [x.reshape(-1, b, x.shape[-1]) for x in jax.tree.leaves(inside["intermediates"]["fusion"])]
     )
-    expert = Target(batch.target, batch.mask, jnp.ones(b, bool))
-    loss, _ = objective.loss(generate, expert, NoiseShape(h, config.model.noise_dim), key, jnp.float32(1.0))
-    drift, rms = make_drifting(config).field(samples, batch.target, batch.mask)
-    sizes = drift_sizes(jnp.mean(jnp.square(rms)) * jnp.sum(batch.mask), batch.mask)
-    figures = {"loss": jnp.mean(loss), "lambda_V": sizes["lambda_V"], "drift_norm": sizes["raw_drift_norm"]}
-    return EvalOutputs(samples, drift, rms, jnp.mean(shares, axis=0), figures)
+    expert = Target(batch.target, batch.mask, jnp.ones(b, bool), batch.task, context.condition)
+    loss, _, _ = objective.loss(generate, expert, key, jnp.float32(1.0), objective.init_state())
+    field = make_field(config).field(samples, batch.target, batch.mask)
+    figures = {"loss": jnp.mean(loss), **field.sizes}
+    return EvalOutputs(samples, field.drift, field.rms, jnp.mean(shares, axis=0), figures)
 
 
 def compile_eval_step(config: ConfigDict, mesh: Mesh) -> Callable[[dict, Batch, Array, FrozenInputs], EvalOutputs]:
@@ -160,7 +159,7 @@ class Validator:
             step=step,
             control_hz=self._dataset.metadata["control_hz"] / config.action.stride,
             tasks=tuple(config.env.tasks),
-            temperatures=np.array(config.objective.temperatures),
+            temperatures=np.array(make_field(config).temperatures),
             samples=drawn.samples,
             drift=drawn.drift,
             drift_rms=drawn.drift_rms,

@@ -92,11 +92,11 @@ def test_every_network_evaluation_counts(table):
     """Drifting needs one evaluation; each step of a flow is one more of the same network."""
     config, cost = small_config(), {1: number(table["the rest"][0])}
     assert table["the rest"][1] == "per chunk, 1 network evaluation(s)"
-    config.objective.name = "flow_matching"
-    for config.objective.flow_steps in (2, 3):
+    config.objective.name, flow_matching = "flow_matching", config.objective.flow_matching
+    for flow_matching.steps in (2, 3):
         flow = rows(config)
-        assert flow["the rest"][1] == f"per chunk, {config.objective.flow_steps} network evaluation(s)"
-        cost[config.objective.flow_steps] = number(flow["the rest"][0])
+        assert flow["the rest"][1] == f"per chunk, {flow_matching.steps} network evaluation(s)"
+        cost[flow_matching.steps] = number(flow["the rest"][0])
     assert cost[3] - cost[2] == pytest.approx(cost[2] - cost[1], rel=0.01)
     assert flow["image encoder"] == table["image encoder"]
 

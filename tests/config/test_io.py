@@ -50,7 +50,7 @@ MIXED = {"data.mixture.paths": ("data/a", "data/b")}
         ({"action.layout": "bimanual"}, "state_dim is 4; with .* bimanual the state begins with the 6 values"),
         (
             {**JOINTS, "objective.name": "flow_matching"},
-            "noise_dim is 10; flow_matching .* layout joints .a, b. expected 2",
+            "noise_dim is 10; flow matching .* layout joints .a, b. expected 2",
         ),
         (
             {**JOINTS, "train.rollout_every": 200},
@@ -60,7 +60,10 @@ MIXED = {"data.mixture.paths": ("data/a", "data/b")}
         ({"train.micro_batches": 3}, "config.data.batch_size 64 does not divide into config.train.micro_batches 3"),
         ({"mesh.fsdp": -1}, "config.mesh has .*; one axis may be -1"),
         ({"eval.hold_steps": 251}, "hold_steps 251 is more than config.eval.max_steps 250: no episode could succeed"),
-        ({"objective.samples": 1}, "config.objective.samples is 1; samples that drift repel each other"),
+        (
+            {"objective.drifting.samples": 1},
+            "config.objective.drifting.samples is 1; expected a whole number, at least 2",
+        ),
         ({"model.mlp_ratio": 0.1}, "config.model.mlp_ratio is 0.1; of the text width 64 no MLP's hidden width is left"),
         ({"train.wandb_project": "a/b"}, "config.train.wandb_project is 'a/b'; WandB takes"),
         ({"serve.api_key": "schlüssel"}, "config.serve.api_key has characters that no HTTP header carries"),

@@ -26,7 +26,8 @@ from drifting_vla_jax.data import sampling as samples
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.mixture import open_data
 from drifting_vla_jax.figures.registry import PLOTS
-from drifting_vla_jax.objectives.base import NoiseShape, Target, make_objective
+from drifting_vla_jax.objectives.base import Target
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.policy import compile_cache
 from drifting_vla_jax.policy import restore as restoring
 from drifting_vla_jax.train import checkpoint, loop, sharding
@@ -89,8 +90,8 @@ def loss(config) -> str:
     objective, ones = make_objective(config), jnp.ones((2, 4, 10))
 
     def both(key, noise):
-        expert = Target(ones, ones, jnp.ones(2, bool))
-        learned = objective.loss(lambda x, t: x + t[..., None, None], expert, NoiseShape(4, 10), key, jnp.float32(0.1))
+        expert = Target(ones, ones, jnp.ones(2, bool), jnp.zeros(2, int))
+        learned = objective.loss(lambda x, t: x + t[..., None, None], expert, key, jnp.float32(0.1), ())
         return learned, objective.sample(lambda x, t: x + t[..., None, None], noise)
 
     return _digest(str(jax.make_jaxpr(both)(jax.random.key(0), jnp.ones((2, 1, 4, 10)))))
@@ -175,7 +176,7 @@ def serving(config) -> str:
             server, "PolicyServer", lambda policy, **o: seen.append(o) or SimpleNamespace(serve_forever=lambda: None)
         )
         patch.setattr(
-            main, "FLAGS", SimpleNamespace(step="latest", flow_steps=0, vision_weights=None, text_weights=None)
+            main, "FLAGS", SimpleNamespace(step="latest", sampling_steps=0, vision_weights=None, text_weights=None)
         )
         patch.setattr(sockets, "tls", lambda *files: files)
         main._serve(config, Path("w"))
@@ -383,20 +384,21 @@ KEYS = {
     "model.dit.heads": (4, shapes),
     "model.mlp_ratio": (6.0, shapes),
     "objective.name": ("regression", loss),
-    "objective.samples": (6, loss),
-    "objective.temperatures": ((0.3,), loss),
-    "objective.in_reach": (False, loss),
-    "objective.anneal_from": (4.0, loss),
-    "objective.anneal_until": (0.5, loss),
-    "objective.grouping": ("step", loss),
-    "objective.flow_steps": (3, loss),
-    "objective.bank.size": (4, shapes),
-    "objective.bank.bandwidth": (0.5, program),
-    "objective.guidance.negatives": (1, loss),
-    "objective.guidance.max_alpha": (2.0, loss),
-    "objective.guidance.power": (5.0, loss),
-    "objective.guidance.drop_instruction": (0.5, program),
-    "objective.guidance.alpha": (2.0, loss),
+    "objective.drifting.samples": (6, loss),
+    "objective.drifting.temperatures": ((0.3,), loss),
+    "objective.drifting.temperature_unit": ("mean_distance", loss),
+    "objective.drifting.temperature_anneal.initial_scale": (4.0, loss),
+    "objective.drifting.temperature_anneal.fraction": (0.5, loss),
+    "objective.drifting.grouping": ("step", loss),
+    "objective.flow_matching.samples": (6, loss),
+    "objective.flow_matching.steps": (3, loss),
+    "objective.drifting.memory_bank.size": (4, shapes),
+    "objective.drifting.memory_bank.bandwidth": (0.5, program),
+    "objective.drifting.guidance.negatives": (1, loss),
+    "objective.drifting.guidance.max_alpha": (2.0, loss),
+    "objective.drifting.guidance.power": (5.0, loss),
+    "objective.drifting.guidance.drop_instruction": (0.5, program),
+    "objective.drifting.guidance.alpha": (2.0, loss),
     "train.steps": (9, update),
     "train.optimizer": ("muon", update),
     "train.learning_rate": (2e-3, update),
@@ -489,13 +491,13 @@ WITH = {
     "figures.theme": {"figures.A1_drifting_field": 2},
     "train.wandb_project": {"train.wandb": "auto"},
     "name": {"train.wandb": "auto"},
-    "objective.flow_steps": {"objective.name": "flow_matching"},
-    "objective.anneal_until": {"objective.anneal_from": 2.0},
-    "objective.bank.bandwidth": {"objective.bank.size": 4},
-    "objective.guidance.max_alpha": {"objective.guidance.negatives": 1},
-    "objective.guidance.power": {"objective.guidance.negatives": 1},
-    "objective.guidance.drop_instruction": {"objective.guidance.negatives": 1},
-    "objective.guidance.alpha": {"objective.guidance.negatives": 1},
+    **{f"objective.flow_matching.{key}": {"objective.name": "flow_matching"} for key in ("samples", "steps")},
+    "objective.drifting.temperature_anneal.fraction": {"objective.drifting.temperature_anneal.initial_scale": 2.0},
+    "objective.drifting.memory_bank.bandwidth": {"objective.drifting.memory_bank.size": 4},
+    "objective.drifting.guidance.max_alpha": {"objective.drifting.guidance.negatives": 1},
+    "objective.drifting.guidance.power": {"objective.drifting.guidance.negatives": 1},
+    "objective.drifting.guidance.drop_instruction": {"objective.drifting.guidance.negatives": 1},
+    "objective.drifting.guidance.alpha": {"objective.drifting.guidance.negatives": 1},
 }
 
 

@@ -12,7 +12,12 @@ from drifting_vla_jax.config import io as config_lib
 from drifting_vla_jax.config import ranges as config_ranges
 from drifting_vla_jax.config.checks import ConfigError, validate
 from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core.registry import load
+from drifting_vla_jax.core.settings import rows
+from drifting_vla_jax.objectives.registry import OBJECTIVES
 
+CLASSES = {f"objective.{name}": load("objective", OBJECTIVES, name).Settings for name in OBJECTIVES}
+PLUGINS = {f"{section}.{key}": row for section, cls in CLASSES.items() if cls for key, row in rows(cls).items()}
 LEAVES = dict(config_lib.flatten(base.get_config()))
 NUMBERS = [key for key, value in LEAVES.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
 NONSENSE = (math.nan, math.inf, -math.inf, -1e30, 1e30, "1", None)
@@ -33,7 +38,7 @@ def _set(key: str, value):
 
 @pytest.mark.parametrize("key", LEAVES)
 def test_every_key_has_a_row_that_its_default_fits(key):
-    row = config_ranges.row_of(key)
+    row = config_ranges.row_of(key) or PLUGINS.get(key)
     assert row is not None and row.problem(LEAVES[key]) is None
     assert isinstance(row, ranges.Number) == (key in NUMBERS)
 
@@ -50,11 +55,11 @@ def test_a_number_that_makes_no_sense_is_refused_by_its_name(key):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("objective.temperatures", (), "it has 0 entries; expected at least 1"),
-        ("objective.temperatures", (0.1, math.nan), "of nan: expected a number, above 0"),
-        ("objective.temperatures", (0.1, "0.2"), "of '0.2': expected a number"),
-        ("objective.temperatures", (0.1, 0.1), "it has 0.1 more than once"),
-        ("objective.temperatures", 0.1, "expected a tuple"),
+        ("objective.drifting.temperatures", (), "it has 0 entries; expected at least 1"),
+        ("objective.drifting.temperatures", (0.1, math.nan), "of nan: expected a number, above 0"),
+        ("objective.drifting.temperatures", (0.1, "0.2"), "of '0.2': expected a number"),
+        ("objective.drifting.temperatures", (0.1, 0.1), "it has 0.1 more than once"),
+        ("objective.drifting.temperatures", 0.1, "expected a tuple"),
         ("env.tasks", ("a", "a"), "it has 'a' more than once"),
         ("env.tasks", "drawer-open", "expected a tuple"),
         ("env.tasks", ("a\x00b",), "U\\+0000"),
@@ -100,4 +105,4 @@ def test_no_value_of_any_key_ends_in_another_error(key, value):
         assert key.split(".")[0] in str(error) and str(error).isprintable()
     else:
         kept = dict(config_lib.flatten(config))[key]  # ConfigDict makes floats of what is declared as one
-        assert config_ranges.row_of(key).problem(kept) is None
+        assert (config_ranges.row_of(key) or PLUGINS[key]).problem(kept) is None

@@ -191,7 +191,11 @@ def described(folder, out, **changes):
             r"data set .*side has none of config.env.tasks; it has lift-green: name one",
         ),
         ({}, {"env.tasks": ("reach-green",)}, r"the mixture .* has no demonstrations of 'reach-green'; nearest is"),
-        ({}, {"objective.bank.size": 4}, r"bank keeps chunks by task, but 'reach-red' is in several sets"),
+        (
+            {},
+            {"objective.drifting.memory_bank.size": 4},
+            r"bank keeps chunks by task, but 'reach-red' is in several sets",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_named(about, changes, message, mixed_config, set_paths, tmp_path):

@@ -66,12 +66,12 @@ def test_every_evaluation_has_its_folder_and_its_number_of_episodes(tmp_path):
 
 def test_fewer_euler_steps_are_another_answer_of_the_same_checkpoint():
     flow = trained(**FLOW)
-    few = RestoredPolicy(flow.assets, flow.params, 7, flow_steps=2)
+    few = RestoredPolicy(flow.assets, flow.params, 7, sampling_steps=2)
     told, as_trained = few.metadata(), flow.metadata()
     assert (told["evaluations_per_chunk"], told["flow_steps"]) == (2, 2)
     assert as_trained["evaluations_per_chunk"] == 10 and "flow_steps" not in as_trained
     assert told["config_hash"] == as_trained["config_hash"]
-    assert few.assets.config.objective.flow_steps == 10
+    assert few.assets.config.objective.flow_matching.steps == 10
     seen = {
         "images": {name: np.zeros((16, 16, 3), np.uint8) for name in ("front", "side")},
         "state": np.zeros(4, np.float32),
@@ -80,8 +80,8 @@ def test_fewer_euler_steps_are_another_answer_of_the_same_checkpoint():
     }
     answers = [make_policy(of).infer([seen]) for of in (flow, few)]
     assert np.abs(answers[0] - answers[1]).max() > 1e-5
-    with pytest.raises(ValueError, match="flow_steps is 2, but this policy learned by drifting"):
-        RestoredPolicy(trained().assets, {}, 7, flow_steps=2)
+    with pytest.raises(ValueError, match="2 sampling steps are asked for, but .* answers in 1 network evaluation"):
+        RestoredPolicy(trained().assets, {}, 7, sampling_steps=2)
 
 
 def test_parameters_are_counted_with_and_without_the_frozen_ones():

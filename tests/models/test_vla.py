@@ -14,7 +14,7 @@ from drifting_vla_jax.models.encoders.byte_text import ByteText
 from drifting_vla_jax.models.encoders.vit import ViT, halving_convolution
 from drifting_vla_jax.models.layers import normalise
 from drifting_vla_jax.models.vla import DriftingVLA
-from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train.partition import is_frozen_pretrained, split
 from drifting_vla_jax.train.state import init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks
@@ -133,7 +133,7 @@ def test_the_observation_is_encoded_once_whatever_g_is(params, batch, observatio
 
     def loss(params, samples):
         config = small_config()
-        config.objective.samples = samples
+        config.objective.drifting.samples = samples
         return objective_loss(params, batch, jax.random.key(0), config, make_objective(config))[0]
 
     once = convolutions(encode, params, observation)
@@ -226,7 +226,8 @@ def test_at_the_start_every_layer_of_the_assembled_dit_hands_its_tokens_through(
 def test_one_answer_is_one_pass_guidance_included(params, observation, noise, negatives):
     """Counted: the encoders see every image once, the network runs once."""
     config, calls = small_config(), []
-    config.objective.guidance.negatives, config.objective.guidance.alpha = negatives, 3.0
+    guidance = config.objective.drifting.guidance
+    guidance.negatives, guidance.alpha = negatives, 3.0
 
     def count(next_method, args, options, context):
         if context.method_name == "__call__":

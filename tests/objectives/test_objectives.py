@@ -6,21 +6,26 @@ import numpy as np
 import optax
 import pytest
 
-from drifting_vla_jax.objectives.base import NoiseShape, Target, make_objective, masked_mean, sample_statistics
-from drifting_vla_jax.objectives.drifting.objective import Drifting
+from drifting_vla_jax.config.checks import ConfigError
+from drifting_vla_jax.config.io import validate
+from drifting_vla_jax.objectives.base import Objective, Target, masked_mean, sample_statistics
 from drifting_vla_jax.objectives.flow_matching import FlowMatching
-from drifting_vla_jax.objectives.regression import Regression
+from tests.objectives.build import build
 from tests.small import small_config
-
-SHAPE = NoiseShape(horizon=2, noise_dim=3)
 
 
 def expert(target, mask=None):
-    """Told its instruction, without neighbours."""
-    return Target(target, jnp.ones_like(target) if mask is None else mask, jnp.ones(len(target), bool))
+    """Told its instruction, of task 0."""
+    mask = jnp.ones_like(target) if mask is None else mask
+    return Target(target, mask, jnp.ones(len(target), bool), jnp.zeros(len(target), int))
 
 
-OBJECTIVES = (Drifting(samples=8, temperatures=(0.2, 0.5, 1.0)), FlowMatching(samples=4, steps=5), Regression())
+SIZES = {"noise_dim": 3, "horizon": 2}
+OBJECTIVES = (
+    build("drifting", samples=8, temperatures=(0.2, 0.5, 1.0), **SIZES),
+    build("flow_matching", samples=4, steps=5, **SIZES),
+    build("regression", **SIZES),
+)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
@@ -40,7 +45,7 @@ def test_learns_one_target(objective):
 
     def step(carry, key):
         p, state = carry
-        grads = jax.grad(lambda p: objective.loss(generate(p), expert(target), SHAPE, key, 0.0)[0].mean())(p)
+        grads = jax.grad(lambda p: objective.loss(generate(p), expert(target), key, 0.0, ())[0].mean())(p)
         updates, state = optimiser.update(grads, state)
         return (optax.apply_updates(p, updates), state), None
 
@@ -83,7 +88,7 @@ def test_masked_entries_do_not_count(objective):
         def generate(noise, time):
             return jnp.tanh(noise) + bias
 
-        return objective.loss(generate, expert(target, mask), SHAPE, jax.random.key(0), 0.0)[0].sum()
+        return objective.loss(generate, expert(target, mask), jax.random.key(0), 0.0, ())[0].sum()
 
     target = jax.random.normal(jax.random.key(3), (2, 2, 3))
     bias = jnp.zeros((2, 3))
@@ -101,12 +106,51 @@ def test_masked_mean_by_hand():
     assert masked_mean(values, mask, (0, 1, 2)) == 2.0
 
 
-def test_bad_choices_are_refused():
+def test_the_number_of_steps_can_be_chosen_where_there_are_several():
+    drifting, flow, regression = OBJECTIVES
+    assert [each.adjustable_steps for each in OBJECTIVES] == [False, True, False]
+    assert (flow.with_steps(2).evaluations_per_chunk, flow.evaluations_per_chunk) == (2, 5)
+    for objective in (drifting, regression):
+        with pytest.raises(ValueError, match="2 sampling steps are asked for, but .* answers in 1 network evaluation"):
+            objective.with_steps(2)
+
+
+class NoSection(Objective):
+    Settings = FlowMatching.Settings
+
+
+class Own(NoSection):
+    section = "mine"
+
+
+HERE = __name__
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "diffusion"}, "unknown objective 'diffusion'; expected one of drifting, flow_matching, regression"),
+        ({"name": "nowhere.at_all:Mine"}, "there is no module 'nowhere'"),
+        ({"name": "json:loads"}, "objective 'json:loads' is no class derived from .*Objective"),
+        ({"name": f"{HERE}:NoSection"}, "NoSection' has Settings but no section; set the class attribute"),
+        ({"name": f"{HERE}:Own"}, "config.objective.mine is missing; objective .* reads its settings there"),
+        ({"drifting.samples": 1}, "config.objective.drifting.samples is 1; expected a whole number, at least 2"),
+        ({"drifting.temperature_unit": "m"}, "temperature_unit is 'm'; expected mean_distance or nearest_positive"),
+        ({"drifting.grouping": "finger"}, "grouping is 'finger'; expected chunk or step or dim or block"),
+        ({"flow_matching.steps": 0}, "config.objective.flow_matching.steps is 0; expected a whole number, at least 1"),
+        ({"drifting.guidance.negatives": 8}, "guidance.negatives 8 must be below config.data.batch_size 8"),
+    ],
+)
+def test_bad_choices_are_refused(changes, message):
     config = small_config()
-    config.objective.name = "diffusion"
-    with pytest.raises(ValueError, match="unknown objective 'diffusion'; expected one of drifting"):
-        make_objective(config)
-    with pytest.raises(ValueError, match="at least 2"):
-        Drifting(samples=1, temperatures=(0.2,))
-    with pytest.raises(ValueError, match="noise_dim is 5, expected 3"):
-        FlowMatching(2, 2).loss(None, expert(jnp.ones((1, 2, 3))), NoiseShape(2, 5), jax.random.key(0), 0.0)
+    validate(config)
+    config.objective.update_from_flattened_dict(changes)
+    with pytest.raises(ConfigError, match=message):
+        validate(config)
+
+
+def test_flow_matching_needs_noise_as_wide_as_an_action():
+    config = small_config()
+    config.objective.name, config.model.noise_dim = "flow_matching", 5
+    with pytest.raises(ConfigError, match="noise_dim is 5; flow matching .* of layout end_effector expected 10"):
+        validate(config)

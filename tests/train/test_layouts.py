@@ -72,7 +72,7 @@ def config_of(layout, sets):
     [
         pytest.param(
             BIMANUAL,
-            {"grouping": "block"},
+            {"drifting.grouping": "block"},
             {"position_error_cm", "rotation_error_deg", "gripper_accuracy"},
             marks=pytest.mark.slow,
         ),
@@ -82,7 +82,7 @@ def config_of(layout, sets):
 )
 def test_it_trains_and_is_served(layout, options, errors, sets, tmp_path, caplog):
     config = config_of(layout, sets)
-    config.objective.update(options)
+    config.objective.update_from_flattened_dict(options)
     if config.objective.name == "flow_matching":
         config.model.noise_dim = layout.network_dim
     with caplog.at_level(logging.WARNING):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from drifting_vla_jax.aot.flops import residual_bytes
-from drifting_vla_jax.objectives.base import make_objective
+from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
 from drifting_vla_jax.train.optimizer import make_optimizer
@@ -136,7 +136,7 @@ def test_split_parameters_are_gathered_a_layer_at_a_time_and_nothing_else_moves(
         for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
     )
     images = batch.observation.images.size
-    samples = 64 * config.objective.samples * config.action.horizon * 10
+    samples = 64 * config.objective.drifting.samples * config.action.horizon * 10
     assert max(n for kind, n in found if kind == "all-gather") <= layer < samples < images
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, ActionLayout
-from drifting_vla_jax.types import GROUPINGS
+
+GROUPINGS = ("chunk", "step", "dim", "block")
 
 
 def group(
@@ -30,7 +31,7 @@ def group(
         return {"": jnp.moveaxis(x, 3, 1).reshape(b * a, n, h)}
     if grouping == "block":
         return {part.name: x[..., part.network].reshape(b, n, h * part.width) for part in layout.parts}
-    raise ValueError(f"config.objective.grouping is {grouping!r}; expected one of {', '.join(GROUPINGS)}")
+    raise ValueError(f"config.objective.drifting.grouping is {grouping!r}; expected one of {', '.join(GROUPINGS)}")
 
 
 def ungroup(points: dict[str, Float[Array, "sets n k"]], grouping: str, h: int, a: int) -> Float[Array, "b n {h} {a}"]:

@@ -8,15 +8,18 @@ policy therefore still costs ONE evaluation. An alpha of 1 is no guidance, and l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from drifting_vla_jax.core.ranges import Number, whole
+
 
 @dataclass(frozen=True)
 class Guidance:
-    """Strengths to train for, and the one to act with.
+    """``config.objective.drifting.guidance``: strengths to train for, and the one to act with.
 
     Attributes:
       negatives: unconditional chunks per observation: experts' chunks of other observations of the batch. 0: off.
@@ -25,11 +28,11 @@ class Guidance:
       alpha: the strength to act with.
     """
 
-    negatives: int = 0
-    max_alpha: float = 4.0
-    power: float = 3.0
-    drop_instruction: float = 0.1
-    alpha: float = 1.0
+    negatives: Annotated[int, whole(0, 65536)]
+    max_alpha: Annotated[float, Number(1.0, 1e3)]
+    power: Annotated[float, Number(0.0, 100.0)]
+    drop_instruction: Annotated[float, Number(0.0, 1.0, "[)")]
+    alpha: Annotated[float, Number(1.0, 1e3)]
 
     def draw_alpha(self, key: PRNGKeyArray, instructed: Bool[Array, " b"]) -> Float[Array, " b"]:
         """A strength per observation; 1 where there is no instruction to follow more closely."""
@@ -47,7 +50,7 @@ class Guidance:
         weighs nothing."""
         if self.negatives >= len(chunk):
             raise ValueError(
-                f"config.objective.guidance.negatives is {self.negatives}; a batch of {len(chunk)} has "
+                f"config.objective.drifting.guidance.negatives is {self.negatives}; a batch of {len(chunk)} has "
                 f"{len(chunk) - 1} other observations to take them from"
             )
 

@@ -8,12 +8,29 @@ fills it, one batch a step; it starts empty, and an empty place weighs nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from drifting_vla_jax.core.ranges import Number, whole
 from drifting_vla_jax.objectives.drifting.affinity import distances
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """``config.objective.drifting.memory_bank``.
+
+    Attributes:
+      size: entries kept per task; 0: no bank.
+      bandwidth: of an entry's weight, in mean distances of summaries.
+    """
+
+    size: Annotated[int, whole(0, 10**6)]
+    bandwidth: Annotated[float, Number(0.0, 1e4, "(]")]
 
 
 @struct.dataclass

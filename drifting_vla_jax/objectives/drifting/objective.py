@@ -7,20 +7,71 @@ since each is pushed from the others and every field is scaled to unit size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
-from drifting_vla_jax.core.action_layout import END_EFFECTOR, ActionLayout, layout_of
-from drifting_vla_jax.objectives.base import sample_statistics
-from drifting_vla_jax.objectives.drifting.grouping import group, repeat_per_group, ungroup
+from drifting_vla_jax.core.ranges import Choice, Many, Number, whole
+from drifting_vla_jax.objectives.base import Objective, sample_statistics
+from drifting_vla_jax.objectives.drifting import memory_bank as bank
+from drifting_vla_jax.objectives.drifting.grouping import GROUPINGS, group, repeat_per_group, ungroup
 from drifting_vla_jax.objectives.drifting.guidance import Guidance
 from drifting_vla_jax.objectives.drifting.loss import drifting_loss, raw_drift
-from drifting_vla_jax.types import GROUPINGS
 
-NO_GUIDANCE = Guidance()
+UNITS = ("mean_distance", "nearest_positive")
+
+
+@dataclass(frozen=True)
+class TemperatureAnneal:
+    """``config.objective.drifting.temperature_anneal``. Large temperatures draw samples to the data fast but blur ways of
+    doing things into one another; small ones tell ways apart, but where samples start together they may all settle on one.
+
+    Attributes:
+      initial_scale: the temperatures start that many times as large, and come down in equal ratios.
+      fraction: share of the training after which they have come down to themselves.
+    """
+
+    initial_scale: Annotated[float, Number(1.0, 1e4)]
+    fraction: Annotated[float, Number(0.0, 1.0, "(]")]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``config.objective.drifting``.
+
+    Attributes:
+      samples: g, chunks drawn per observation; at least 2, or nothing repels.
+      temperatures: tau of each field.
+      temperature_unit: mean_distance as in the paper, or nearest_positive: each observation's own distance from its
+        positives to the nearest sample (``affinity.reach``).
+      grouping: which entries of a chunk are one point of the field (``grouping.py``).
+      memory_bank: extra positives (``memory_bank.py``).
+      guidance: how strongly the instruction is followed (``guidance.py``).
+    """
+
+    samples: Annotated[int, whole(2, 65536)]
+    temperatures: Annotated[tuple[float, ...], Many(Number(0.0, 1e4, "(]"), least=1)]
+    temperature_unit: Annotated[str, Choice(UNITS)]
+    temperature_anneal: TemperatureAnneal
+    grouping: Annotated[str, Choice(GROUPINGS)]
+    memory_bank: bank.BankSettings
+    guidance: Guidance
+
+
+class SampleField(NamedTuple):
+    """Where the raw fields carry samples, in network units.
+
+    Attributes:
+      drift: on average over temperatures.
+      rms: of the field of each temperature.
+      sizes: what of it is logged.
+    """
+
+    drift: Float[Array, "b g h a"]
+    rms: Float[Array, " t"]
+    sizes: dict[str, Array]
 
 
 def drift_sizes(sum_sq: Float[Array, ""], mask: Float[Array, "b h a"]) -> dict[str, Array]:
@@ -36,56 +87,62 @@ def drift_sizes(sum_sq: Float[Array, ""], mask: Float[Array, "b h a"]) -> dict[s
 
 
 @dataclass(frozen=True)
-class Drifting:
-    """Per-observation drifting (see ``objectives/base.py`` for the interface).
+class Drifting(Objective):
+    """Per-observation drifting. Its state is the memory bank, or () without one."""
 
-    Attributes:
-      samples: g, chunks drawn per observation; at least 2, or nothing repels.
-      temperatures: tau of each field, in mean distances.
-      grouping: which entries of a chunk are one point of the field (``grouping.py``).
-      layout: what the entries of an action are.
-      guidance: how strongly the instruction is followed (``guidance.py``).
-      in_reach: temperatures in units of each observation's own reach (``affinity.reach``), not of the mean distance.
-      anneal_from, anneal_until: the temperatures start that many times as large, and come down in equal ratios until that
-        share of the training is done. Large ones draw samples to the data fast but blur ways of doing things into one
-        another; small ones tell ways apart, but where samples start together they may all settle on one.
-    """
+    settings: Settings
+    Settings = Settings
 
-    samples: int
-    temperatures: tuple[float, ...]
-    grouping: str = "chunk"
-    guidance: Guidance = NO_GUIDANCE
-    anneal_from: float = 1.0
-    anneal_until: float = 1.0
-    in_reach: bool = False
-    layout: ActionLayout = END_EFFECTOR
-    evaluations_per_chunk: int = 1
+    @property
+    def samples(self) -> int:
+        return self.settings.samples
 
-    def __post_init__(self):
-        if self.samples < 2:
-            raise ValueError(f"config.objective.samples is {self.samples}; drifting needs at least 2 per observation")
-        if self.grouping not in GROUPINGS:
-            raise ValueError(f"config.objective.grouping is {self.grouping!r}; expected one of {', '.join(GROUPINGS)}")
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """tau of each field, at the end of training."""
+        return self.settings.temperatures
 
-    def loss(self, generate, expert, noise, key, progress):
+    @property
+    def drop_instruction(self) -> float:
+        return self.settings.guidance.drop_instruction if self.settings.guidance.negatives else 0.0
+
+    @property
+    def needs_summary(self) -> bool:
+        return self.settings.memory_bank.size > 0
+
+    def check(self):
+        negatives, batch = self.settings.guidance.negatives, self.sizes.batch_size
+        if negatives >= batch:
+            yield f"config.objective.drifting.guidance.negatives {negatives} must be below config.data.batch_size {batch}"
+
+    def check_mixture(self, shared):
+        if self.settings.memory_bank.size:
+            yield (
+                f"config.objective.drifting.memory_bank keeps chunks by task, but {shared[0]!r} is in several sets, each with "
+                "units of its own; set config.objective.drifting.memory_bank.size to 0"
+            )
+
+    def init_state(self):
+        size, s = self.settings.memory_bank.size, self.sizes
+        return bank.empty(s.tasks, size, s.summary_dim, s.horizon, self.layout.network_dim) if size else ()
+
+    def loss(self, generate, expert, key, progress, state):
         b, h, a = expert.chunk.shape
+        grouping, guidance, anneal = self.settings.grouping, self.settings.guidance, self.settings.temperature_anneal
         key_noise, key_alpha = jax.random.split(key)
-        positives, weight = expert.chunk[:, None], jnp.ones((b, 1))
-        if expert.neighbours is not None:
-            positives = jnp.concatenate([positives, expert.neighbours.chunk], axis=1)
-            weight = jnp.concatenate([weight, expert.neighbours.weight], axis=1)
+        positives, weight, state = self._positives(expert, state)
         told, negatives, repulsion = jnp.zeros((b, 1)), expert.chunk[:, None][:, :0], weight[:, :0]
-        if self.guidance.negatives:
-            alpha = self.guidance.draw_alpha(key_alpha, expert.instructed)
-            negatives, repulsion = self.guidance.repel(expert.chunk, expert.mask, alpha, self.samples)
+        if guidance.negatives:
+            alpha = guidance.draw_alpha(key_alpha, expert.instructed)
+            negatives, repulsion = guidance.repel(expert.chunk, expert.mask, alpha, self.samples)
             told = jnp.log(alpha)[:, None]
 
-        x = generate(jax.random.normal(key_noise, (b, self.samples, noise.horizon, noise.noise_dim)), told)
-        hotter = self.anneal_from ** jnp.maximum(0.0, 1 - progress / self.anneal_until)
+        x = generate(jax.random.normal(key_noise, (b, self.samples, h, self.sizes.noise_dim)), told)
+        hotter = anneal.initial_scale ** jnp.maximum(0.0, 1 - progress / anneal.fraction)
         temperatures = hotter * jnp.array(self.temperatures)
         parts = (x, positives, negatives, expert.mask[:, None])
-        points = [group(part, self.grouping, self.layout) for part in parts]
-        weights = [repeat_per_group(w, self.grouping, h, a, self.layout) for w in (weight, repulsion)]
+        points = [group(part, grouping, self.layout) for part in parts]
+        weights = [repeat_per_group(w, grouping, h, a, self.layout) for w in (weight, repulsion)]
         loss, raw_sq, info = 0.0, 0.0, {}
         for name, gen in points[0].items():
             pos, neg, mask = (part[name] for part in points[1:])
@@ -97,7 +154,7 @@ class Drifting:
                 weight_neg=weights[1][name],
                 mask=mask[:, 0],
                 temperatures=temperatures,
-                in_reach=self.in_reach,
+                in_reach=self._in_reach,
             )
             entries = jnp.sum(mask[:, 0], axis=1)
             loss += jnp.sum((set_loss * entries).reshape(b, -1), axis=1)
@@ -107,38 +164,40 @@ class Drifting:
             info |= {f"drift_sq/{prefix}{t:g}": figures["drift_sq"][i] for i, t in enumerate(self.temperatures)}
         loss = loss / jnp.maximum(jnp.sum(expert.mask, axis=(1, 2)), 1.0)
         info |= drift_sizes(raw_sq, expert.mask)
-        return loss, info | sample_statistics(x, expert.chunk, expert.mask)
+        return loss, info | sample_statistics(x, expert.chunk, expert.mask), state
+
+    def _positives(self, expert, state):
+        """Chunks that attract [b p h a], the weight of each [b p], and the state with this batch's chunks in it."""
+        positives, weight = expert.chunk[:, None], jnp.ones((len(expert.chunk), 1))
+        if not self.settings.memory_bank.size:
+            return positives, weight, state
+        bandwidth = self.settings.memory_bank.bandwidth
+        near = bank.neighbours(state, expert.task, expert.summary, expert.mask, bandwidth)
+        positives = jnp.concatenate([positives, near.chunk], axis=1)
+        weight = jnp.concatenate([weight, near.weight], axis=1)
+        return positives, weight, bank.add(state, expert.task, expert.summary, expert.chunk, expert.mask)
+
+    @property
+    def _in_reach(self) -> bool:
+        return self.settings.temperature_unit == "nearest_positive"
 
     def field(
         self, samples: Float[Array, "b g h a"], chunk: Float[Array, "b h a"], mask: Float[Array, "b h a"]
-    ) -> tuple[Float[Array, "b g h a"], Float[Array, " t"]]:
-        """Where the raw fields carry these samples, on average over temperatures, and the rms of each; network units."""
-        _, h, a = chunk.shape
-        points = [group(part, self.grouping, self.layout) for part in (samples, chunk[:, None], mask[:, None])]
+    ) -> SampleField:
+        """The raw fields at these samples, whatever drew them."""
+        (_, h, a), grouping = chunk.shape, self.settings.grouping
+        points = [group(part, grouping, self.layout) for part in (samples, chunk[:, None], mask[:, None])]
         moved, sum_sq = {}, 0.0
         for name, gen in points[0].items():
             pos, entries = points[1][name], points[2][name][:, 0]
-            fields, rms = raw_drift(
-                gen, pos, mask=entries, temperatures=jnp.array(self.temperatures), in_reach=self.in_reach
-            )
+            temperatures = jnp.array(self.temperatures)
+            fields, rms = raw_drift(gen, pos, mask=entries, temperatures=temperatures, in_reach=self._in_reach)
             moved[name] = jnp.mean(fields, axis=0)
             sum_sq += jnp.square(rms) * jnp.sum(entries)
-        return ungroup(moved, self.grouping, h, a), jnp.sqrt(sum_sq / jnp.maximum(jnp.sum(mask), 1.0))
+        rms = jnp.sqrt(sum_sq / jnp.maximum(jnp.sum(mask), 1.0))
+        sizes = drift_sizes(jnp.mean(jnp.square(rms)) * jnp.sum(mask), mask)
+        figures = {"lambda_V": sizes["lambda_V"], "drift_norm": sizes["raw_drift_norm"]}
+        return SampleField(ungroup(moved, grouping, h, a), rms, figures)
 
     def sample(self, generate, noise):
-        return generate(noise, self.guidance.told(noise))
-
-
-def make_drifting(config: ConfigDict) -> Drifting:
-    """What ``io.objective`` says of drifting; the field of any policy's samples, however it was trained."""
-    o = config.objective
-    return Drifting(
-        samples=o.samples,
-        temperatures=tuple(o.temperatures),
-        grouping=o.grouping,
-        guidance=Guidance(**o.guidance),
-        anneal_from=o.anneal_from,
-        anneal_until=o.anneal_until,
-        in_reach=o.in_reach,
-        layout=layout_of(config),
-    )
+        return generate(noise, self.settings.guidance.told(noise))

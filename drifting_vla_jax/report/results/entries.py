@@ -1,4 +1,4 @@
-"""Who stands on a page of results: a run, or a flow-matching run once for each number of Euler steps, and its evaluations.
+"""Who stands on a page of results: a run, or one once for each number of sampling steps, and its evaluations.
 
 Which folder under RUN/eval answers which condition is in RUN/eval/suite-step<N>.json (``evaluate.suite``); a run without
 that file stands there with its newest evaluation alone.
@@ -13,7 +13,7 @@ from typing import Any
 
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.evaluate.conditions import PLAIN
-from drifting_vla_jax.report.run.reader import Evaluation, Run, read_run
+from drifting_vla_jax.report.run.reader import Evaluation, Run, objective_title, read_run
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def objective(self) -> str:
-        return self.run.config["objective.name"]
+        return objective_title(self.run.config)
 
     @property
     def call_ms(self) -> dict[str, float]:
@@ -81,11 +81,13 @@ def _entries(run: Run) -> list[Entry]:
 
 
 def _name(run: Run, evaluations: int) -> str:
-    return f"{run.config['objective.name'].replace('_', ' ')} ({evaluations})"
+    return f"{objective_title(run.config)} ({evaluations})"
 
 
 def _evaluations(run: Run) -> int:
-    return run.config["objective.flow_steps"] if run.config["objective.name"] == "flow_matching" else 1
+    """Per chunk, as training wrote it down; of older runs the steps that the objective's section names, if any."""
+    own = run.config.get(f"objective.{run.config['objective.name']}.steps", 1)
+    return run.starts[-1].get("evaluations_per_chunk", own) if run.starts else own
 
 
 def _suite(folder: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def equal_time(entries: Sequence[Entry]) -> tables.Table | None:
         then = max((s for s, m in clock.items() if m <= minutes), default=0)
         cells = [_errors(entry, at, names) for at in (max(clock), step, then)]
         pace = max(clock) / clock[max(clock)]
-        rows.append([f"{entry.objective.replace('_', ' ')}, {entry.run.workdir.name}", f"{max(clock):,}"])
+        rows.append([f"{entry.objective}, {entry.run.workdir.name}", f"{max(clock):,}"])
         rows[-1] += [f"{clock[max(clock)]:.0f} min", *cells, f"{then:,}", f"{pace * minutes:,.0f}"]
     heads = (
         "run",

@@ -50,7 +50,7 @@ def runs(entries: Sequence[Entry]) -> Table:
         minutes = facts.minutes_at(run, entry.step)
         rows.append(
             [
-                f"{entry.objective.replace('_', ' ')}, {run.workdir.name}",
+                f"{entry.objective}, {run.workdir.name}",
                 *(f"{parameters[key]:,}" if parameters else "-" for key in ("trained", "all")),
                 f"{entry.step:,} of {run.config['train.steps']:,}",
                 str(run.config["data.batch_size"]),
@@ -153,9 +153,8 @@ def _task(number: int, episodes: Sequence[dict], name: str = "") -> Cell:
 
 
 def reference(entries: Sequence[Entry]) -> Entry | None:
-    """Whom the others are compared with: the first drifting policy evaluated; without one the first evaluated."""
-    chosen = [entry for entry in entries if entry.plain]
-    return next((entry for entry in chosen if entry.objective == "drifting"), chosen[0] if chosen else None)
+    """Whom the others are compared with: the first evaluated."""
+    return next((entry for entry in entries if entry.plain), None)
 
 
 def pairs(entries: Sequence[Entry]) -> list[Table]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drifting_vla_jax.config.migration import migrated
 from drifting_vla_jax.core.metadata import read_dict
 from drifting_vla_jax.rollout import episode_log
 
@@ -99,7 +100,7 @@ def read_run(workdir: Path) -> Run:
     record = workdir / "run.json"
     return Run(
         workdir=workdir,
-        config=flatten(read_dict(workdir / "config.json", {})),
+        config=flatten(migrated(read_dict(workdir / "config.json", {}))),
         metrics=metrics,
         starts=read_dict(record, {"starts": list})["starts"] if record.exists() else [],
         evaluations=_evaluations(workdir / "eval"),
@@ -121,6 +122,11 @@ def read_metrics(path: Path) -> dict[str, dict[int, float]]:
             if name not in ("step", "sim/step") and isinstance(value, (int, float)) and math.isfinite(value):
                 out.setdefault(name, {})[evaluated if name.startswith("sim/") else line["step"]] = value
     return {name: dict(sorted(points.items())) for name, points in out.items()}
+
+
+def objective_title(config: dict[str, Any]) -> str:
+    """What a page calls a run's objective: "flow matching"; of one's own, the name of its class."""
+    return config["objective.name"].rpartition(":")[2].replace("_", " ")
 
 
 def flatten(config: dict, prefix: str = "") -> dict[str, Any]:

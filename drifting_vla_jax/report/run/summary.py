@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from drifting_vla_jax.config import files as config_files
-from drifting_vla_jax.report.run.reader import Run, flatten
+from drifting_vla_jax.report.run.reader import Run, flatten, objective_title
 
 SECRET = ("serve.api_key",)  # a report is sent around
 UNKNOWN = "not recorded: the run is older than run.json"
@@ -18,8 +18,9 @@ UNKNOWN = "not recorded: the run is older than run.json"
 def summary(config: dict[str, Any]) -> str:
     """One sentence from the configuration."""
     tasks, cameras, horizon = config["env.tasks"], config["env.cameras"], config["action.horizon"]
+    objective = objective_title(config)
     return (
-        f"{config['objective.name'].replace('_', ' ').capitalize()} on {_count(len(tasks), 'task')} of {config['env.name']}: "
+        f"{objective[:1].upper()}{objective[1:]} on {_count(len(tasks), 'task')} of {config['env.name']}: "
         f"{_count(len(cameras), 'camera view')} of {config['env.image_size']} px and an instruction in, "
         f"chunks of {_count(horizon, 'action')} out; image encoder {config['model.vision.name']}, "
         f"text encoder {config['model.text.name']}"

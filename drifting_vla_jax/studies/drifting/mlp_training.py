@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from drifting_vla_jax.objectives.base import NoiseShape, Objective, Target
+from drifting_vla_jax.objectives.base import Objective, Target
+
+BATCH = 64  # observations of a step
 
 
 class MLP(nn.Module):
@@ -45,7 +47,7 @@ class Recipe:
     """How long and how a network is trained: Adam, warm-up, cosine to a fiftieth of the rate, EMA."""
 
     steps: int
-    batch: int = 64
+    batch: int = BATCH
     width: int = 160
     learning_rate: float = 1e-3
     warmup: int = 100
@@ -62,14 +64,13 @@ class TrainedMLP:
     compile_s: float
 
 
-def train(
-    objective: Objective, data: Callable, noise: NoiseShape, actions: int, recipe: Recipe, seed: int
-) -> TrainedMLP:
+def train(objective: Objective, data: Callable, recipe: Recipe, seed: int) -> TrainedMLP:
     """Trains on ``data(key, b) -> (observations [b c], chunks [b h a])``, one label per observation."""
-    network = MLP(noise.horizon, actions, recipe.width)
+    horizon, noise_dim = objective.sizes.horizon, objective.sizes.noise_dim
+    network = MLP(horizon, objective.layout.network_dim, recipe.width)
     key_init, key_steps = jax.random.split(jax.random.key(seed))
     o, _ = data(key_init, 1)
-    nothing = jnp.zeros((1, 1, noise.horizon, noise.noise_dim)), jnp.zeros((1, 1))
+    nothing = jnp.zeros((1, 1, horizon, noise_dim)), jnp.zeros((1, 1))
     params = jax.jit(network.init)(key_init, o, *nothing)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, recipe.learning_rate, recipe.warmup, recipe.steps, recipe.learning_rate / 50
@@ -80,14 +81,13 @@ def train(
         params, state, ema = carry
         key_data, key_loss = jax.random.split(jax.random.fold_in(key_steps, i))
         o, chunk = data(key_data, recipe.batch)
-        expert = Target(chunk, jnp.ones_like(chunk), jnp.ones(len(chunk), bool))
+        expert = Target(chunk, jnp.ones_like(chunk), jnp.ones(len(chunk), bool), jnp.zeros(len(chunk), int))
 
         def loss(params):
-            return jnp.mean(
-                objective.loss(lambda z, t: network.apply(params, o, z, t), expert, noise, key_loss, i / recipe.steps)[
-                    0
-                ]
-            )
+            def generate(z, t):
+                return network.apply(params, o, z, t)
+
+            return jnp.mean(objective.loss(generate, expert, key_loss, i / recipe.steps, ())[0])
 
         updates, state = optimiser.update(jax.grad(loss)(params), state)
         params = optax.apply_updates(params, updates)
@@ -106,7 +106,7 @@ def train(
 
     @functools.partial(jax.jit, static_argnums=(3, 4))
     def sample(params, o, key, g, objective):
-        z = jax.random.normal(key, (len(o), g, noise.horizon, noise.noise_dim))
+        z = jax.random.normal(key, (len(o), g, horizon, noise_dim))
         return objective.sample(lambda z, t: network.apply(params, o, z, t), z)
 
     return TrainedMLP(sample, ema, seconds, compiled - start)

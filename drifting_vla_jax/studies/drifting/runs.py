@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 import jax
 import numpy as np
 
-from drifting_vla_jax.objectives.base import NoiseShape, Objective
-from drifting_vla_jax.objectives.drifting.objective import Drifting
-from drifting_vla_jax.objectives.flow_matching import FlowMatching
+from drifting_vla_jax.core.action_layout import ActionLayout
+from drifting_vla_jax.objectives import flow_matching
+from drifting_vla_jax.objectives.base import Objective, Sizes
+from drifting_vla_jax.objectives.drifting import objective as drifting
+from drifting_vla_jax.objectives.drifting.guidance import Guidance
+from drifting_vla_jax.objectives.drifting.memory_bank import BankSettings
 from drifting_vla_jax.objectives.regression import Regression
-from drifting_vla_jax.studies.drifting.mlp_training import Recipe, train
+from drifting_vla_jax.studies.drifting.mlp_training import BATCH, Recipe, train
 from drifting_vla_jax.studies.drifting.synthetic_chunks import ACTIONS, SyntheticChunks
 
 # The temperature question: fixed sets, one that comes down during training, and one in units of each observation's reach.
@@ -19,9 +22,22 @@ RULES = {
     "0.02, 0.05, 0.2": {"temperatures": (0.02, 0.05, 0.2)},
     "0.2, 0.5, 1": {"temperatures": (0.2, 0.5, 1.0)},
     "0.5": {"temperatures": (0.5,)},
-    "0.02, 0.05, 0.2 annealed from x 10": {"temperatures": (0.02, 0.05, 0.2), "anneal_from": 10.0, "anneal_until": 0.3},
-    "0.1, 0.2, 0.5 in reach": {"temperatures": (0.1, 0.2, 0.5), "in_reach": True},
+    "0.02, 0.05, 0.2 annealed from x 10": {
+        "temperatures": (0.02, 0.05, 0.2),
+        "temperature_anneal": drifting.TemperatureAnneal(initial_scale=10.0, fraction=0.3),
+    },
+    "0.1, 0.2, 0.5 in reach": {"temperatures": (0.1, 0.2, 0.5), "temperature_unit": "nearest_positive"},
 }
+PLAIN = drifting.Settings(
+    samples=8,
+    temperatures=(0.02, 0.05, 0.2),
+    temperature_unit="mean_distance",
+    temperature_anneal=drifting.TemperatureAnneal(initial_scale=1.0, fraction=1.0),
+    grouping="chunk",
+    memory_bank=BankSettings(size=0, bandwidth=1.0),
+    guidance=Guidance(negatives=0, max_alpha=1.0, power=1.0, drop_instruction=0.0, alpha=1.0),
+)
+LAYOUT = ActionLayout("joints", tuple("xyzw"[:ACTIONS]))
 FLOW_STEPS = (1, 2, 10)
 OBSERVATION = np.array([[0.3, -0.4, 0.2]], np.float32)  # the one whose samples are drawn
 
@@ -46,11 +62,13 @@ class Trial:
     bimodal: bool = True
 
     def make(self) -> Objective:
+        sizes = Sizes(noise_dim=ACTIONS, horizon=self.horizon, batch_size=BATCH, tasks=1, summary_dim=0)
         if self.objective == "drifting":
-            return Drifting(self.samples, **RULES[self.rule])
+            settings = replace(PLAIN, samples=self.samples, **RULES[self.rule])
+            return drifting.Drifting(settings, LAYOUT, sizes)
         if self.objective == "flow matching":
-            return FlowMatching(self.samples, max(FLOW_STEPS))
-        return Regression()
+            return flow_matching.FlowMatching(flow_matching.Settings(self.samples, max(FLOW_STEPS)), LAYOUT, sizes)
+        return Regression(None, LAYOUT, sizes)
 
 
 @dataclass(frozen=True)
@@ -66,11 +84,10 @@ class Outcome:
 def run(trial: Trial) -> Outcome:
     """Trains and judges; a training of flow matching is judged with each number of steps."""
     objective, data = trial.make(), SyntheticChunks(trial.horizon, trial.bimodal)
-    shape = NoiseShape(trial.horizon, ACTIONS)
-    trained = train(objective, data.demonstrations(), shape, ACTIONS, Recipe(trial.steps), trial.seed)
+    trained = train(objective, data.demonstrations(), Recipe(trial.steps), trial.seed)
     samplers = {"1 step": objective}
-    if isinstance(objective, FlowMatching):
-        samplers = {f"{k} step{'s' * (k > 1)}": replace(objective, steps=k) for k in FLOW_STEPS}
+    if objective.adjustable_steps:
+        samplers = {f"{k} step{'s' * (k > 1)}": objective.with_steps(k) for k in FLOW_STEPS}
     figures, drawn = {}, {}
     for name, sampler in samplers.items():
 

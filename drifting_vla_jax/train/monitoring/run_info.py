@@ -2,7 +2,7 @@
 
     {"starts": [{"started", "step", "code": {"commit", "dirty"} or null, "packages": {name: version}, "python", "host",
                  "devices": {"kind", "count", "processes"}, "data": {"source", "episodes": {split: n}, "steps": {split: n}},
-                 "ended", "error"}, ...]}
+                 "evaluations_per_chunk", "ended", "error"}, ...]}
 
 One entry per start, the last one is the newest; times are UTC, ISO 8601. ``ended`` comes with the end, ``error`` is then ""
 or the exception's one line; a process that was killed leaves neither.
@@ -38,8 +38,9 @@ PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpo
 class RunInfo:
     """``with record.running(step):`` around the training. Process 0 writes, the others do nothing."""
 
-    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet | Mixture):
+    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet | Mixture, evaluations_per_chunk: int):
         self._path, self._mesh, self._dataset = Path(workdir) / "run.json", mesh, dataset
+        self._evaluations_per_chunk = evaluations_per_chunk
 
     @contextlib.contextmanager
     def running(self, step: int) -> Iterator[dict]:
@@ -60,6 +61,7 @@ class RunInfo:
                 "processes": jax.process_count(),
             },
             "data": _data(self._dataset),
+            "evaluations_per_chunk": self._evaluations_per_chunk,
         }
         starts = self._before()
         self._write([*starts, entry])

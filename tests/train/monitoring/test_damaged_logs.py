@@ -21,7 +21,7 @@ from tests.small import small_config
 def start(workdir: Path, step: int = 6) -> None:
     """What a resume after ``step`` steps does with its logs."""
     mesh = SimpleNamespace(devices=np.array([SimpleNamespace(device_kind="cpu")], object))
-    with RunInfo(workdir, mesh, SimpleNamespace(metadata={"source": "x", "episodes": {}})).running(step):
+    with RunInfo(workdir, mesh, SimpleNamespace(metadata={"source": "x", "episodes": {}}), 1).running(step):
         journal = loggers.make_journal(workdir, small_config(), step, {})
         journal.commit(loggers.LogEntry(step + 1, {"loss": 0.5}))
         journal.close()

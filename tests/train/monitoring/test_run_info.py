@@ -13,7 +13,7 @@ from drifting_vla_jax.train.monitoring import run_info
 
 @pytest.fixture
 def starting(tmp_path, config, one_device):
-    return run_info.RunInfo(tmp_path, one_device, DataSet(config.data.path, config.env.cameras))
+    return run_info.RunInfo(tmp_path, one_device, DataSet(config.data.path, config.env.cameras), 1)
 
 
 def starts(folder):
