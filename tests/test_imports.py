@@ -27,11 +27,13 @@ FLOORS = (
         "envs": "simulators behind one interface",
         "wire": "messages between robot and policy, the client",
     },
-    {"objectives": "losses and samplers: drifting, flow matching, regression"},
+    {
+        "objectives": "losses and samplers: drifting, flow matching, regression",
+        "rollout": "one process, one simulator: episodes through the socket",
+    },
     {"config": "settings of every section: read, checked, saved"},
     {
         "models": "encoders, fusion, the diffusion transformer; pretrained weights",
-        "rollout": "one process, one simulator: episodes through the socket",
         "serve": "the policy server: batching, limits, metrics",
     },
     {

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.config.ranges import row_of
-from drifting_vla_jax.core import ranges
+from drifting_vla_jax.core import ranges, settings
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.objectives import registry as objectives
+from drifting_vla_jax.rollout.settings import EvaluationSettings
 from drifting_vla_jax.types import is_frozen, is_mixture, is_pretrained, set_names
 
 LEAST_SHARE = 1e-4  # of a set in a mixture
@@ -172,21 +173,13 @@ def _mesh_problems(config: ConfigDict) -> Iterator[str]:
 
 
 def _eval_problems(config: ConfigDict) -> Iterator[str]:
-    """What is wrong with how chunks are executed."""
-    e = config.eval
-    if e.execute > config.action.horizon:
-        yield (
-            f"config.eval.execute {e.execute} is more than the chunk has, config.action.horizon {config.action.horizon}"
-        )
-    if e.hold_steps > e.max_steps:
-        yield (
-            f"config.eval.hold_steps {e.hold_steps} is more than config.eval.max_steps {e.max_steps}: no episode could "
-            "succeed"
-        )
-    if e.execution != "async" and e.latency_ms:
-        yield f"config.eval.latency_ms is {e.latency_ms:g}, but only execution async acts while it waits; set one or the other"
-    if e.execution == "async" and e.lead_steps > e.execute:
-        yield f"config.eval.lead_steps {e.lead_steps} is more than the actions executed, config.eval.execute {e.execute}"
+    execute, horizon = config.eval.execute, config.action.horizon
+    if execute > horizon:
+        yield f"config.eval.execute {execute} is more than the chunk has, config.action.horizon {horizon}"
+    try:
+        settings.read(EvaluationSettings, config.eval, "config.eval")
+    except settings.SettingsError as error:
+        yield str(error)
 
 
 def _serve_problems(config: ConfigDict) -> Iterator[str]:

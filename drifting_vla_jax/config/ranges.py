@@ -8,17 +8,12 @@ from __future__ import annotations
 from drifting_vla_jax.core import settings
 from drifting_vla_jax.core.action_layout import LAYOUTS
 from drifting_vla_jax.core.ranges import (
-    CONTROL_STEPS,
     COUNT,
-    DECAY_RATE,
-    FIRST_SEED,
     FRAME_SKIP,
     PIXELS,
     PORT,
-    PROCESSES,
     SECONDS,
     SEED,
-    SEVERAL,
     Choice,
     Flag,
     Many,
@@ -28,13 +23,12 @@ from drifting_vla_jax.core.ranges import (
     whole,
 )
 from drifting_vla_jax.envs import registry
+from drifting_vla_jax.rollout.settings import EvaluationSettings
 from drifting_vla_jax.types import FRAMES, OPTIMIZERS, REMAT, SELECTION_RULES
 
 DTYPES = ("float32", "bfloat16")
 THEMES = ("light", "dark", "paper", "presentation")  # of figures: figures/style.py
-EXECUTIONS = ("receding", "ensemble", "async")  # of chunks: rollout/chunking/synchronous.py
 PARTS = ("vision", "text", "fusion", "dit", "decoder")  # of the network, that can be frozen
-RECORDS = ("none", "success", "all")  # of an evaluation's episodes: rollout/trajectory_writer.py
 
 STEPS = whole(1, 10**9)
 EVERY = whole(0, 10**9)  # steps between two; 0: never
@@ -128,23 +122,6 @@ _MESH = {
     "fsdp_min_size": whole(0, 2**62),
     "split_frozen": FLAG,
 }
-_EVAL = {
-    "episodes": COUNT,
-    "demos": MAYBE,
-    "seed": FIRST_SEED,
-    "workers": PROCESSES,
-    "execute": whole(1, 4096),
-    "execution": Choice(EXECUTIONS),
-    "ensemble_decay": DECAY_RATE,
-    **dict.fromkeys(("lead_steps", "delay_steps", "blend_steps"), CONTROL_STEPS),
-    "latency_ms": Number(-1e6, 1e6),
-    **dict.fromkeys(("hold_last", "repeatable"), FLAG),
-    **dict.fromkeys(("max_steps", "hold_steps"), COUNT),
-    "episode_seconds": SECONDS,
-    "videos": SEVERAL,
-    "video_camera": MAYBE,
-    "record": Choice(RECORDS),
-}
 _SERVE = {
     "host": TEXT,
     "port": PORT,
@@ -166,7 +143,7 @@ SECTIONS = {
     "train": _TRAIN,
     "figures": {"theme": Choice(THEMES)},  # the other keys are figures: EVERY
     "mesh": _MESH,
-    "eval": _EVAL,
+    "eval": settings.rows(EvaluationSettings),
     "serve": _SERVE,
 }
 

@@ -31,16 +31,20 @@ def environment_class(name: str) -> Any:
 
 
 def info(name: str) -> EnvInfo:
-    """What is known of a simulator before it runs; raises PluginError for an unknown name."""
-    return environment_class(name).info
+    """What is known of a simulator before it runs; raises PluginError for an unknown name, or what is no simulator."""
+    found = getattr(environment_class(name), "info", None)
+    if not isinstance(found, EnvInfo):
+        raise registry.PluginError(f"{name} is no simulator: it has no class attribute info, an EnvInfo")
+    return found
 
 
-def info_if_known(name: str) -> EnvInfo:
-    """The same for a report: of a simulator, or an arm, that cannot be found here nothing but its name is known."""
+def info_if_known(name: object) -> EnvInfo:
+    """The same for a report, of what a file says: of a simulator, or an arm, that is not here nothing but its name is known."""
     try:
-        return info(name)
-    except registry.PluginError:
-        return EnvInfo(name)
+        found = getattr(environment_class(name), "info", None) if isinstance(name, str) else None
+    except (ImportError, registry.PluginError):
+        found = None
+    return found if isinstance(found, EnvInfo) else EnvInfo(str(name))
 
 
 def settings_class(name: str) -> type | None:

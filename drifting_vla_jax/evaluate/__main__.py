@@ -1,6 +1,6 @@
 """The table of an evaluation whose workers were started by hand or by docker/compose.yml.
 
-    python -m drifting_vla_jax.evaluate --out=runs/rlbench_b2/eval/docker
+    python -m drifting_vla_jax.evaluate --out=runs/mine/eval/docker
 
 Reads OUT/episodes*.jsonl and OUT/settings.json, writes OUT/results.json, prints it. While workers run it says how it stands.
 """

@@ -22,11 +22,12 @@ from drifting_vla_jax.config.checks import ConfigError
 from drifting_vla_jax.config.io import validate
 from drifting_vla_jax.core import cli, ranges
 from drifting_vla_jax.core.metadata import read_json
+from drifting_vla_jax.core.settings import read
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate.evaluate import evaluate
 from drifting_vla_jax.evaluate.table import format_results
 from drifting_vla_jax.rollout import episode_log
-from drifting_vla_jax.rollout.chunking.base import Execution
+from drifting_vla_jax.rollout.settings import EvaluationSettings, Simulation
 from drifting_vla_jax.serve.server import Servable
 from drifting_vla_jax.wire import protocol
 
@@ -42,27 +43,27 @@ def batch_sizes(config: ConfigDict) -> tuple[int, ...]:
 def evaluate_configured(policy: Servable, config: ConfigDict, out: Path) -> dict[str, Any]:
     """``evaluate`` with the sections ``env``, ``eval`` and ``serve``."""
     check_film(config)
-    e = config.eval
+    asked = settings_of(config)
     return evaluate(
         policy,
+        rollout=asked.rollout(delay_steps(policy, asked, out)),
+        simulation=simulation(policy.metadata, config),
         out=out,
-        environment=config.env.name,
-        tasks=tasks(policy.metadata, config),
-        episodes_per_task=e.episodes,
-        workers=e.workers,
-        seed=e.seed,
-        execute=e.execute,
-        max_steps=e.max_steps,
-        hold_steps=e.hold_steps,
-        execution=execution(policy, config, out),
-        frame_skip=policy.metadata["frame_skip"],
-        env_options=env_options(config),
-        episode_seconds=e.episode_seconds,
-        videos=e.videos,
-        video_camera=e.video_camera,
-        record=e.record,
+        workers=asked.workers,
+        episode_seconds=asked.episode_seconds,
         batch_deadline_ms=config.serve.batch_deadline_ms,
     )
+
+
+def settings_of(config: ConfigDict) -> EvaluationSettings:
+    """The section ``eval``; raises SettingsError, a ValueError, if it cannot be meant."""
+    return read(EvaluationSettings, config.eval, "config.eval")
+
+
+def simulation(metadata: Mapping[str, Any], config: ConfigDict) -> Simulation:
+    """The section ``env``, for a policy."""
+    options = registry.read_options(config.env.name, config.env)
+    return Simulation(config.env.name, tasks(metadata, config), options, metadata["frame_skip"], (0,))
 
 
 def check_film(config: ConfigDict) -> None:
@@ -91,21 +92,19 @@ def tasks(metadata: Mapping[str, Any], config: ConfigDict) -> tuple[str, ...]:
     return found
 
 
-def execution(policy: Servable, config: ConfigDict, out: Path) -> Execution:
-    """How chunks are executed. In a world that does not wait, the delay is ``latency_ms`` in control steps, rounded up.
+def delay_steps(policy: Servable, asked: EvaluationSettings, out: Path) -> int:
+    """Control steps that an answer takes. In a world that does not wait, that is ``latency_ms``, rounded up.
 
     An evaluation in ``out`` that was begun with the delay measured then goes on with it.
     """
-    e, delay = config.eval, config.eval.delay_steps
-    if e.execution == "async" and e.latency_ms < 0 and episode_log.read_all_episodes(out):
-        delay = read_json(out / "settings.json").integer("delay_steps")
-    elif e.execution == "async" and e.latency_ms:
-        latency = e.latency_ms if e.latency_ms > 0 else float(np.percentile(call_times(policy), 95))
-        delay = math.ceil(latency / 1000 * policy.metadata["control_hz"])
-        log.info(
-            "an answer takes %.1f ms: %d control steps of %g a second", latency, delay, policy.metadata["control_hz"]
-        )
-    return Execution(e.execution, e.ensemble_decay, e.lead_steps, delay, e.blend_steps, e.hold_last)
+    if asked.execution != "async" or not asked.latency_ms:
+        return asked.delay_steps
+    if asked.latency_ms < 0 and episode_log.read_all_episodes(out):
+        return read_json(out / "settings.json").integer("delay_steps")
+    latency = asked.latency_ms if asked.latency_ms > 0 else float(np.percentile(call_times(policy), 95))
+    delay, hz = math.ceil(latency / 1000 * policy.metadata["control_hz"]), policy.metadata["control_hz"]
+    log.info("an answer takes %.1f ms: %d control steps of %g a second", latency, delay, hz)
+    return delay
 
 
 def call_times(policy: Servable) -> list[float]:
@@ -117,12 +116,6 @@ def call_times(policy: Servable) -> list[float]:
         policy.infer([observation])
         times.append(1000 * (time.perf_counter() - began))
     return times
-
-
-def env_options(config: ConfigDict) -> dict[str, Any]:
-    """The simulator's own settings, and ``demos``."""
-    demos = {"demos": config.eval.demos} if registry.info(config.env.name).stored else {}
-    return registry.read_options(config.env.name, config.env) | demos
 
 
 def folder(metadata: Mapping[str, Any], config: ConfigDict, workdir: Path) -> Path:

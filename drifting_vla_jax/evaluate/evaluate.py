@@ -14,22 +14,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.network import joined
-from drifting_vla_jax.envs import registry
 from drifting_vla_jax.evaluate.statistics import summarize
 from drifting_vla_jax.evaluate.worker_pool import WorkerDiedError, WorkerPool
-from drifting_vla_jax.rollout import episode_log
-from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution
-from drifting_vla_jax.rollout.episode import EpisodeSettings
-from drifting_vla_jax.rollout.runner import episode_list, evaluation_identity
-from drifting_vla_jax.rollout.trajectory_writer import check_record
+from drifting_vla_jax.rollout import episode_log, settings
+from drifting_vla_jax.rollout.runner import episode_list, rollout_identity
+from drifting_vla_jax.rollout.settings import RolloutSettings, Simulation
 from drifting_vla_jax.serve.server import PolicyServer, Servable
 
 logger = logging.getLogger(__name__)
@@ -39,24 +35,12 @@ WORKER_COMMAND = (sys.executable, "-m", "drifting_vla_jax.rollout.worker")
 
 def evaluate(
     policy: Servable,
+    rollout: RolloutSettings,
+    simulation: Simulation,
     *,
     out: Path,
-    environment: str,
-    tasks: Sequence[str],
-    episodes_per_task: int,
     workers: int,
-    seed: int,
-    execute: int,
-    max_steps: int,
-    hold_steps: int,
-    execution: Execution = RECEDING,
-    frame_skip: int = 0,
-    videos: int = 0,
-    video_camera: str = "",
-    record: str = "none",
-    variations: Sequence[int] = (0,),
     episode_seconds: float = 600.0,
-    env_options: Mapping[str, Any] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     batch_deadline_ms: float = 2.0,
@@ -66,17 +50,11 @@ def evaluate(
 
     Args:
       policy: what is evaluated; served by a thread of this process.
+      rollout, simulation: which episodes, how they are run, and where.
       out: the evaluation's folder; made if missing, continued if it holds part of this evaluation.
-      environment, tasks: a simulator by name and which of its tasks.
-      episodes_per_task: the i-th of a task has seed ``seed`` + i.
       workers: simulator processes.
-      execute, max_steps, hold_steps: see ``rollout.episode.EpisodeSettings``.
-      execution: how chunks are executed.
-      frame_skip: simulator steps per action; 0 as the policy was trained.
-      videos: how many episodes of every task are filmed.
-      record: none, success or all: which episodes are kept in OUT/rollouts, as ``rollout.trajectory_writer`` writes them.
       episode_seconds: after which a worker that is still at the same episode is replaced; the episode is begun again.
-      env_options: what only this simulator takes, see its class; with ``demos`` episodes start as stored ones.
+      host, port, batch_deadline_ms: of the server.
       worker_command: what starts a worker, for a simulator with a Python of its own.
 
     Returns:
@@ -89,31 +67,13 @@ def evaluate(
       OSError: the port is in use.
     """
     out = Path(out)
-    tasks = tuple(dict.fromkeys(tasks))
-    env_options = {name: value for name, value in (env_options or {}).items() if value != ""}
-    specs = episode_list(environment, tasks, episodes_per_task, seed, variations, env_options.get("demos", ""))
-    if not specs:
-        raise ValueError(f"nothing to evaluate: tasks {list(tasks)}, {episodes_per_task} episodes of each")
-    keys = [spec.key for spec in specs]
-    settings = EpisodeSettings.for_policy(policy.metadata, execute, max_steps, hold_steps, execution)
-    own = registry.identity(environment, env_options)
-    identity = evaluation_identity(policy.metadata, environment, seed, settings, frame_skip, own, check_record(record))
+    keys = [spec.key for spec in episode_list(rollout, simulation)]
+    if not keys:
+        raise ValueError(f"nothing to evaluate: tasks {list(simulation.tasks)}, {rollout.episodes} episodes of each")
+    identity = rollout_identity(policy.metadata, rollout, simulation)
     options = {
-        "env": environment,
-        "tasks": ",".join(tasks),
-        "episodes": episodes_per_task,
-        "seed": seed,
+        "settings": settings.to_json(rollout, simulation),
         "out": out,
-        "execute": execute,
-        **asdict(execution),
-        "max_steps": max_steps,
-        "hold_steps": hold_steps,
-        "frame_skip": frame_skip,
-        **({} if "demos" in env_options else {"variations": ",".join(str(v) for v in variations)}),
-        **env_options,
-        "videos": videos,
-        "video_camera": video_camera,
-        "record": record,
         "server_wait": 2,  # it listens before they start; once gone, it has gone with this process
     }
     with owned(out):
@@ -122,7 +82,7 @@ def evaluate(
             with PolicyServer(policy, host=host, port=port, batch_deadline_ms=batch_deadline_ms) as server:
                 reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
                 options["server"] = f"ws://{joined(reachable.strip('[]'), server.port)}"
-                count = max(1, min(workers, len(specs)))
+                count = max(1, min(workers, len(keys)))
                 with WorkerPool(
                     worker_command, options, workers=count, out=out, keys=keys, episode_seconds=episode_seconds
                 ) as crew:

@@ -72,11 +72,8 @@ class Job:
         episode_log.check_same(
             self.out, {name: metadata[name] for name in (*episode_log.WHOSE, *episode_log.LATER) if name in metadata}
         )
-        e, there = self.config.eval, episode_log.read_all_episodes(self.out)
-        tasks = checkpoint.tasks(metadata, self.config)
-        specs = episode_list(
-            self.config.env.name, tasks, e.episodes, e.seed, demos=checkpoint.env_options(self.config).get("demos", "")
-        )
+        there = episode_log.read_all_episodes(self.out)
+        specs = episode_list(checkpoint.settings_of(self.config), checkpoint.simulation(metadata, self.config))
         return sum(there.get(spec.key, {}).get("success") is not None for spec in specs), len(specs)
 
     def run(self) -> None:

@@ -23,7 +23,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from absl import flags
@@ -37,10 +37,11 @@ from drifting_vla_jax.robot.env import Robot
 from drifting_vla_jax.robot.safety import SafetyLimits
 from drifting_vla_jax.robot.session import AutomaticOperator, Operator, TerminalOperator, run_session
 from drifting_vla_jax.rollout import episode_log
-from drifting_vla_jax.rollout.chunking.base import EXECUTIONS, Execution
+from drifting_vla_jax.rollout.chunking.base import EXECUTIONS, RECEDING
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings
 from drifting_vla_jax.rollout.runner import evaluation_identity
-from drifting_vla_jax.rollout.trajectory_writer import RECORDS, RolloutsAbout
+from drifting_vla_jax.rollout.settings import RECORDS
+from drifting_vla_jax.rollout.trajectory_writer import RolloutsAbout
 from drifting_vla_jax.wire.client import PolicyClient
 
 FLAGS = flags.FLAGS
@@ -192,9 +193,8 @@ def _prepare(driver: Driver, limits: SafetyLimits) -> tuple[Robot, Callable[[], 
 
     with connect(FLAGS.server_wait) as client:
         metadata = client.metadata
-    execution = Execution(
-        FLAGS.execution, FLAGS.ensemble_decay, lead_steps=FLAGS.lead_steps, blend_steps=FLAGS.blend_steps
-    )
+    how = {name: FLAGS[name].value for name in ("execution", "ensemble_decay", "lead_steps", "blend_steps")}
+    execution = replace(RECEDING, **how)
     max_steps = min(FLAGS.max_steps, len(replay.episode)) if replay else FLAGS.max_steps
     settings = EpisodeSettings.for_policy(metadata, FLAGS.execute, max_steps, 1, execution)
     hz, names = FLAGS.control_hz or metadata["control_hz"], _state_names(metadata)

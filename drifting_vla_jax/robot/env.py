@@ -65,7 +65,7 @@ class Robot:
         Args:
           cameras, image_size: the views that the policy wants, and their side in pixels.
           control_hz: targets per second, as the policy learned them.
-          state_names: what the policy's state is made of; any of x y z, the hand's axes (as RLBench's) and gripper,
+          state_names: what the policy's state is made of; any of x y z, the hand's axes (x_axis_x ..) and gripper,
             unless the driver's readings bring a state of their own.
           fit: how a rectangular picture becomes square, "crop" or "pad": as in the training data.
           emergency: an emergency button; asked 100 times a second by a thread of its own.

@@ -61,16 +61,16 @@ class Replayer(Worker):
     """
 
     def __init__(self, settings: WorkerSettings):
-        if not settings.env_options.get("demos"):
-            raise ValueError("a replay needs stored episodes: --demos=SPLIT, e.g. data/rlbench/train")
+        if not settings.rollout.demos:
+            raise ValueError("a replay needs stored episodes: --demos=SPLIT")
         super().__init__(settings)
 
     def _connect(self) -> _NoServer:
-        return _NoServer(registry.info(self._settings.env))
+        return _NoServer(registry.info(self._settings.simulation.env))
 
     def _run_once(self, spec: EpisodeSpec, recording: TrajectoryWriter | None) -> EpisodeResult:
-        stored = registry.stored_episodes(self._settings.env)
-        actions = stored.load(Path(self._settings.env_options["demos"]), spec.task, spec.seed).actions()
+        stored = registry.stored_episodes(self._settings.simulation.env)
+        actions = stored.load(Path(self._settings.rollout.demos), spec.task, spec.seed).actions()
         actions = np.concatenate([actions, np.repeat(actions[-1:], SETTLE_STEPS, axis=0)])
         settings = replace(self._episode_settings, execute=len(actions), max_steps=len(actions))
         return run_episode(self._env, _Recording(actions), spec, settings, self._film(spec), recording)
@@ -79,10 +79,10 @@ class Replayer(Worker):
 def summary(settings: WorkerSettings) -> str:
     """A line per task: how many recordings succeed, how the others end, what became of their actions."""
     recorded = episode_log.read_all_episodes(settings.out)
-    demos = settings.env_options["demos"]
-    lines = [f"replay of {demos}, success held for {settings.hold_steps} control steps"]
-    for task in settings.tasks:
-        specs = episode_list(settings.env, [task], settings.episodes, settings.seed, demos=demos)
+    rollout, simulation = settings.rollout, settings.simulation
+    lines = [f"replay of {rollout.demos}, success held for {rollout.hold_steps} control steps"]
+    for task in simulation.tasks:
+        specs = episode_list(rollout, replace(simulation, tasks=(task,)))
         keys = [spec.key for spec in specs]
         episodes = [recorded[key] for key in keys if key in recorded]
         outcomes, events = Counter(e["outcome"] for e in episodes), Counter()

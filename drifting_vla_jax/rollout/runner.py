@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ from drifting_vla_jax.core.network import shown
 from drifting_vla_jax.envs import base as envs
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.rollout import episode_log
-from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution
 from drifting_vla_jax.rollout.episode import EpisodeResult, EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.rollout.episode_claims import Claim, EpisodeQueue
-from drifting_vla_jax.rollout.trajectory_writer import RolloutsAbout, TrajectoryWriter, check_record, wanted
+from drifting_vla_jax.rollout.settings import RolloutSettings, Simulation
+from drifting_vla_jax.rollout.trajectory_writer import RolloutsAbout, TrajectoryWriter, wanted
 from drifting_vla_jax.wire.client import PolicyClient
 
 if TYPE_CHECKING:
@@ -38,38 +38,29 @@ RERUNS = 2  # an episode that the simulator or the connection broke off is run t
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """Everything a worker needs to know; its fields are the flags of ``rollout.worker``, which explains them."""
+    """Everything a worker needs to know.
 
+    Attributes:
+      rollout, simulation: what is run, and where.
+      server: address of the policy server, ws://HOST:PORT.
+      out: folder for episodes.jsonl and videos.
+      worker: this process's number among those that share ``out``.
+      server_wait: seconds to wait for a server that is starting.
+      api_key: for a server that wants one.
+      video_size: height and width of the videos' picture, pixels.
+    """
+
+    rollout: RolloutSettings
+    simulation: Simulation
     server: str
-    env: str
-    tasks: tuple[str, ...]
-    episodes: int
-    seed: int
     out: Path
-    execute: int
-    max_steps: int
-    hold_steps: int
-    frame_skip: int = 0
-    variations: tuple[int, ...] = (0,)
-    videos: int = 0
-    video_camera: str = ""
-    video_size: int = 384
     worker: int = 0
-    execution: Execution = RECEDING
-    record: str = "none"
     server_wait: float = 10.0
     api_key: str | None = None
-    env_options: Mapping[str, Any] = field(default_factory=dict)  # what only this simulator takes
+    video_size: int = 384
 
 
-def episode_list(
-    environment: str,
-    tasks: Sequence[str],
-    episodes: int,
-    seed: int,
-    variations: Sequence[int] = (0,),
-    demos: str = "",
-) -> list[EpisodeSpec]:
+def episode_list(rollout: RolloutSettings, simulation: Simulation) -> list[EpisodeSpec]:
     """``episodes`` of every task: the i-th has seed ``seed`` + i and takes its turn of the variations.
 
     With ``demos``, a folder of the simulator's stored episodes, the seed is the number of one and the variation is its own.
@@ -77,14 +68,30 @@ def episode_list(
     Raises:
       ValueError, OSError: a stored episode is not there or cannot be read, or the simulator has none.
     """
-    stored = registry.stored_episodes(environment) if demos else None
+    stored = registry.stored_episodes(simulation.env) if rollout.demos else None
 
     def variation(task: str, index: int) -> int:
         if stored:
-            return stored.variation(Path(demos), task, seed + index)
-        return variations[index % len(variations)]
+            return stored.variation(Path(rollout.demos), task, rollout.seed + index)
+        return simulation.variations[index % len(simulation.variations)]
 
-    return [EpisodeSpec(task, variation(task, i), seed + i, i) for task in tasks for i in range(episodes)]
+    return [
+        EpisodeSpec(task, variation(task, i), rollout.seed + i, i)
+        for task in dict.fromkeys(simulation.tasks)
+        for i in range(rollout.episodes)
+    ]
+
+
+def episode_settings(metadata: Mapping[str, Any], rollout: RolloutSettings) -> EpisodeSettings:
+    """How an episode of the policy with this metadata is run; raises ValueError if it cannot be."""
+    return EpisodeSettings.for_policy(metadata, rollout.execute, rollout.max_steps, rollout.hold_steps, rollout)
+
+
+def rollout_identity(metadata: Mapping[str, Any], rollout: RolloutSettings, simulation: Simulation) -> dict[str, Any]:
+    """``evaluation_identity`` of episodes in simulation; raises ValueError if the policy cannot act so."""
+    own = simulation.identity() | ({"demos": rollout.demos} if rollout.demos else {})
+    how = episode_settings(metadata, rollout), simulation.frame_skip, own, rollout.record
+    return evaluation_identity(metadata, simulation.env, rollout.seed, *how)
 
 
 def evaluation_identity(
@@ -125,16 +132,14 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings):
         self._settings = settings
-        registry.environment_class(settings.env)  # raises ValueError
-        how = settings.execute, settings.max_steps, settings.hold_steps
-        check_record(settings.record)
-        EpisodeSettings(*how)  # nonsense is refused before anybody is called
+        self._rollout, self._simulation = settings.rollout, settings.simulation
+        registry.environment_class(self._simulation.env)  # raises ValueError
         self._client = self._connect()
         self.metadata = self._client.metadata
-        self._episode_settings = EpisodeSettings.for_policy(self.metadata, *how, settings.execution)
-        self._frame_skip = settings.frame_skip or self.metadata["frame_skip"]
+        self._episode_settings = episode_settings(self.metadata, self._rollout)
+        self._frame_skip = self._simulation.frame_skip or self.metadata["frame_skip"]
         self._env = self._make_env()
-        for task in settings.tasks:
+        for task in self._simulation.tasks:
             self._env.check_task(task)
         here, learned = self._env.control_hz, self.metadata["control_hz"]
         if here != learned:
@@ -142,10 +147,7 @@ class Worker:
 
     def identity(self) -> dict[str, Any]:
         """See ``evaluation_identity``."""
-        settings = self._settings
-        own = registry.identity(settings.env, settings.env_options)
-        about = settings.env, settings.seed, self._episode_settings, self._frame_skip, own
-        return evaluation_identity(self.metadata, *about, settings.record)
+        return rollout_identity(self.metadata, self._rollout, self._simulation)
 
     def run(self, spec: EpisodeSpec) -> dict:
         """Runs an episode, again if the simulator or the connection broke it off; returns its line."""
@@ -154,7 +156,7 @@ class Worker:
         result = EpisodeResult()
         while attempts <= RERUNS:
             attempts += 1
-            recording = TrajectoryWriter() if self._settings.record != "none" else None
+            recording = TrajectoryWriter() if self._rollout.record != "none" else None
             try:
                 result = self._run_once(spec, recording)
                 break
@@ -183,11 +185,11 @@ class Worker:
 
     def _keep(self, recording: TrajectoryWriter | None, spec: EpisodeSpec, result: EpisodeResult) -> dict[str, str]:
         """Writes the episode, if it is one of those wanted; what its line says of that."""
-        out, record = self._settings.out, self._settings.record
+        out, record = self._settings.out, self._rollout.record
         if not recording or result.success is None or not wanted(record, result.success):
             return {}
         env = self._env
-        about = RolloutsAbout.of(self.metadata, self._settings.env, env.info.state_names, env.control_hz)
+        about = RolloutsAbout.of(self.metadata, self._simulation.env, env.info.state_names, env.control_hz)
         path = recording.save(out, about, spec, result.instruction, result.success)
         return {"recording": str(path.relative_to(out))}
 
@@ -196,11 +198,11 @@ class Worker:
             return None
         from drifting_vla_jax.rollout.video import Film  # fonts and ffmpeg only where a video is made
 
-        camera = self._settings.video_camera or self.metadata["cameras"][0]
+        camera = self._rollout.video_camera or self.metadata["cameras"][0]
         return Film(self._env, self._video_path(spec), camera=camera, size=self._settings.video_size)
 
     def _films(self, spec: EpisodeSpec) -> bool:
-        return spec.index < self._settings.videos
+        return spec.index < self._rollout.videos
 
     def _video_path(self, spec: EpisodeSpec) -> Path:
         return self._settings.out / "videos" / f"{spec.task}-v{spec.variation}-s{spec.seed}.mp4"
@@ -222,11 +224,12 @@ class Worker:
 
     def _make_env(self) -> envs.Env:
         return registry.make(
-            self._settings.env,
+            self._simulation.env,
             cameras=self.metadata["cameras"],
             image_size=self.metadata["image_size"],
             frame_skip=self._frame_skip,
-            **self._settings.env_options,
+            demos=self._rollout.demos,
+            **self._simulation.options,
         )
 
     def _renew_env(self) -> None:
@@ -257,8 +260,7 @@ def run(settings: WorkerSettings, make_worker: Callable[[WorkerSettings], Worker
       ConnectionError: no server, or it was lost and did not come back; what was finished is recorded.
       PolicyServerError: the server refuses this simulator's observations.
     """
-    demos = settings.env_options.get("demos", "")
-    specs = episode_list(settings.env, settings.tasks, settings.episodes, settings.seed, settings.variations, demos)
+    specs = episode_list(settings.rollout, settings.simulation)
     worker = make_worker(settings)
     try:
         episode_log.claim_folder(settings.out, worker.identity())

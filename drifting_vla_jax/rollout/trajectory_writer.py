@@ -24,8 +24,6 @@ from drifting_vla_jax.envs.base import EnvObservation
 if TYPE_CHECKING:
     from drifting_vla_jax.rollout.episode import EpisodeSpec
 
-RECORDS = ("none", "success", "all")  # which episodes are kept
-
 
 @dataclass(frozen=True)
 class RolloutsAbout:
@@ -101,10 +99,3 @@ class TrajectoryWriter:
 def wanted(record: str, success: bool | None) -> bool:
     """Whether an episode that ended so is kept, ``record`` being one of ``RECORDS``."""
     return record == "all" or (record == "success" and success is True)
-
-
-def check_record(record: str) -> str:
-    """``record``, if it is one of ``RECORDS``; raises ValueError."""
-    if record not in RECORDS:
-        raise ValueError(f"record is {record!r}; expected {', '.join(RECORDS)}")
-    return record

@@ -4,10 +4,8 @@ import pytest
 
 from configs import base
 from drifting_vla_jax.config import io as config_lib
-from drifting_vla_jax.config import ranges as config_ranges
 from drifting_vla_jax.config.checks import ConfigError
 from drifting_vla_jax.config.io import validate
-from drifting_vla_jax.rollout.chunking import base as execution
 
 JOINTS = {"action.layout": "joints", "action.joints": ("a", "b")}
 MIXED = {"data.mixture.paths": ("data/a", "data/b")}
@@ -85,7 +83,3 @@ def test_an_older_configuration_is_of_one_data_set_and_one_end_effector():
     config = config_lib.from_json(written)
     validate(config)
     assert config_lib.differences(config, base.get_config()) == []
-
-
-def test_the_rollout_side_knows_the_same_ways_of_executing_chunks():
-    assert config_ranges.EXECUTIONS == execution.EXECUTIONS

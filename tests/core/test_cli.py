@@ -36,7 +36,7 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
         (("drifting_vla_jax.main", "--config=configs/nope.py"), "no configuration file configs/nope.py"),
         (
             ("drifting_vla_jax.data.build", "--source=metaworld", "--tasks=drawer-opn", "--out=w"),
-            "unknown task 'drawer-opn' of metaworld; did you mean 'drawer-open'?",
+            "unknown task 'drawer-opn' in metaworld; did you mean 'drawer-open'?",
         ),
     ],
 )

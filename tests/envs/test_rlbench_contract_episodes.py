@@ -15,12 +15,12 @@ import pytest
 
 from drifting_vla_jax.core.end_effector import make_state
 from drifting_vla_jax.envs.rlbench import demos
-from drifting_vla_jax.evaluate.evaluate import evaluate
 from drifting_vla_jax.rollout import demo_replay, episode_log, runner
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, run_episode
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.wire import protocol
 from tests.envs.rlbench_on_fake import PYREP, REPOSITORY, SIZE, TASK, action, command, skip_without_checkouts, target
+from tests.rollout.asked import evaluated, worker_settings
 
 skip_without_checkouts()
 pytestmark = pytest.mark.filterwarnings("ignore:.*Overriding environment")  # gymnasium's, at a second import
@@ -100,9 +100,9 @@ def test_an_episode_starts_as_the_stored_one_did(make, stored):
 
 def test_recordings_are_replayed_and_counted(stored, tmp_path, fake):
     root, _ = stored
-    settings = runner.WorkerSettings(
+    settings = worker_settings(
         server="", env="rlbench", tasks=(TASK,), episodes=2, seed=0, out=tmp_path / "out", execute=8, max_steps=200,
-        hold_steps=1, env_options={"demos": str(root)},
+        hold_steps=1, demos=str(root),
     )  # fmt: skip
     assert runner.run(settings, demo_replay.Replayer) == 0
     lines = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")
@@ -121,9 +121,9 @@ def test_a_crash_is_run_again_and_not_scored(stored, tmp_path, fake):
             fake.crashes, self.failures = self.failures > 0, self.failures - 1
             return super()._run_once(spec, recording)
 
-    settings = runner.WorkerSettings(
+    settings = worker_settings(
         server="", env="rlbench", tasks=(TASK,), episodes=1, seed=0, out=tmp_path / "out", execute=8, max_steps=200,
-        hold_steps=1, env_options={"demos": str(stored[0])},
+        hold_steps=1, demos=str(stored[0]),
     )  # fmt: skip
     assert runner.run(settings, Unlucky) == 0
     (line,) = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")
@@ -199,10 +199,10 @@ def test_the_workers_process_runs_it_against_a_live_server_without_the_learners_
 def test_an_evaluation_starts_at_the_stored_episodes(checkout, stored, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", foreign_path())
     monkeypatch.setenv("FAKE_COPPELIASIM", os.pathsep.join([PYREP, str(checkout[0]), str(tmp_path)]))
-    options = {"control": "plan", "headless": True, "demos": str(stored[0])}
-    results = evaluate(
-        Down(), out=tmp_path / "out", environment="rlbench", tasks=[TASK], episodes_per_task=2, workers=1, seed=0,
-        execute=4, max_steps=2, hold_steps=1, env_options=options,
+    options = {"control": "plan", "headless": True}
+    results = evaluated(
+        Down(), out=tmp_path / "out", env="rlbench", tasks=[TASK], episodes=2, workers=1, seed=0,
+        execute=4, max_steps=2, hold_steps=1, options=options, demos=str(stored[0]),
     )  # fmt: skip
     assert results["overall"]["n"] == 2 and not results["overall"]["unscored"]
     lines = episode_log.read_episodes(tmp_path / "out" / "episodes.jsonl")

@@ -10,6 +10,7 @@ import pytest
 from drifting_vla_jax.envs.rlbench import demos
 from drifting_vla_jax.envs.rlbench.demos import DemoError
 from drifting_vla_jax.rollout.runner import episode_list
+from tests.rollout.asked import asked
 
 STATE = np.random.RandomState(7).get_state()
 
@@ -68,7 +69,8 @@ def test_peracts_tree_numbers_episodes_by_their_folders(write, tmp_path):
     stored = demos.load(tmp_path, "close_jar", 10)
     assert (stored.variation, stored.descriptions) == (4, ("close the jar", "screw it on"))
     assert stored.gripper_pose[0, 0] == 10 and stored.reset_attempts is None
-    assert [spec.variation for spec in episode_list("rlbench", ["close_jar"], 1, 2, demos=str(tmp_path))] == [11]
+    now = asked("rlbench", ["close_jar"], episodes=1, seed=2, demos=str(tmp_path))
+    assert [spec.variation for spec in episode_list(**now)] == [11]
 
 
 def test_stepjams_tree_numbers_every_variations_first_first(write, tmp_path):

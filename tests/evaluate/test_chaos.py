@@ -16,6 +16,7 @@ from drifting_vla_jax.evaluate.evaluate import WORKER_COMMAND
 from drifting_vla_jax.rollout.episode_log import episode_key, read_all_episodes, read_episodes
 from drifting_vla_jax.rollout.runner import episode_list
 from tests.evaluate.seeing_policy import SeeingPolicy
+from tests.rollout.asked import asked
 
 TASKS, EPISODES, WORKERS, KILLS = ("reach-red", "reach-blue"), 100, 4, 5
 REPOSITORY = Path(__file__).parents[2]
@@ -48,7 +49,7 @@ def server():
 
 def run(server, out: Path, disturb=None) -> dict:
     """All episodes by key, without what differs from run to run; every one is recorded once."""
-    specs = episode_list("fake", TASKS, EPISODES, seed=0)
+    specs = episode_list(**asked("fake", TASKS, episodes=EPISODES))
     options = {"server": f"ws://127.0.0.1:{server.port}", "env": "dummy", "tasks": ",".join(TASKS), "out": out}
     options |= {"episodes": EPISODES, "execute": 2, "max_steps": 19, "hold_steps": 3, "server_wait": 30}
     keys = [spec.key for spec in specs]

@@ -13,10 +13,10 @@ import pytest
 from drifting_vla_jax.core.folder_lock import InUseError, owned
 from drifting_vla_jax.evaluate import evaluate as evaluation
 from drifting_vla_jax.evaluate import worker_pool
-from drifting_vla_jax.evaluate.evaluate import evaluate
 from drifting_vla_jax.evaluate.worker_pool import WorkerDiedError
 from drifting_vla_jax.rollout.episode_log import read_episodes
 from drifting_vla_jax.wire import protocol
+from tests.rollout.asked import evaluated
 
 FOREIGN = Path(__file__).parents[1] / "rollout" / "foreign"  # a Python without the learner's packages, with "fake"
 
@@ -61,9 +61,9 @@ def foreign_python(monkeypatch):
 
 
 def run(policy, out, **changes) -> dict:
-    settings = {"environment": "fake", "tasks": ["reach", "break"], "episodes_per_task": 3, "workers": 2, "seed": 1}
+    settings = {"env": "fake", "tasks": ["reach", "break"], "episodes": 3, "workers": 2, "seed": 1}
     settings |= {"execute": 2, "max_steps": 6, "hold_steps": 4, **changes}
-    return evaluate(policy, out=out, **settings)
+    return evaluated(policy, out, **settings)
 
 
 def test_an_evaluation_in_a_folder_where_another_one_runs_is_refused(tmp_path):
@@ -98,9 +98,9 @@ def test_results_of_a_known_policy_and_a_second_call_that_runs_nothing(tmp_path)
 
     asked = len(policy.asked)
     assert run(policy, tmp_path) == results and len(policy.asked) == asked
-    more = run(policy, tmp_path, episodes_per_task=4)  # four more: only they are run
+    more = run(policy, tmp_path, episodes=4)  # four more: only they are run
     assert more["overall"]["n"] == 8 and {p for p in policy.asked[asked:]} == {"reach 0", "reach 4", "break 4"}
-    fewer = run(policy, tmp_path, tasks=["reach"], episodes_per_task=2)
+    fewer = run(policy, tmp_path, tasks=["reach"], episodes=2)
     assert fewer["overall"]["n"] == 2 and len(read_episodes(tmp_path / "episodes.jsonl")) == 8
 
 
@@ -151,7 +151,7 @@ def test_a_workers_bad_input_is_a_value_error_of_one_line(tmp_path):
 @pytest.mark.slow
 def test_what_only_one_simulator_takes_reaches_its_workers(tmp_path):
     with pytest.raises(ValueError, match=r"^fake has no option 'control'; its options: none$"):
-        run(ParityPolicy(), tmp_path, env_options={"control": "plan", "demos": ""})
+        run(ParityPolicy(), tmp_path, options={"control": "plan"})
 
 
 def test_bad_input_is_refused_before_anything_starts(tmp_path):
@@ -165,10 +165,10 @@ def test_bad_input_is_refused_before_anything_starts(tmp_path):
 @pytest.mark.slow
 def test_another_checkpoint_does_not_continue_this_ones_folder(tmp_path):
     policy = ParityPolicy()
-    run(policy, tmp_path, tasks=["reach"], episodes_per_task=1)
+    run(policy, tmp_path, tasks=["reach"], episodes=1)
     policy.metadata = policy.metadata | {"checkpoint_step": 900}
     with pytest.raises(ValueError, match="checkpoint_step 800, this one has 900"):
-        run(policy, tmp_path, tasks=["reach"], episodes_per_task=1)
+        run(policy, tmp_path, tasks=["reach"], episodes=1)
 
 
 @pytest.mark.slow
@@ -193,8 +193,8 @@ def test_no_worker_outlives_an_interrupted_evaluation(tmp_path, monkeypatch):
 def test_a_killed_evaluation_goes_on(tmp_path):
     """kill -9 of the whole process at some moment; the workers notice that the server is gone, and end."""
     code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_evaluation as t\n"
-        "t.run(t.ParityPolicy(), Path(sys.argv[2]), tasks=['reach'], episodes_per_task=200, workers=1)"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_evaluate as t\n"
+        "t.run(t.ParityPolicy(), Path(sys.argv[2]), tasks=['reach'], episodes=200, workers=1)"
     )
     out = tmp_path / "out"
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(out)]
@@ -211,7 +211,7 @@ def test_a_killed_evaluation_goes_on(tmp_path):
     while "error: " not in (log := (out / "logs" / "worker-0.log").read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert "error: connection to ws://127.0.0.1" in log and "Traceback" not in log
-    results = run(ParityPolicy(), out, tasks=["reach"], episodes_per_task=200, workers=2)
+    results = run(ParityPolicy(), out, tasks=["reach"], episodes=200, workers=2)
     episodes = read_episodes(out / "episodes.jsonl")
     assert [e["seed"] for e in episodes] == list(range(1, 201)) and results["overall"]["successes"] == 200
     kept = {e["seed"]: e for e in before if e["success"]}

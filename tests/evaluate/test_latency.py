@@ -9,7 +9,7 @@ import pytest
 
 from drifting_vla_jax.evaluate import checkpoint
 from drifting_vla_jax.rollout import episode_log
-from drifting_vla_jax.rollout.chunking.base import Execution
+from tests.rollout.asked import executing
 from tests.small import small_config
 
 
@@ -31,17 +31,20 @@ def config(**changes):
     return config
 
 
+def asked(**changes):
+    return checkpoint.settings_of(config(**changes))
+
+
 @pytest.mark.parametrize(("latency", "steps"), [(0.0, 1), (1.0, 1), (50.0, 1), (50.1, 2), (170.0, 4)])
 def test_a_latency_is_rounded_up_to_control_steps(latency, steps):
     """At 20 Hz a step is 50 ms; without a latency it is what delay_steps says."""
     policy = SimpleNamespace(metadata={"control_hz": 20.0})
-    asked = checkpoint.execution(policy, config(latency_ms=latency), Path("nothing here"))
-    assert asked.delay_steps == steps and asked.execution == "async"
+    assert checkpoint.delay_steps(policy, asked(latency_ms=latency), Path("nothing here")) == steps
 
 
 def test_below_zero_the_policy_itself_is_timed():
     policy = Thinking(0.002)
-    assert checkpoint.execution(policy, config(latency_ms=-1.0), Path("nothing here")).delay_steps == 1
+    assert checkpoint.delay_steps(policy, asked(latency_ms=-1.0), Path("nothing here")) == 1
     times = checkpoint.call_times(policy)
     assert len(times) == 100 and min(times) >= 2
     (observation,) = policy.seen[0]
@@ -56,8 +59,8 @@ def test_an_evaluation_goes_on_with_the_delay_measured_when_it_began(tmp_path):
         tmp_path / "episodes.jsonl", [{"task": "go", "variation": 0, "seed": 0, "success": True}]
     )
     policy = Thinking(0.0)
-    assert checkpoint.execution(policy, config(latency_ms=-1.0), tmp_path).delay_steps == 7 and not policy.seen
-    assert checkpoint.execution(policy, config(latency_ms=50.0), tmp_path).delay_steps == 1
+    assert checkpoint.delay_steps(policy, asked(latency_ms=-1.0), tmp_path) == 7 and not policy.seen
+    assert checkpoint.delay_steps(policy, asked(latency_ms=50.0), tmp_path) == 1
 
 
 def test_each_latency_has_a_folder_of_its_own(tmp_path):
@@ -68,5 +71,5 @@ def test_each_latency_has_a_folder_of_its_own(tmp_path):
 
 def test_an_answer_later_than_the_plan_is_refused_unless_the_last_target_is_held():
     with pytest.raises(ValueError, match=r"used up to action 8.*chunks have 4. hold_last lets"):
-        Execution("async", delay_steps=3).check(execute=2, horizon=4)
-    Execution("async", delay_steps=3, hold_last=True).check(execute=2, horizon=4)
+        executing("async", delay_steps=3).check(execute=2, horizon=4)
+    executing("async", delay_steps=3, hold_last=True).check(execute=2, horizon=4)

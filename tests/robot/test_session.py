@@ -22,13 +22,14 @@ from drifting_vla_jax.robot.driver_check import check_driver
 from drifting_vla_jax.robot.env import Robot
 from drifting_vla_jax.robot.safety import SafetyLimits
 from drifting_vla_jax.robot.session import AutomaticOperator, run_session
-from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution
+from drifting_vla_jax.rollout.chunking.base import RECEDING
 from drifting_vla_jax.rollout.episode import EpisodeSettings
 from drifting_vla_jax.rollout.episode_log import read_episodes
 from drifting_vla_jax.rollout.trajectory_writer import RolloutsAbout
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.wire.client import PolicyClient
 from tests.robot.fake_arm import DummyArm, FakeArm
+from tests.rollout.asked import executing
 from tests.rollout.dummy_policy import LookingPolicy
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def session(server, out, arm, operator, episodes=2, execution=RECEDING, max_step
         return run_session(robot, lambda: PolicyClient(server), settings, operator, **how)
 
 
-@pytest.mark.parametrize("execution", [RECEDING, Execution("ensemble", 3.0), Execution("async", lead_steps=1)])
+@pytest.mark.parametrize("execution", [RECEDING, executing("ensemble", 3.0), executing("async", lead_steps=1)])
 def test_a_policy_reaches_the_ball_and_is_judged(server, tmp_path, execution):
     arm = DummyArm()
     somebody = AutomaticOperator(lambda instruction: arm.solved())

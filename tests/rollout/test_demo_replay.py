@@ -9,6 +9,7 @@ from drifting_vla_jax.envs.info import EnvInfo
 from drifting_vla_jax.envs.rlbench import demos as rlbench_demos
 from drifting_vla_jax.rollout import demo_replay, episode_log, runner
 from drifting_vla_jax.rollout.worker import main
+from tests.rollout.asked import worker_settings
 
 LENGTH = 6
 MADE: list = []
@@ -58,8 +59,8 @@ def world(monkeypatch):
 
 def settings(out, **changes) -> runner.WorkerSettings:
     base = {"server": "", "env": "table", "tasks": ("reach",), "episodes": 2, "seed": 0, "out": out, "execute": 8}
-    base |= {"max_steps": 3, "hold_steps": 3, "env_options": {"demos": "stored"}}
-    return runner.WorkerSettings(**base | changes)
+    base |= {"max_steps": 3, "hold_steps": 3, "demos": "stored"}
+    return worker_settings(**base | changes)
 
 
 def test_recorded_poses_are_repeated_and_the_last_one_is_held(tmp_path):
@@ -79,7 +80,7 @@ def test_recorded_poses_are_repeated_and_the_last_one_is_held(tmp_path):
 
 def test_a_replay_wants_recordings(tmp_path, capsys):
     with pytest.raises(ValueError, match="a replay needs stored episodes: --demos=SPLIT"):
-        runner.run(settings(tmp_path, env_options={}), demo_replay.Replayer)
+        runner.run(settings(tmp_path, demos=""), demo_replay.Replayer)
 
 
 @pytest.mark.parametrize(

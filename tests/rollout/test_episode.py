@@ -5,9 +5,10 @@ import pytest
 
 from drifting_vla_jax.envs import base as envs
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.rollout.chunking.base import RECEDING, Execution
+from drifting_vla_jax.rollout.chunking.base import RECEDING
 from drifting_vla_jax.rollout.episode import EpisodeSettings, EpisodeSpec, policy_seed, run_episode
 from drifting_vla_jax.wire.client import PolicyServerError
+from tests.rollout.asked import executing
 
 SPEC = EpisodeSpec(task="reach", variation=0, seed=5, index=0)
 HORIZON = 4
@@ -144,7 +145,7 @@ def test_actions_are_executed_in_the_chunks_order():
 
 
 def test_an_ensemble_asks_and_renders_at_every_step():
-    _, env, client = play([False] * 3, execute=1, execution=Execution("ensemble"))
+    _, env, client = play([False] * 3, execute=1, execution=executing("ensemble"))
     assert len(client.requests) == 3 and env.renders == [True] * 3
     np.testing.assert_allclose([a[0] for a in env.actions], [0, 0.5, 1])  # of the steps of the questions
     np.testing.assert_allclose([a[1] for a in env.actions], [0, 0.5, 1])  # of the places in the chunks
@@ -152,7 +153,7 @@ def test_an_ensemble_asks_and_renders_at_every_step():
 
 def test_an_asynchronous_episode_acts_on_what_was_seen_earlier():
     """Execute 2, asked 1 step ahead, 1 step late: images of steps 1, 3, ... are rendered and act from 2, 4, ... on."""
-    execution = Execution("async", lead_steps=1, delay_steps=1)
+    execution = executing("async", lead_steps=1, delay_steps=1)
     result, env, client = play([False] * 6, execution=execution)
     assert [r["state"][0] for r in client.requests] == [0, 1, 3, 5]
     assert env.renders == [True, False, True, False, True, False]
@@ -163,7 +164,7 @@ def test_an_asynchronous_episode_acts_on_what_was_seen_earlier():
 
 
 @pytest.mark.parametrize(
-    "execution", [RECEDING, Execution("ensemble", 0.1), Execution("async", lead_steps=1, delay_steps=1, blend_steps=1)]
+    "execution", [RECEDING, executing("ensemble", 0.1), executing("async", lead_steps=1, delay_steps=1, blend_steps=1)]
 )
 def test_every_way_of_executing_chunks_reaches_the_goal(execution):
     """The dummy simulator and a policy that knows the way: straight to the ball whose colour it is told, half way a step."""

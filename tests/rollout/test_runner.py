@@ -15,6 +15,7 @@ from drifting_vla_jax.rollout import episode_log, runner
 from drifting_vla_jax.rollout.episode_claims import EpisodeQueue
 from drifting_vla_jax.wire import protocol
 from drifting_vla_jax.wire.client import ServerLostError, ServerUnreachableError
+from tests.rollout.asked import worker_settings
 
 METADATA = dict.fromkeys(protocol.METADATA_KEYS, 1) | {
     "cameras": ["top"],
@@ -89,7 +90,7 @@ def world(monkeypatch):
 
 def settings(out, **changes) -> runner.WorkerSettings:
     base = {"server": "ws://x:1", "env": "fake", "tasks": ("reach", "push"), "episodes": 2, "seed": 10, "out": out}
-    return runner.WorkerSettings(**{**base, "execute": 2, "max_steps": 6, "hold_steps": 2, **changes})
+    return worker_settings(**{**base, "execute": 2, "max_steps": 6, "hold_steps": 2, **changes})
 
 
 def resets() -> list[tuple]:
@@ -240,7 +241,7 @@ def test_another_policy_or_other_settings_are_not_mixed_in(tmp_path, monkeypatch
         ({"tasks": ("reach", "pusch")}, "unknown task 'pusch' in fake; did you mean 'push'?"),
         ({"tasks": ("zzz",)}, "unknown task 'zzz' in fake; it knows push, reach"),
         ({"execute": 5}, "execute is 5; the policy's chunks have 4 actions"),
-        ({"max_steps": 0}, "max_steps is 0; expected at least 1"),
+        ({"max_steps": 0}, "max_steps is 0; expected a whole number, at least 1"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, changes, line):

@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from drifting_vla_jax.core.episode import Episode, encode_png
 from drifting_vla_jax.data.sources.splits import check_fraction, claim, held_out_count
-from drifting_vla_jax.envs.base import EnvCrashError, ScriptedEnv, random_generator
-from drifting_vla_jax.envs.registry import environment_class, info, make
+from drifting_vla_jax.envs.base import EnvCrashError, ScriptedEnv, check_task_name, random_generator
+from drifting_vla_jax.envs.registry import info, make
 
 # A success that is passed through in a moment is only caught by stopping soon, or at once, or with an expert held back to a
 # share of its pace: attempts at an episode go through the settings' ``settle_steps``, then these, in turn. (handle-press, 12
@@ -87,7 +87,7 @@ class CollectSettings:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
             raise ValueError(f"tasks must be one or more different names; got {', '.join(self.tasks) or 'none'}")
         for task in self.tasks:
-            environment_class(self.simulator).check_task(task)
+            check_task_name(task, info(self.simulator).tasks, self.simulator)
         if not 1 <= self.episodes <= SEEDS_PER_ATTEMPT:
             raise ValueError(f"episodes must be in 1 .. {SEEDS_PER_ATTEMPT}; got {self.episodes}")
         check_fraction(self.val_fraction)

@@ -232,8 +232,8 @@ def late(entries: Sequence[Entry]) -> Table:
 def _step(entries: Sequence[Entry]) -> str:
     """How long a control step is, where it is known."""
     rules = [e.plain.results["settings"] for e in entries if e.plain]
-    rates_hz = {info_if_known(each["environment"]).simulator_hz / each["frame_skip"] for each in rules}
-    lengths = [f"{1000 / hz:g}" for hz in sorted(rates_hz, reverse=True) if hz]
+    known = [(each["frame_skip"], info_if_known(each["environment"]).simulator_hz) for each in rules]
+    lengths = [f"{ms:g}" for ms in sorted({1000 * skip / hz for skip, hz in known if hz})]
     return f" of {' or '.join(lengths)} ms" if lengths else ""
 
 

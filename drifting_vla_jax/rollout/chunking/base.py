@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
+from drifting_vla_jax.core.ranges import CONTROL_STEPS, DECAY_RATE, Choice, Flag, said
+from drifting_vla_jax.core.settings import Option, require, rows
 from drifting_vla_jax.rollout.chunking.asynchronous import Asynchronous
 from drifting_vla_jax.rollout.chunking.synchronous import Ensemble, RecedingHorizon
 
@@ -20,7 +22,7 @@ EXECUTIONS = tuple(_USED)
 
 @dataclass(frozen=True)
 class Execution:
-    """How chunks are executed; the fields are keys of config.eval and flags of ``rollout.worker``.
+    """How chunks are executed; the first fields of ``settings.RolloutSettings``.
 
     Attributes:
       execution: one of ``EXECUTIONS``.
@@ -31,19 +33,19 @@ class Execution:
       hold_last: async holds the last target where an answer comes after the plan has ended; else that is refused.
     """
 
-    execution: str = "receding"
-    ensemble_decay: float = 0.0
-    lead_steps: int = 0
-    delay_steps: int = 0
-    blend_steps: int = 0
-    hold_last: bool = False
+    execution: Annotated[
+        str, Choice(EXECUTIONS), Option("receding", "How chunks are executed: rollout/chunking/base.py.")
+    ]
+    ensemble_decay: Annotated[float, DECAY_RATE, Option(0.1, "ensemble: m; a prediction n steps old weighs exp(-m n).")]
+    lead_steps: Annotated[int, CONTROL_STEPS, Option(1, "async: asks so many steps before --execute actions are done.")]
+    delay_steps: Annotated[int, CONTROL_STEPS, Option(1, "async: control steps that an answer takes.")]
+    blend_steps: Annotated[int, CONTROL_STEPS, Option(1, "async: control steps from the old chunk to the new one.")]
+    hold_last: Annotated[bool, Flag(), Option(False, "async: where an answer comes too late, hold the last target.")]
 
     def __post_init__(self):
-        if self.execution not in EXECUTIONS:
-            raise ValueError(f"execution is {self.execution!r}; expected {', '.join(EXECUTIONS)}")
-        for name, value in asdict(self).items():
-            if name != "execution" and value < 0:
-                raise ValueError(f"{name} is {value}; expected 0 or more")
+        for name, row in rows(type(self)).items():
+            wrong = said(name, getattr(self, name), row)
+            require(wrong is None, wrong or "")
 
     def used(self) -> dict[str, Any]:
         """The way and those parameters that it reads: what tells two evaluations apart."""
@@ -66,7 +68,7 @@ class Execution:
             )
 
 
-RECEDING = Execution()
+RECEDING = Execution("receding", 0.0, 0, 0, 0, False)
 
 
 class ChunkScheduler(Protocol):

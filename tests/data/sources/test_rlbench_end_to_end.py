@@ -13,10 +13,10 @@ from drifting_vla_jax.data import pipeline, tfds_writer
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.sources.rlbench import source as rlbench_source
 from drifting_vla_jax.data.sources.rlbench.source import ConvertSettings
-from drifting_vla_jax.evaluate.evaluate import evaluate
 from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import loop
 from tests.peract_fixture import TASKS
+from tests.rollout.asked import evaluated
 from tests.small import small_config
 
 WORKER = (sys.executable, str(Path(__file__).with_name("rlbench_dummy.py")))
@@ -55,12 +55,12 @@ def test_from_demonstrations_to_an_evaluation(rlbench_config, tmp_path):
     loop.train(config, tmp_path / "run", jax.devices()[:1])
     policy = restore(tmp_path / "run", batch_sizes=(1,))
     assert policy.metadata["checkpoint_step"] == 2 and policy.metadata["cameras"] == ["front", "wrist"]
-    results = evaluate(
+    results = evaluated(
         policy,
-        out=tmp_path / "eval",
-        environment="dressed",
-        tasks=TASKS,
-        episodes_per_task=1,
+        tmp_path / "eval",
+        "dressed",
+        TASKS,
+        episodes=1,
         workers=1,
         seed=1,
         execute=2,

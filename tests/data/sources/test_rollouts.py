@@ -13,10 +13,10 @@ from drifting_vla_jax.data.sources.lerobot import source as lerobot_source
 from drifting_vla_jax.data.sources.recorded import convert
 from drifting_vla_jax.data.sources.recorded.base import RecordedSettings
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.evaluate.evaluate import evaluate
 from drifting_vla_jax.rollout.episode_log import read_episodes
-from drifting_vla_jax.rollout.runner import WorkerSettings, run
+from drifting_vla_jax.rollout.runner import run
 from drifting_vla_jax.serve.server import PolicyServer
+from tests.rollout.asked import evaluated, worker_settings
 from tests.rollout.dummy_policy import SIZE, LookingPolicy
 
 HOW = {"execute": 2, "max_steps": 60, "hold_steps": 3}
@@ -29,7 +29,7 @@ def recorded(tmp_path_factory):
     with PolicyServer(LookingPolicy(), port=0, batch_deadline_ms=1) as server:
         address = f"ws://127.0.0.1:{server.port}"
         tasks = ("reach-red", "reach-blue")
-        assert run(WorkerSettings(address, "dummy", tasks, 3, 5, out, record="all", **HOW)) == 0
+        assert run(worker_settings(address, "dummy", tasks, out, episodes=3, seed=5, record="all", **HOW)) == 0
     return out
 
 
@@ -89,17 +89,17 @@ def test_an_evaluation_that_records_successes_can_be_trained_on(tmp_path):
     """Worker processes record; data.build divides what is there; DataSet opens it."""
     out = tmp_path / "eval"
     how = {
-        "environment": "dummy",
+        "env": "dummy",
         "tasks": ["reach-red", "reach-blue"],
-        "episodes_per_task": 4,
+        "episodes": 4,
         "workers": 2,
         "seed": 1,
     }
-    results = evaluate(LookingPolicy(), out=out, record="success", **how, **HOW)
+    results = evaluated(LookingPolicy(), out, record="success", **how, **HOW)
     assert results["settings"]["record"] == "success" and results["tasks"]["reach-blue"]["success_rate"] == 0
     assert len(rollouts.find(out).paths) == results["overall"]["successes"] == 4
     with pytest.raises(ValueError, match="holds an evaluation with record 'success', this one has None"):
-        evaluate(LookingPolicy(), out=out, **how, **HOW)
+        evaluated(LookingPolicy(), out, **how, **HOW)
     settings = rollouts.RolloutSettings(str(out), (), 0, True, 0.25)
     build.build(settings, tmp_path / "set", "rollouts", False)
     data = DataSet(tmp_path / "set", ("front", "above"))
@@ -133,7 +133,7 @@ def test_only_success_is_about_recorded_episodes(dataset_path, tmp_path):
 def test_without_record_nothing_is_left_behind(tmp_path):
     with PolicyServer(LookingPolicy(), port=0, batch_deadline_ms=1) as server:
         address = f"ws://127.0.0.1:{server.port}"
-        assert run(WorkerSettings(address, "dummy", ("reach-red",), 1, 5, tmp_path, **HOW)) == 0
+        assert run(worker_settings(address, "dummy", ("reach-red",), tmp_path, episodes=1, seed=5, **HOW)) == 0
         assert not (tmp_path / "rollouts").exists()
-        with pytest.raises(ValueError, match="record is 'wins'; expected none, success, all"):
-            run(WorkerSettings(address, "dummy", ("reach-red",), 1, 5, tmp_path, record="wins", **HOW))
+        with pytest.raises(ValueError, match="record is 'wins'; expected none or success or all"):
+            run(worker_settings(address, "dummy", ("reach-red",), tmp_path, episodes=1, seed=5, record="wins", **HOW))

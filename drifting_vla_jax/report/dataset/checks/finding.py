@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drifting_vla_jax.report.dataset.images import Seen
 
 # A value is unlike the rest from so many robust standard deviations. Six, because experts' speeds have long tails: the fastest
-# ordinary steps of scripted Meta-World experts lie at 1 to 4, a drawer or a door that snaps throws the hand to 5 to 12.
+# ordinary steps of scripted experts lie at 1 to 4, a drawer or a door that snaps throws the hand to 5 to 12.
 UNLIKE = 6.0
 
 

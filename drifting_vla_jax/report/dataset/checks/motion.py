@@ -10,7 +10,7 @@ from drifting_vla_jax.envs.base import ACTION_NAMES
 from drifting_vla_jax.report.dataset.checks.finding import UNLIKE, Facts, Finding, at, first_and_worst, robust, times
 from drifting_vla_jax.report.dataset.reader import Demonstration, by_task
 
-FASTEST = 2.5  # m/s; a Panda's hand is limited to 1.7, Meta-World's scripted experts stay below 1.3
+FASTEST = 2.5  # m/s; a Panda's hand is limited to 1.7, scripted experts stay below 1.3
 LEAST_JUMP = 0.02  # m; below it a step is no jump, however still the rest of the task stands
 REACH = 3.0  # m from the origin; farther positions are hardly metres
 MARGIN = 0.2  # m beyond where the task's episodes usually are
