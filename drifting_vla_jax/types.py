@@ -17,8 +17,12 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.core.action_layout import layout_of
+from drifting_vla_jax.core.registry import is_path
 
-SCRATCH = {"vision": "vit", "text": "bytes"}  # the encoders that are trained here; other names are pretrained ones
+SCRATCH = {
+    "vision": "vit",
+    "text": "bytes",
+}  # trained here, as those of an import path; other names are pretrained ones
 REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
 OPTIMIZERS = ("adamw", "muon")
 SELECTION_RULES = ("first", "nearest_mean")  # which of several samples acts: policy/sampling.py
@@ -86,7 +90,8 @@ class Batch:
 
 def is_pretrained(config: ConfigDict, part: str) -> bool:
     """Whether "vision" or "text" is an encoder that others trained."""
-    return part in SCRATCH and config.model[part].name != SCRATCH[part]
+    name = config.model[part].name if part in SCRATCH else ""
+    return part in SCRATCH and name != SCRATCH[part] and not is_path(name)
 
 
 def is_frozen(config: ConfigDict, part: str) -> bool:

@@ -20,20 +20,20 @@ PEERS = ROOT.parent / "tests" / "benchmarks" / "peers"  # scripts that other Pyt
 FLOORS = (
     {
         "core": "files, command lines, registries, rotations, episodes: what a simulator's process and the learner share",
-        "figures": "plots of arrays",
     },
     {
+        "figures": "plots of arrays",
         "types": "the axis legend, the pytrees of a batch",
         "envs": "simulators behind one interface",
         "wire": "messages between robot and policy, the client",
     },
     {
         "objectives": "losses and samplers: drifting, flow matching, regression",
+        "models": "encoders, fusion, the diffusion transformer; pretrained weights",
         "rollout": "one process, one simulator: episodes through the socket",
     },
     {"config": "settings of every section: read, checked, saved"},
     {
-        "models": "encoders, fusion, the diffusion transformer; pretrained weights",
         "serve": "the policy server: batching, limits, metrics",
     },
     {

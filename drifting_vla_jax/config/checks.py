@@ -11,6 +11,7 @@ from drifting_vla_jax.core import ranges, settings
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs import registry
+from drifting_vla_jax.models.encoders import registry as encoders
 from drifting_vla_jax.objectives import registry as objectives
 from drifting_vla_jax.rollout.settings import EvaluationSettings
 from drifting_vla_jax.types import is_frozen, is_mixture, is_pretrained, set_names
@@ -138,15 +139,14 @@ def _encoder_problems(config: ConfigDict) -> Iterator[str]:
                 f"config.data.{', '.join(moving)} change images, but config.data.features reads what was stored of "
                 "unchanged ones; set them to 0"
             )
-    if is_pretrained(config, "vision"):
-        return
-    if v.image_size or v.pool != 1:
+    if not is_pretrained(config, "vision") and (v.image_size or v.pool != 1):
         yield "config.model.vision.image_size and pool are for a pretrained encoder; leave them at 0 and 1"
-    if config.env.image_size % v.patch:
-        yield f"config.env.image_size {config.env.image_size} is no multiple of config.model.vision.patch {v.patch}"
-    levels = v.patch // 4
-    if v.stem == "conv" and (v.patch % 4 or levels & (levels - 1)):
-        yield f"config.model.vision.patch is {v.patch}; the conv stem needs 4, 8, 16 or 32"
+    for part in ("vision", "text"):
+        if not is_pretrained(config, part):
+            try:
+                yield from encoders.encoder_class(part, m[part].name).problems(m, config.env.image_size)
+            except ValueError as error:  # there is no such encoder, or its own settings cannot be meant
+                yield f"config.model.{part}: {error}"
 
 
 def _train_problems(config: ConfigDict) -> Iterator[str]:

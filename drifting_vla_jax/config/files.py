@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -27,7 +28,12 @@ from drifting_vla_jax.core.suggest import did_you_mean
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("configs", f"{PACKAGE.name}.configs")  # what files of configurations import from
-PLUGIN_SECTIONS = ("objective",)  # sections with a section of its own for each plug-in
+PLUGIN_SECTIONS = (
+    "objective",
+    "env",
+    "model.vision",
+    "model.text",
+)  # sections with a section of its own for each plug-in
 _OURS = ("config_file.", *(f"{package}." for package in PACKAGES))
 
 
@@ -87,8 +93,11 @@ def load(text: str) -> ConfigDict:
 
 def _of_plugin(key: str, base: ConfigDict) -> bool:
     """Whether a key is in a section of its own that a plug-in from outside the package reads."""
-    section, _, rest = key.partition(".")
-    return section in PLUGIN_SECTIONS and "." in rest and rest.partition(".")[0] not in base[section]
+    for section in PLUGIN_SECTIONS:
+        own, dot, _ = key.removeprefix(f"{section}.").partition(".")
+        if key.startswith(f"{section}.") and dot and own not in functools.reduce(getattr, section.split("."), base):
+            return True
+    return False
 
 
 def _keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:

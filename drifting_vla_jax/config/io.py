@@ -16,6 +16,7 @@ from drifting_vla_jax.config.checks import ConfigError, validate
 from drifting_vla_jax.config.migration import LATER, migrated
 from drifting_vla_jax.core import paths
 from drifting_vla_jax.core.files import set_aside, write_atomically
+from drifting_vla_jax.core.registry import is_path
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ def expand_paths(config: ConfigDict) -> None:
     for section, key, hub in PATHS:
         part = functools.reduce(getattr, section.split("."), config)
         try:
+            if hub and is_path(part[key]):
+                continue  # an encoder of someone's own
             if isinstance(part[key], str):
                 part[key] = part[key] and paths.user_path(part[key], hub)
             else:

@@ -144,7 +144,7 @@ END_EFFECTOR = ActionLayout()
 
 
 def layout_of(config: ConfigDict) -> ActionLayout:
-    """What ``io.action`` says the numbers of an action are.
+    """What ``config.action`` says the numbers of an action are.
 
     Raises:
       ValueError: see ``ActionLayout``.

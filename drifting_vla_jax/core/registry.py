@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,8 @@ class PluginError(ValueError):
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is an import path and not the name of something that the package brings."""
-    return ":" in name
+    """Whether a name is an import path, and not a name of the package, a file or a hub id."""
+    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", name) is not None
 
 
 def load(kind: str, known: Mapping[str, str], name: str) -> Any:
@@ -29,7 +30,7 @@ def load(kind: str, known: Mapping[str, str], name: str) -> Any:
     Raises:
       PluginError: no such name, module or attribute.
     """
-    if not is_path(name) and name not in known:
+    if ":" not in name and name not in known:
         raise PluginError(
             f"unknown {kind} {name!r}; {did_you_mean(name, known, 'expected one of')}; your own is written module:name, "
             "for example my_lab.my_file:MyClass"

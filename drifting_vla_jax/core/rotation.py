@@ -28,3 +28,9 @@ def rotation_6d(quaternion: np.ndarray) -> np.ndarray:
     """Quaternions [*n, 4] as the first two columns of their matrices, one after the other, float64 [*n, 6]."""
     columns = matrix(quaternion)
     return np.concatenate([columns[..., 0], columns[..., 1]], axis=-1)
+
+
+def angle_degrees(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Angle between unit quaternions [..., 4], in degrees; the same for q and -q."""
+    dot = np.clip(np.abs(np.sum(a * b, axis=-1)), 0.0, 1.0)
+    return np.degrees(2 * np.arccos(dot))

@@ -15,7 +15,7 @@ from drifting_vla_jax.types import ModelObservation
 
 
 def jitter_of(data: ConfigDict, unit: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
-    """Shift, contrast and brightness as strong as ``io.data`` has them at most, from random numbers in 0 .. 1."""
+    """Shift, contrast and brightness as strong as ``config.data`` has them at most, from random numbers in 0 .. 1."""
     move = np.floor((2 * data.shift + 1) * unit[..., :2]) - data.shift
     gain = 1 + data.contrast * (2 * unit[..., 2:3] - 1)
     offset = 255 * data.brightness * (2 * unit[..., 3:] - 1) + 127.5 * (1 - gain)

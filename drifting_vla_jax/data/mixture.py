@@ -24,7 +24,7 @@ from drifting_vla_jax.types import is_mixture, set_names
 
 
 def open_data(config: ConfigDict) -> DataSet | Mixture:
-    """What ``io.data`` names, one set or several, found to be what the configuration expects.
+    """What ``config.data`` names, one set or several, found to be what the configuration expects.
 
     Raises:
       FileNotFoundError: a data set is missing.

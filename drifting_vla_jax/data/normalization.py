@@ -219,9 +219,3 @@ class ActionSpaces:
         names = ("mean", "std", "state_mean", "state_std")
         each = {name: np.stack([getattr(space, name) for space in self.sets])[source] for name in names}
         return ActionNormalizer(self.sets[0].frame, **each, layout=self.sets[0].layout)
-
-
-def rotation_error_degrees(a: Float[np.ndarray, "*#n 4"], b: Float[np.ndarray, "*#n 4"]) -> Float[np.ndarray, "..."]:
-    """Angle between two orientations; the same for q and -q."""
-    dot = np.clip(np.abs(np.sum(a * b, axis=-1)), 0.0, 1.0)
-    return np.degrees(2 * np.arccos(dot))

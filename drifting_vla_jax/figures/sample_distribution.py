@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from drifting_vla_jax.core.sample_statistics import expert_spread, spread_and_error
 from drifting_vla_jax.figures.projection import CLEAR_MODES, find_modes, flat, joint_plane
 from drifting_vla_jax.figures.style import NothingToDrawError, Theme, annotate, picture, plain_numbers, title
 from drifting_vla_jax.figures.units import BOUNDARY, BOUNDARY_UNITS, one_hemisphere
@@ -149,21 +150,3 @@ def sample_spread(
     columns = 1 + (len(np.unique(task)) > 6)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), ncols=columns)
     title(figure, "Spread of samples beside their error")
-
-
-def spread_and_error(samples: np.ndarray, target: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Root mean squares over the entries that count, both [b]: of samples around their mean, of that mean to the target."""
-    centre = samples.mean(1)
-    count = np.maximum(mask.sum((1, 2)), 1.0)
-    spread = (np.square(samples - centre[:, None]).mean(1) * mask).sum((1, 2)) / count
-    return np.sqrt(spread), np.sqrt((np.square(centre - target) * mask).sum((1, 2)) / count)
-
-
-def expert_spread(target: np.ndarray, mask: np.ndarray) -> float | None:
-    """RMS deviation of an expert chunk and the one most like it from their centre; None with fewer than two."""
-    if len(target) < 2:
-        return None
-    both = mask[:, None] * mask[None]
-    square = (np.square(target[:, None] - target[None]) * both).sum((2, 3)) / np.maximum(both.sum((2, 3)), 1.0)
-    np.fill_diagonal(square, np.inf)
-    return float(np.sqrt(square.min(1).mean() / 2))

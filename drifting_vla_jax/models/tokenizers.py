@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.core import hub
 from drifting_vla_jax.core.text import normalized
+from drifting_vla_jax.types import is_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ def make_tokenizer(config: ConfigDict) -> ByteTokenizer | ClipTokenizer:
       HubError: the vocabulary is not here and cannot be fetched.
     """
     name, length = config.model.text.name, config.data.max_tokens
-    return ByteTokenizer(length) if name == "bytes" else ClipTokenizer(hub.folder(name, TOKENIZER_FILES), length)
+    if is_pretrained(config, "text"):
+        return ClipTokenizer(hub.folder(name, TOKENIZER_FILES), length)
+    return ByteTokenizer(length)
 
 
 class ByteTokenizer:

@@ -6,9 +6,9 @@
                                                                              |  cross-attention (fusion)
     noise [b g h z] -> action tokens [b g h d] ------------------------------+--> DiT, adaLN-Zero --> [b g h a]
 
-``encode`` runs once per observation; ``generate`` runs once per evaluation and only over action tokens. The encoders
-are trained here from scratch (``vit``, ``byte_text``) or by others (``dinov2``, ``clip_text``); whoever has their outputs
-already gives them in place of images and tokens.
+``encode`` runs once per observation; ``generate`` runs once per evaluation and only over action tokens. Encoders are
+trained from scratch (``encoders.registry``) or pretrained (``dinov2``, ``clip_text``); where their outputs are stored
+already, these take the place of images and tokens.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.core.action_layout import ActionLayout, layout_of
 from drifting_vla_jax.models.cross_attention import Fusion
 from drifting_vla_jax.models.dit import DiT
-from drifting_vla_jax.models.encoders.byte_text import ByteText
 from drifting_vla_jax.models.encoders.clip_text import ClipText
 from drifting_vla_jax.models.encoders.dinov2 import DINOv2
-from drifting_vla_jax.models.encoders.vit import ViT
+from drifting_vla_jax.models.encoders.registry import encoder_class
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, constrain_batch_sharding, sinusoid
 from drifting_vla_jax.models.pretrained import load as pretrained
 from drifting_vla_jax.types import ModelObservation, Text, is_pretrained, views
@@ -61,7 +60,7 @@ class ActionDecoder(nn.Module):
 
 
 class DriftingVLA(nn.Module):
-    """See the module's docstring; every size comes from ``io.model``."""
+    """See the module's docstring; every size comes from ``config.model``."""
 
     config: ConfigDict
 
@@ -160,7 +159,7 @@ def make_vision(config: ConfigDict) -> nn.Module:
     m, v, dtype = config.model, config.model.vision, jnp.dtype(config.model.dtype)
     if is_pretrained(config, "vision"):
         return DINOv2(pretrained.load_architecture(v.name), v.image_size, v.pool, v.lora, m.remat, dtype)
-    return ViT(v.patch, v.width, v.depth, v.heads, m.mlp_ratio, v.stem, dtype)
+    return encoder_class("vision", v.name).of(m, dtype)
 
 
 def make_text(config: ConfigDict) -> nn.Module:
@@ -168,4 +167,4 @@ def make_text(config: ConfigDict) -> nn.Module:
     m, t, dtype = config.model, config.model.text, jnp.dtype(config.model.dtype)
     if is_pretrained(config, "text"):
         return ClipText(pretrained.load_architecture(t.name), t.lora, m.remat, dtype)
-    return ByteText(t.width, t.depth, t.heads, m.mlp_ratio, dtype)
+    return encoder_class("text", t.name).of(m, dtype)

@@ -21,8 +21,6 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from drifting_vla_jax.core.action_layout import ActionLayout
 
-COLLAPSED = 0.01  # network units: standard deviations of the data
-
 ModelFn = Callable[[Float[Array, "b g h z"], Float[Array, "b #g"]], Float[Array, "b g h a"]]
 State = Any  # a pytree of arrays, the same structure, shapes and dtypes at every step
 
@@ -151,27 +149,3 @@ def masked_mean(values: Float[Array, "..."], mask: Float[Array, "..."], axes: tu
     """Mean over ``axes`` of the entries that the mask (broadcast to the values) keeps; 0 where it keeps none."""
     mask = jnp.broadcast_to(mask, values.shape)
     return jnp.sum(values * mask, axis=axes) / jnp.maximum(jnp.sum(mask, axis=axes), 1.0)
-
-
-def sample_statistics(
-    samples: Float[Array, "b g h a"], target: Float[Array, "b h a"], mask: Float[Array, "b h a"]
-) -> dict[str, Array]:
-    """What says whether a generative policy learns, since its loss cannot. In network units, RMS over entries that count.
-
-    centroid_error   from the samples' centre to the expert. Falls like a regression loss, to what the observation
-                     leaves open: near 0 for one way of doing things, half the distance between two ways.
-    sample_spread    from the samples to their centre. Starts near 1, falls with the centroid error and stays of its
-                     size; far below it the samples agree on something wrong, far above it they have not settled.
-    collapsed_share  of the observations: samples closer together than 1% of the data's standard deviation, whatever
-                     the noise. 0 in a healthy run; 1 for regression.
-    """
-    centroid = jnp.mean(samples, axis=1)
-    error = masked_mean(jnp.square(centroid - target), mask, (0, 1, 2))
-    deviation = jnp.square(samples - centroid[:, None])
-    spread = masked_mean(deviation, mask[:, None], (0, 1, 2, 3))
-    collapsed = jnp.sqrt(masked_mean(deviation, mask[:, None], (1, 2, 3))) < COLLAPSED
-    return {
-        "centroid_error": jnp.sqrt(error),
-        "sample_spread": jnp.sqrt(spread),
-        "collapsed_share": jnp.mean(collapsed),
-    }

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from drifting_vla_jax.objectives.base import Objective, masked_mean, sample_statistics
+from drifting_vla_jax.core.sample_statistics import sample_statistics
+from drifting_vla_jax.objectives.base import Objective, masked_mean
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def check_identities(encoders: Mapping[str, Encoder], remembered: Mapping[str, s
     """Raises ValueError if these are not the encoders that a checkpoint was trained with."""
     for part, now in identities(encoders).items():
         if now != remembered[part]:
-            name = encoders[part].source if part in encoders else SCRATCH[part]
+            name = encoders[part].source if part in encoders else "one trained from scratch"
             raise ValueError(
                 f"the checkpoint was trained with a {part} encoder of hash {remembered[part]}; {name} is {now}: "
                 f"bring the same weights (--{part}_weights=DIR)"

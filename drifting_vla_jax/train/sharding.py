@@ -39,7 +39,7 @@ RULES = (  # of stacked layers these are the last axes: the first counts layers 
 
 
 def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of ``io.mesh`` over the devices (all if not given); an axis of -1 takes what the others leave.
+    """The mesh of ``config.mesh`` over the devices (all if not given); an axis of -1 takes what the others leave.
 
     Raises:
       ValueError: the sizes do not multiply to the number of devices, or the batch does not divide over them.

@@ -53,7 +53,7 @@ def init_params(config: ConfigDict, key) -> dict:
 
 
 def init_state(config: ConfigDict) -> TrainState:
-    """A fresh state, a function of ``io.seed`` alone."""
+    """A fresh state, a function of ``config.seed`` alone."""
     key_params, key_steps = jax.random.split(jax.random.key(config.seed))
     params, _ = split(init_params(config, key_params), lambda path: not is_frozen_pretrained(path, config))
     return TrainState(

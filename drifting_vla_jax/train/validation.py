@@ -30,10 +30,10 @@ from drifting_vla_jax.objectives.base import Target
 from drifting_vla_jax.objectives.registry import make_field, make_objective
 from drifting_vla_jax.train import distributed, sharding
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS, FrozenInputs
-from drifting_vla_jax.train.metrics import action_errors
 from drifting_vla_jax.train.partition import merge
 from drifting_vla_jax.train.state import abstract_state
 from drifting_vla_jax.train.step import with_text
+from drifting_vla_jax.train.validation_metrics import Drawn, measure, validation_metrics
 from drifting_vla_jax.types import Batch, views
 
 log = logging.getLogger(__name__)
@@ -132,17 +132,31 @@ class Validator:
         self._rng = sharding.put(jax.random.key_data(jax.random.key(config.seed)), mesh)
         self._on_devices = sharding.batch_sharding(mesh)
         self._validation = self._read(config.train.eval_batches)
+        self._metrics = validation_metrics(config.train.metrics)
         self._episode: _Episode | None = None
 
     def validate(self, ema_params: dict) -> dict[str, float]:
         """Errors in physical units, and the objective's own figures; the same in every process."""
         rows = []
-        for number, (batch, (target, mask, state, _)) in enumerate(self._validation):
+        for number, (batch, known) in enumerate(self._validation):
             distributed.heartbeat(f"validation batch {number}")
-            drawn = self._draw(ema_params, batch)
-            errors = action_errors(drawn.samples, target, mask, state, self._actions)
-            rows.append(errors | {name: float(value) for name, value in drawn.figures.items()})
+            outputs = self._draw(ema_params, batch)
+            rows.append(self._measure(outputs.samples, known) | {n: float(x) for n, x in outputs.figures.items()})
         return {f"val/{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    def _measure(self, samples: np.ndarray, known: tuple[np.ndarray, ...]) -> dict[str, float]:
+        """Every metric of samples [b g h a] of a batch whose target, mask, state and task are known."""
+        target, mask, state, _ = known
+        position = self._actions.position(state)
+        drawn = Drawn(
+            samples=samples,
+            target=target,
+            mask=mask,
+            chunks=self._actions.denormalise(samples, position[:, None]),
+            wanted=self._actions.denormalise(target, position),
+            layout=self._actions.layout,
+        )
+        return measure(drawn, self._metrics)
 
     def snapshot(self, ema_params: dict, step: int) -> FigureInputs:
         """What the figures show of this step: the first validation batch, and one episode from its start to its end."""

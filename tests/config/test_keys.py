@@ -40,6 +40,7 @@ from drifting_vla_jax.train.monitoring import reports as reports_module
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.state import abstract_state, init_params, init_state
 from drifting_vla_jax.train.step import sample_chunks, train_step
+from drifting_vla_jax.train.validation_metrics import validation_metrics
 from drifting_vla_jax.types import abstract, fake_batch
 from tests.small import small_encoders, with_encoders, write_dataset
 
@@ -68,6 +69,11 @@ def answer(config) -> str:
     params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
     observation = observation.replace(text=abstract_frozen_inputs(config, params, sharding.make_mesh(config), 3).text)
     return _digest(str(jax.make_jaxpr(lambda p, o, n: sample_chunks(p, o, n, config))(params, observation, noise)))
+
+
+def measured(config) -> str:
+    """What validation measures."""
+    return _digest([metric.name for metric in validation_metrics(config.train.metrics)])
 
 
 def update(config) -> str:
@@ -232,7 +238,7 @@ def cadence(config) -> str:
     mesh, drawn = sharding.single_device_mesh(), []
     seen = held_out.Validator(dataset, dataset.action_space(config), config, mesh, None, None, None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_out, "action_errors", lambda *args: {})
+        patch.setattr(seen, "_measure", lambda *args: {})
         patch.setattr(
             seen, "_draw", lambda *args: drawn.append(1) or SimpleNamespace(samples=None, figures={"loss": 0})
         )
@@ -399,6 +405,7 @@ KEYS = {
     "objective.drifting.guidance.power": (5.0, loss),
     "objective.drifting.guidance.drop_instruction": (0.5, program),
     "objective.drifting.guidance.alpha": (2.0, loss),
+    "train.metrics": (("tests.config.zero_metric:ZERO",), measured),
     "train.steps": (9, update),
     "train.optimizer": ("muon", update),
     "train.learning_rate": (2e-3, update),

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from drifting_vla_jax.core.end_effector import STATE_NAMES, make_action, make_state
-from drifting_vla_jax.data.normalization import quaternion_from_6d, rotation_error_degrees
+from drifting_vla_jax.core.rotation import angle_degrees
+from drifting_vla_jax.data.normalization import quaternion_from_6d
 from drifting_vla_jax.data.sources.rlbench.episodes import read_demo
 from drifting_vla_jax.data.sources.rlbench.source import to_episode
 from drifting_vla_jax.envs.rlbench.env import RLBench
@@ -49,4 +50,4 @@ def test_the_adapter_and_the_data_set_agree_on_a_recorded_observation(demos):
         seen = SimpleNamespace(gripper_pose=demo.gripper_pose[t], gripper_open=float(demo.gripper_open[t]))
         np.testing.assert_array_equal(adapter._observe(seen).state, episode.state[t])
     back = quaternion_from_6d(episode.state[:, 3:9])
-    assert rotation_error_degrees(back, demo.gripper_pose[:-1, 3:]).max() < 1e-3  # arccos near 1, of float32
+    assert angle_degrees(back, demo.gripper_pose[:-1, 3:]).max() < 1e-3  # arccos near 1, of float32

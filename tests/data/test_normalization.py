@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, ActionLayout
-from drifting_vla_jax.core.rotation import rotation_6d
+from drifting_vla_jax.core.rotation import angle_degrees, rotation_6d
 from drifting_vla_jax.data.normalization import (
     ActionNormalizer,
     chunk_indices,
     from_network,
     quaternion_from_6d,
-    rotation_error_degrees,
     to_network,
 )
 from tests.small import episode
@@ -43,7 +42,7 @@ def test_half_turns_survive(axis):
     q = np.array([axis], np.float64)
     back = quaternion_from_6d(rotation_6d(q))
     assert back[0, 3] >= 0
-    assert rotation_error_degrees(back, q)[0] < 1e-3
+    assert angle_degrees(back, q)[0] < 1e-3
 
 
 def test_what_a_network_says_becomes_a_unit_quaternion():
@@ -227,5 +226,5 @@ def test_unknown_frame_is_refused():
     ],
 )
 def test_rotation_error_by_hand(other, degrees):
-    error = rotation_error_degrees(np.array([[0.0, 0.0, 0.0, 1.0]]), np.array([other], np.float64))
+    error = angle_degrees(np.array([[0.0, 0.0, 0.0, 1.0]]), np.array([other], np.float64))
     np.testing.assert_allclose(error, degrees, atol=1e-5)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
+from drifting_vla_jax.core.sample_statistics import expert_spread, spread_and_error
 from drifting_vla_jax.figures import sample_distribution
 from drifting_vla_jax.figures.style import NothingToDrawError
 from drifting_vla_jax.figures.units import BOUNDARY
@@ -70,9 +71,9 @@ def test_spread_and_error_are_told_apart():
     target, mask = np.zeros((2, 3, 4)), np.ones((2, 3, 4))
     mask[:, :, 3] = 0
     drawn = np.stack([np.full((2, 3, 4), 2.0), np.full((2, 3, 4), 4.0)], axis=1)
-    spread, error = sample_distribution.spread_and_error(drawn, target, mask)
+    spread, error = spread_and_error(drawn, target, mask)
     np.testing.assert_allclose((spread, error), [[1, 1], [3, 3]])
-    assert sample_distribution.expert_spread(np.stack([target[0], target[0] + 2]), mask) == pytest.approx(np.sqrt(2))
+    assert expert_spread(np.stack([target[0], target[0] + 2]), mask) == pytest.approx(np.sqrt(2))
 
 
 def test_a_policy_that_is_sure_of_something_wrong_lies_in_the_shade(snapshot):

@@ -1,8 +1,6 @@
 """The code of docs/how-to/add-an-objective.md: an objective outside the package trains, goes on, acts and is refused."""
 
 import json
-import re
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,17 +13,14 @@ from drifting_vla_jax.evaluate.checkpoint import batch_sizes, evaluate_configure
 from drifting_vla_jax.policy.restore import restore
 from drifting_vla_jax.train import loop, sharding
 from drifting_vla_jax.train.checkpoint import Checkpoints
+from tests.pages import write_code
 from tests.small import small_config
-
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-an-objective.md"
 
 
 @pytest.fixture
 def page_config(tmp_path, monkeypatch):
     """The configuration of the page, beside its objective, where a user would have them."""
-    for name, code in re.findall(r'```python title="(\w+\.py)"\n(.*?)```', PAGE.read_text(), re.DOTALL):
-        (tmp_path / name).write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
+    write_code("add-an-objective.md", tmp_path, monkeypatch)
     return config_files.load(str(tmp_path / "my_config.py"))
 
 

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from drifting_vla_jax.core.action_layout import END_EFFECTOR
-from drifting_vla_jax.objectives.base import Target, sample_statistics
+from drifting_vla_jax.core.sample_statistics import sample_statistics
+from drifting_vla_jax.objectives.base import Target
 from drifting_vla_jax.objectives.drifting import memory_bank as bank_lib
 from drifting_vla_jax.objectives.drifting.grouping import GROUPINGS, group, ungroup
 from drifting_vla_jax.objectives.drifting.loss import drifting_loss, raw_drift

@@ -8,7 +8,8 @@ import pytest
 
 from drifting_vla_jax.config.checks import ConfigError
 from drifting_vla_jax.config.io import validate
-from drifting_vla_jax.objectives.base import Objective, Target, masked_mean, sample_statistics
+from drifting_vla_jax.core.sample_statistics import sample_statistics
+from drifting_vla_jax.objectives.base import Objective, Target, masked_mean
 from drifting_vla_jax.objectives.flow_matching import FlowMatching
 from tests.objectives.build import build
 from tests.small import small_config

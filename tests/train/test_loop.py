@@ -14,6 +14,7 @@ from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.train import loop
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.train.monitoring import loggers
+from drifting_vla_jax.train.validation_metrics import METRICS
 
 TRAIN = {"loss", "grad_norm", "lr", "centroid_error", "sample_spread", "collapsed_share", "drift_scale"}
 TRAIN |= {
@@ -26,8 +27,7 @@ TRAIN |= {
     "step_ms",
     "input_wait_share",
 }
-VALIDATION = {"position_error_cm", "rotation_error_deg", "gripper_accuracy", "centroid_error", "sample_spread"}
-VALIDATION |= {"loss", "lambda_V", "drift_norm", "spread_ratio", "collapsed_share", "energy_score"}
+VALIDATION = {metric.name for metric in METRICS} - {"joint_error"} | {"loss", "lambda_V", "drift_norm"}
 
 
 def lines(workdir):

@@ -10,12 +10,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from drifting_vla_jax.models.encoders.base import Encoder
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, RMSNorm
 from drifting_vla_jax.models.tokenizers import VOCABULARY
 from drifting_vla_jax.types import Text
 
 
-class ByteText(nn.Module):
+class ByteText(Encoder):
     """Transformer over the bytes of an instruction, RoPE positions, mean-pooled summary."""
 
     width: int
@@ -23,6 +24,11 @@ class ByteText(nn.Module):
     heads: int
     mlp_ratio: float
     dtype: jnp.dtype
+
+    @classmethod
+    def of(cls, model, dtype):
+        t = model.text
+        return cls(t.width, t.depth, t.heads, model.mlp_ratio, dtype)
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "u l"]) -> Text:

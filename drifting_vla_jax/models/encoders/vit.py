@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from drifting_vla_jax.models.encoders.base import Encoder
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Block, Dense, RMSNorm, platform, space_to_depth
 
 
-class ViT(nn.Module):
+class ViT(Encoder):
     """Image encoder shared by all views.
 
     Attributes:
@@ -31,6 +32,19 @@ class ViT(nn.Module):
     mlp_ratio: float
     stem: str
     dtype: jnp.dtype
+
+    @classmethod
+    def of(cls, model, dtype):
+        v = model.vision
+        return cls(v.patch, v.width, v.depth, v.heads, model.mlp_ratio, v.stem, dtype)
+
+    @classmethod
+    def problems(cls, model, image_size):
+        patch, levels = model.vision.patch, model.vision.patch // 4
+        if image_size % patch:
+            yield f"config.env.image_size {image_size} is no multiple of config.model.vision.patch {patch}"
+        if model.vision.stem == "conv" and (patch % 4 or levels & (levels - 1)):
+            yield f"config.model.vision.patch is {patch}; the conv stem needs 4, 8, 16 or 32"
 
     @nn.compact
     def __call__(self, images: UInt8[Array, "n size size 3"]) -> Float[Array, "n tokens width"]:

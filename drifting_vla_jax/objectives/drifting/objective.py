@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from drifting_vla_jax.core.ranges import Choice, Many, Number, whole
-from drifting_vla_jax.objectives.base import Objective, sample_statistics
+from drifting_vla_jax.core.sample_statistics import sample_statistics
+from drifting_vla_jax.objectives.base import Objective
 from drifting_vla_jax.objectives.drifting import memory_bank as bank
 from drifting_vla_jax.objectives.drifting.grouping import GROUPINGS, group, repeat_per_group, ungroup
 from drifting_vla_jax.objectives.drifting.guidance import Guidance

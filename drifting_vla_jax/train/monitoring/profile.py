@@ -1,6 +1,6 @@
 """What a few steps spend their time on: JAX's own trace, for Perfetto, TensorBoard or XProf.
 
-``io.profile`` steps are traced, from the third of a start on: the first compiles, the second fills the queues.
+``config.profile`` steps are traced, from the third of a start on: the first compiles, the second fills the queues.
 """
 
 from __future__ import annotations

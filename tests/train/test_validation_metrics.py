@@ -5,7 +5,7 @@ import pytest
 
 from drifting_vla_jax.core.action_layout import END_EFFECTOR
 from drifting_vla_jax.data.normalization import ActionNormalizer
-from drifting_vla_jax.train import metrics
+from drifting_vla_jax.train.validation_metrics import METRICS, Drawn, measure
 
 
 def test_errors_by_hand():
@@ -23,7 +23,9 @@ def test_errors_by_hand():
     target = np.array([[chunk(0)], [chunk(3)]])
     mask = np.zeros_like(target)
     mask[..., 0] = 1
-    found = metrics.action_errors(samples, target, mask, np.zeros((2, 4), np.float32), actions)
+    position = actions.position(np.zeros((2, 4), np.float32))
+    chunks, wanted = actions.denormalise(samples, position[:, None]), actions.denormalise(target, position)
+    found = measure(Drawn(samples, target, mask, chunks, wanted, END_EFFECTOR), METRICS)
     assert found["position_error_cm"] == pytest.approx(1.0, abs=1e-4)
     assert found["centroid_error"] == pytest.approx(0.5**0.5)
     assert found["sample_spread"] == pytest.approx(0.5**0.5)
