@@ -1,8 +1,7 @@
 """The ten tasks of Meta-World's MT10, one network, from 80-pixel images and instructions, on two CPU cores.
 
-    tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open
-    python -m drifting_vla_jax.data.build --source=metaworld --tasks=$tasks --episodes=150 --cameras=top,zoom,gripperPOV \
-        --image_size=80 --frame_skip=4 --action_noise=0.2 --settle_steps=10 --hold_steps=16 --gate=0.9 --out=data/mt10
+    python -m drifting_vla_jax.data.build --config=configs/metaworld_mt10.py --episodes=150 --action_noise=0.2 \
+        --settle_steps=10 --hold_steps=16 --gate=0.9
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10
     python -m drifting_vla_jax.main --config=configs/metaworld_mt10.py --workdir=runs/mt10 --mode=eval
 

@@ -1,8 +1,7 @@
 """All fifty tasks of Meta-World, one network, from 80-pixel images and instructions, on two CPU cores.
 
-    python -m drifting_vla_jax.data.build --source=metaworld --tasks=all --episodes=50 --cameras=top,zoom,gripperPOV \
-        --image_size=80 --frame_skip=4 --action_noise=0.2 --settle_steps=10 --hold_steps=16 --gate=0.5 --val_fraction=0.04 \
-        --out=data/mt50
+    python -m drifting_vla_jax.data.build --config=configs/metaworld_mt50.py --episodes=50 --action_noise=0.2 \
+        --settle_steps=10 --hold_steps=16 --gate=0.5 --val_fraction=0.04
     python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50
     python -m drifting_vla_jax.main --config=configs/metaworld_mt50.py --workdir=runs/mt50 --mode=eval
 

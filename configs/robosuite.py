@@ -1,9 +1,7 @@
 """A Franka Panda whose wrist must turn: four tasks of robosuite, one network, from 96-pixel images, on two CPU cores.
 
     bash launch/robosuite.sh        # makes .venv with robosuite in it
-    tasks=lift,nut-assembly-square,pick-place-can,stack
-    python -m drifting_vla_jax.data.build --source=robosuite --tasks=$tasks --episodes=150 --settle_steps=4 --hold_steps=12 \
-        --gate=0.9 --out=data/robosuite
+    python -m drifting_vla_jax.data.build --config=configs/robosuite.py --episodes=150 --settle_steps=4 --gate=0.9
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite
     python -m drifting_vla_jax.main --config=configs/robosuite.py --workdir=runs/robosuite --mode=eval
 

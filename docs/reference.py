@@ -104,12 +104,19 @@ def commands() -> dict[str, str]:
     return found
 
 
+def choices() -> dict[str, list[str]]:
+    """{module: what is added to its command line to see flags of one choice alone}."""
+    from drifting_vla_jax.data.sources import SOURCES
+
+    return {f"{PACKAGE}.data.build": [f"--source={name}" for name in SOURCES]}
+
+
 class _Flags(BaseException):
     """Ends a command where it would read its command line; carries its flags."""
 
 
-def flags_of(module: str) -> list[dict[str, Any]]:
-    """The flags that a command defines itself; to be called once in a process, as flags are global."""
+def flags_of(module: str, choice: str = "") -> list[dict[str, Any]]:
+    """The flags that a command, or a choice of it, defines itself; to be called once in a process, as flags are global."""
     from absl import flags
 
     from drifting_vla_jax.core import cli
@@ -119,7 +126,7 @@ def flags_of(module: str) -> list[dict[str, Any]]:
         raise _Flags([_described(flag) for flag in own if flag.name not in STANDARD])
 
     cli.run = stop
-    sys.argv[1:] = []
+    sys.argv[1:] = [choice or "--help"]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except _Flags as found:
@@ -135,7 +142,7 @@ def _described(flag: Any) -> dict[str, str | bool]:
 
 
 def all_flags() -> dict[str, list[dict[str, Any]]]:
-    """{module: its flags} of every command."""
+    """{module: its flags} of every command, {module --choice: its flags} of ``choices``."""
     done = subprocess.run([sys.executable, __file__, "--flags"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"the flags of commands cannot be read:\n{done.stderr}")
@@ -147,9 +154,11 @@ def dump_flags() -> None:
     import flax.linen  # noqa: F401
     import jax  # noqa: F401
 
-    modules = list(commands())
+    more = choices()
+    jobs = [(module, choice) for module in commands() for choice in ("", *more.get(module, ()))]
     with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        print(json.dumps(dict(zip(modules, pool.map(flags_of, modules, chunksize=1), strict=True))))
+        found = pool.starmap(flags_of, jobs, chunksize=1)
+    print(json.dumps({" ".join(filter(None, job)): flags for job, flags in zip(jobs, found, strict=True)}))
 
 
 def command_lines() -> str:
@@ -161,8 +170,15 @@ def command_lines() -> str:
         "`--name=value`. Bad input ends a command with one line and a non-zero exit code; `--traceback` shows its origin.",
     ]
     docs = commands()
-    for module, flags in all_flags().items():
-        lines += ["", f"## {module.removeprefix(PACKAGE + '.')}", "", *_prose(docs[module]), ""]
+    found = all_flags()
+    for command, flags in found.items():
+        module, _, choice = command.partition(" ")
+        if choice:
+            general = found[module]
+            lines += ["", f"### {choice}", ""]
+            flags = [flag for flag in flags if flag not in general]
+        else:
+            lines += ["", f"## {module.removeprefix(PACKAGE + '.')}", "", *_prose(docs[module]), ""]
         lines += ["| flag | default | |", "|---|---|---|"]
         for flag in flags:
             name = f"`--[no]{flag['name']}`" if flag["boolean"] else f"`--{flag['name']}`"

@@ -11,12 +11,11 @@ set -euo pipefail
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 suite=${1:-}; shift || true
-sources=(--source=metaworld "--cameras=top,zoom,gripperPOV" --image_size=80 --frame_skip=4 --action_noise=0.2
-  --settle_steps=10 --hold_steps=16 "--out=data/$suite")
+config=configs/metaworld_$suite.py
+data=("--config=$config" --action_noise=0.2 --settle_steps=10 --hold_steps=16)
 case $suite in
-  mt10) sources+=(--episodes=150 --gate=0.9
-    "--tasks=button-press-topdown,door-open,drawer-close,drawer-open,peg-insert-side,pick-place,push,reach,window-close,window-open") ;;
-  mt50) sources+=(--episodes=50 --val_fraction=0.04 --gate=0.5 --tasks=all) ;;
+  mt10) data+=(--episodes=150 --gate=0.9) ;;
+  mt50) data+=(--episodes=50 --val_fraction=0.04 --gate=0.5) ;;
   *) die "which tasks? bash launch/metaworld.sh mt10|mt50 [--dry-run] [--config.seed=1 ...]" ;;
 esac
 options=()
@@ -45,12 +44,12 @@ else
 fi
 
 say "1/4 demonstrations by scripted experts"
-start python -m drifting_vla_jax.data.build "${sources[@]}"
+start python -m drifting_vla_jax.data.build "${data[@]}"
 runs='' base=${RUNS:-runs/$suite}
 for objective in "${objectives[@]}"; do
   workdir=$base${runs:+-$objective}
   say "2/4 training: $objective ($workdir)"
-  start python -m drifting_vla_jax.main "--config=configs/metaworld_$suite.py" "--workdir=$workdir" \
+  start python -m drifting_vla_jax.main "--config=$config" "--workdir=$workdir" \
     "--config.objective.name=$objective" "${options[@]}"
   runs+=${runs:+,}$workdir
 done

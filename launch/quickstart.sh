@@ -9,8 +9,7 @@ config=configs/quickstart.py
 workdir=${WORKDIR:-runs/quickstart}
 
 say "1/3 demonstrations by scripted experts"
-python -m drifting_vla_jax.data.build --source=metaworld --out=data/quickstart --episodes=60 --frame_skip=4 --hold_steps=16 \
-  --tasks=button-press-topdown,drawer-close,drawer-open,door-open,window-open
+python -m drifting_vla_jax.data.build --config=$config --episodes=60 --hold_steps=16
 python -m drifting_vla_jax.report.dataset.page --data=data/quickstart
 say "2/3 training ($workdir)"
 python -m drifting_vla_jax.main --config=$config --workdir="$workdir" "$@"

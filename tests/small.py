@@ -122,7 +122,7 @@ def write_episodes(
     for path, each in zip(paths, episodes):
         each.save(path)
     views, layout = tuple(episodes[0].images), episodes[0].layout
-    about = tfds_writer.DatasetInfo("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
+    about = tfds_writer.About("test", views, SIZE, tuple(state_names), control_hz, {}, layout)
     tfds_writer.write(out, {"train": paths[: len(paths) - held_out], "val": paths[len(paths) - held_out :]}, about)
     return out
 

@@ -49,12 +49,16 @@ def known() -> list[str]:
     return sorted(path.stem for path in folder.glob("[!_]*.py")) if folder else []
 
 
-def define_flag(text: str = "a file of configs/, its name alone, or a file of your own", required: bool = True) -> None:
+def define_flag(
+    text: str = "a file of configs/, its name alone, or a file of your own",
+    required: bool = True,
+    values: flags.FlagValues = flags.FLAGS,
+) -> None:
     """Defines --config and its overrides --config.key=value."""
-    config_flags.DEFINE_config_file("config", None, text, lock_config=True)
-    flags.FLAGS["config"].parser = _Parser()
+    config_flags.DEFINE_config_file("config", None, text, values, lock_config=True)
+    values["config"].parser = _Parser()
     if required:
-        flags.mark_flag_as_required("config")
+        flags.mark_flag_as_required("config", values)
 
 
 class ConfigFileError(ValueError):

@@ -6,10 +6,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags
@@ -65,10 +66,17 @@ def define_paths(name: str, default: list[str] | None, text: str, **options: Any
     return flags.DEFINE(_PathsParser(), name, default, text, serializer=flags.CsvListSerializer(","), **options)
 
 
-def define_settings(cls: type, given_only: bool = False) -> dict[str, flags.FlagHolder]:
+def define_settings(
+    cls: type,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    given_only: bool = False,
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> dict[str, flags.FlagHolder]:
     """A flag for every field of a settings class that has an ``Option`` (``core.settings``), with its range.
 
     Args:
+      defaults: {field: default} where it is another than the Option's.
       given_only: a flag that is not given is None instead of the value by default.
 
     Returns:
@@ -76,24 +84,35 @@ def define_settings(cls: type, given_only: bool = False) -> dict[str, flags.Flag
     """
     rows, found = settings.rows(cls), {}
     for name, option in settings.options(cls).items():
-        default = None if given_only else option.default
+        default = None if given_only else (defaults or {}).get(name, option.default)
         text = f"{option.text}; {option.default} if not given" if given_only else option.text
-        found[name] = _define(name, rows[name], default, text, option)
+        found[name] = _define(name, rows[name], default, text, flag_values)
     return found
 
 
-def _define(name: str, row: Any, default: Any, text: str, option: settings.Option) -> flags.FlagHolder:
-    if option.is_path:
-        return define_path(name, default, text)
+def _define(name: str, row: Any, default: Any, text: str, flag_values: flags.FlagValues) -> flags.FlagHolder:
+    where = {"flag_values": flag_values}
+    if isinstance(row, ranges.Place):
+        return define_path(name, default, text, hub=row.hub, **where)
     if isinstance(row, ranges.Flag):
-        return flags.DEFINE_bool(name, default, text)
+        return flags.DEFINE_bool(name, default, text, **where)
     if isinstance(row, ranges.Choice):
-        return flags.DEFINE_enum(name, default, row.words, text)
+        return flags.DEFINE_enum(name, default, row.words, text, **where)
     if isinstance(row, ranges.Number):
-        return (flags.DEFINE_integer if row.whole else flags.DEFINE_float)(name, default, text, *row.bounds)
+        return flags.DEFINE(_number_parser(row), name, default, text, serializer=flags.ArgumentSerializer(), **where)
     if isinstance(row, ranges.Many):
-        return flags.DEFINE_list(name, None if default is None else list(map(str, default)), text)
-    return flags.DEFINE_string(name, default, text)
+        return flags.DEFINE_list(name, None if default is None else list(map(str, default)), text, **where)
+    return flags.DEFINE_string(name, default, text, **where)
+
+
+def _number_parser(row: ranges.Number) -> flags.ArgumentParser:
+    kind = flags.IntegerParser if row.whole else flags.FloatParser
+
+    class Parser(kind):
+        def is_outside_bounds(self, val) -> bool:
+            return math.isfinite(val) and row.problem(val) is not None  # core.flag_checks refuses the others
+
+    return Parser(*row.bounds)
 
 
 def say_error(message: object) -> None:

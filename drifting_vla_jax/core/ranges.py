@@ -86,6 +86,23 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A path on this machine.
+
+    Attributes:
+      what: "DIR", "FILE.json", ...: for help and messages.
+      hub: whether an id of the Hugging Face hub will do as well.
+    """
+
+    what: str = "DIR"
+    hub: bool = False
+
+    def problem(self, value: object) -> str | None:
+        wrong = text_lib.problem(value)
+        return f"it {wrong}" if wrong else None
+
+
+@dataclass(frozen=True)
 class Name:
     """Of a task, a camera, a joint: see ``core/text.py``."""
 

@@ -210,7 +210,6 @@ SYMBOLS = {
     "studies.drifting.mlp_training": {"Trained": "TrainedMLP"},
     "data.normalization": {"ActionSpace": "ActionNormalizer"},
     "data.sampling": {"Order": "ShuffledIndex", "MixedOrder": "WeightedMixtureIndex", "Sampler": "SampleLoader"},
-    "data.tfds_writer": {"About": "DatasetInfo"},
     "data.sources.recorded.base": {"Recording": "RecordedEpisode"},
     "data.sources.recorded.extract": {"Reading": "FieldExtractor"},
     "data.sources.lerobot.index": {"Episode": "EpisodeLocation"},

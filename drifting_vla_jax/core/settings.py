@@ -37,13 +37,11 @@ class Option:
       default: its value where it is not given there.
       text: the flag's help.
       identity: whether it tells two evaluations apart.
-      is_path: whether it is a file or folder of this machine, or empty.
     """
 
     default: Any
     text: str
     identity: bool = True
-    is_path: bool = False
 
 
 def require(holds: bool, message: str) -> None:

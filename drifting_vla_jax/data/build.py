@@ -1,18 +1,15 @@
 """Command line: demonstrations -> a data set.
 
+    python -m drifting_vla_jax.data.build --source=NAME --help             # the flags of a source
     python -m drifting_vla_jax.data.build --source=metaworld --tasks=drawer-open,door-open --episodes=40 --out=data/mine
-    python -m drifting_vla_jax.data.build --source=robosuite --tasks=lift,stack --episodes=40 --out=data/panda
-    python -m drifting_vla_jax.data.build --source=peract --input=data/rlbench --tasks=open_drawer --out=data/rlbench-set
     python -m drifting_vla_jax.data.build --source=lerobot --input=OWNER/NAME --mapping=ee_euler --out=data/arm
-    python -m drifting_vla_jax.data.build --source=rlds --input=DIR --mapping=libero --out=data/libero
-    python -m drifting_vla_jax.data.build --source=rollouts --input=runs/mine/eval/ID --only_success --out=data/own
+    python -m drifting_vla_jax.data.build --config=quickstart --episodes=60
+    python -m drifting_vla_jax.data.build --source=my_lab.my_file:MySource --out=data/mine
 
-metaworld and robosuite collect with scripted experts and replay every episode's targets open loop (the gate). peract
-converts RLBench demonstrations as data.download lays them out, or as RLBench's own tool does. lerobot and rlds read what
-others recorded; a mapping says whose numbers are what (docs/reference/mapping-language.md). rollouts are episodes that a
-policy left behind: an evaluation's or an arm's that were run with --record. Each writes a TFDS data set. Stopped and
-started again it goes on with what is missing; a finished data set is left alone, and refused where --input has changed
-since.
+Every source writes a TFDS data set. Stopped and started again it goes on with what is missing; a finished data set is left
+alone, and refused where its recordings have changed since. ``data/sources`` lists the sources; their flags are the fields of
+their settings. What --config says holds where no flag says otherwise: env.name, env.tasks, env.cameras, env.image_size and
+env.frame_skip, as far as the source has such flags, and data.path.
 """
 
 from __future__ import annotations
@@ -22,128 +19,134 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
+import re
 import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
-from drifting_vla_jax.core import cli, ranges
+from drifting_vla_jax.config import files as config_files
+from drifting_vla_jax.core import cli, paths, ranges, registry
+from drifting_vla_jax.core import settings as settings_lib
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, ActionLayout
 from drifting_vla_jax.core.folder_lock import owned
 from drifting_vla_jax.core.metadata import read_dict
-from drifting_vla_jax.data.sources import SOURCES
-from drifting_vla_jax.envs.rlbench.tasks import CAMERAS
+from drifting_vla_jax.data import sources
+from drifting_vla_jax.data.sources.base import Source
 
 FLAGS = flags.FLAGS
 log = logging.getLogger(__name__)
-_SCRIPTED = "metaworld, robosuite"  # simulators with scripted experts
 MAY_CHANGE = ("workers", "gate")  # settings that a finished data set does not depend on
+CONFIGURED = ("tasks", "cameras", "image_size", "frame_skip")  # flags that --config sets, keys of config.env
 
 
-def define_flags() -> None:
-    flags.DEFINE_enum("source", None, list(SOURCES), "where the demonstrations come from", required=True)
-    flags.DEFINE_list(
-        "tasks",
-        None,
-        "task names, comma-separated; metaworld: or all; peract: names of folders, such as open_drawer; lerobot, rlds: "
-        "instructions as pick-up-the-cube (all)",
-    )
-    flags.DEFINE_integer(
-        "episodes",
-        None,
-        "good episodes per task (metaworld, robosuite: 40, validation included; others: of each split, all)",
-        *ranges.COUNT.bounds,
-    )
-    cli.define_path("out", None, "directory of the data set", writes="folder", required=True)
-    flags.DEFINE_list(
-        "cameras",
-        None,
-        f"views, in order (metaworld: top,zoom; robosuite: agentview,wrist; peract: all of {', '.join(CAMERAS)}; lerobot, rlds: "
-        "the mapping's, or all)",
-    )
-    flags.DEFINE_integer(
-        "image_size",
-        None,
-        "pixels, height and width of every view (metaworld: 64; robosuite: 96; others: as is)",
-        8,
-        ranges.PIXELS.high,
-    )
-    flags.DEFINE_float(
-        "val_fraction", 0.1, "share of the episodes held out for validation (not of recordings: of each task's), unless "
-        "--input has splits of its own", 0.0, 1.0)  # fmt: skip
-    flags.DEFINE_integer(
-        "workers", 2, "simulator processes, or tasks or episodes converted at once", *ranges.PROCESSES.bounds
-    )
-    flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set")
-    flags.DEFINE_integer(
-        "frame_skip", None, "metaworld (2), robosuite (25): simulator steps per control step", *ranges.FRAME_SKIP.bounds
-    )
-    flags.DEFINE_float(
-        "action_noise",
-        None,
-        "standard deviation of the noise on the expert's commands; metaworld (0.4): of a simulator step's, -1 .. 1; robosuite "
-        "(0.2): centimetres, and as many times 3 degrees, of a control step's target",
-        0.0,
-        10.0,
-    )
-    flags.DEFINE_integer(
-        "hold_steps",
-        12,
-        f"{_SCRIPTED}: control steps that success must hold before an episode ends",
-        *ranges.COUNT.bounds,
-    )
-    flags.DEFINE_integer(
-        "settle_steps",
-        2,
-        f"{_SCRIPTED}: control steps of success for which the expert goes on before it holds still",
-        *ranges.COUNT.bounds,
-    )
-    flags.DEFINE_integer("seed", 0, f"{_SCRIPTED}: of the scenes and the noise", *ranges.FIRST_SEED.bounds)
-    flags.DEFINE_float(
-        "gate", 0.95, f"{_SCRIPTED}: least share of a task's episodes whose replayed targets must succeed", 0.0, 1.0
-    )
-    cli.define_path(
-        "input",
-        None,
-        "peract: folder of the demonstrations, with train/ and val/ or with tasks; lerobot: folder or OWNER/NAME of the "
-        "Hugging Face hub; rlds: folder with dataset_info.json; rollouts: folder of an evaluation, or of an arm's episodes",
-        hub=True,
-    )
-    flags.DEFINE_enum(
-        "on_error",
-        "fail",
-        ["fail", "skip"],
-        "peract, lerobot, rlds, rollouts: what a damaged episode does; skipped ones are counted",
-    )
-    cli.define_path("mapping", None, "lerobot, rlds: name of a preset, or JSON file: whose numbers are what")
-    flags.DEFINE_float(
-        "control_hz",
-        0.0,
-        "lerobot, rlds: steps per second, rows nearest in time are taken; 0: as recorded",
-        *ranges.HZ.bounds,
-    )
-
-    flags.DEFINE_bool("only_success", False, "rollouts: leave out those that failed, and those that nobody judged")
-
-
-def read_settings() -> Any:
-    """The settings that the command line asks for.
+def define_flags(argv: Sequence[str] = (), values: flags.FlagValues = FLAGS) -> None:
+    """The flags of the command and those of the source that ``argv`` asks for.
 
     Raises:
-      ValueError: a flag of another source was given, or a value makes no sense.
+      ValueError: there is no such source, or it has no such flag.
     """
-    source = SOURCES[FLAGS.source]
-    for name, other in SOURCES.items():
-        foreign = [f"--{flag}" for flag in other.own if FLAGS[flag].present and flag not in source.own]
-        if foreign:
-            raise ValueError(f"{', '.join(foreign)} is for --source={name}; --source={FLAGS.source} has no such choice")
-    if FLAGS.tasks is None and "tasks" not in source.defaults:
-        raise ValueError(f"--source={FLAGS.source} needs --tasks=NAME,...")
-    names = ("tasks", "episodes", "cameras", "image_size", "val_fraction", "workers", *source.own)
-    values = {name: source.defaults[name] if FLAGS[name].value is None and name in source.defaults else FLAGS[name].value
-              for name in names}  # fmt: skip
-    return source.settings(values | {"tasks": tuple(values["tasks"]), "cameras": tuple(values["cameras"])})
+    flags.DEFINE_string(
+        "source", None, f"where the demonstrations come from: {', '.join(sources.SOURCES)}, or an import path module:Class; "
+        "--source=NAME --help shows its flags; default: config.env.name", flag_values=values)  # fmt: skip
+    cli.define_path(
+        "out", None, "directory of the data set; default: config.data.path", writes="folder", flag_values=values
+    )
+    config_files.define_flag("configuration whose source, tasks, views and folder are taken", False, values)
+    flags.DEFINE_bool("keep_episodes", False, "keep the episode files beside the data set", flag_values=values)
+    name = _asked(argv)
+    if name:
+        source = sources.load(name)
+        flags.declare_key_flag("config", values)
+        cli.define_settings(source.Settings, defaults=source.defaults(), flag_values=values)
+        _check_foreign(argv, source, values)
+
+
+def _asked(argv: Sequence[str]) -> str | None:
+    """The source that a command line names, itself or by its configuration; None if it only asks for help."""
+    found = flags.FlagValues()
+    for name in ("source", "config", "config.env.name"):
+        flags.DEFINE_string(name, None, "", flag_values=found)
+    rest = found(list(argv) or [""], known_only=True)[1:]
+    if found.source or found["config.env.name"].value:
+        return found.source or found["config.env.name"].value
+    if found.config:
+        name = config_files.load(found.config).env.name
+        if name in sources.SOURCES or registry.is_path(name):
+            return name
+        raise ValueError(
+            f"--source is missing; {name}, the simulator of --config, has no scripted experts: {_expected()}"
+        )
+    if argv and not any(re.match("--?help", word) for word in rest):
+        raise ValueError(f"--source is missing; {_expected()}, or --config=FILE")
+    return None
+
+
+def _expected() -> str:
+    return f"expected one of {', '.join(sources.SOURCES)}"
+
+
+def _check_foreign(argv: Sequence[str], source: Source, values: flags.FlagValues) -> None:
+    """Raises ValueError for a flag that other sources have and this one has not."""
+    given = [match[1] for word in argv[1:] if (match := re.match(r"--?(?!config\.)(\w+)", word))]
+    for name in (name for name in given if not {name, name.removeprefix("no")} & set(values)):
+        owners = [other for other in sources.SOURCES if {name, name.removeprefix("no")} & set(_flags_of(other))]
+        if owners:
+            raise ValueError(f"--{name} is for --source={', '.join(owners)}; --source={source.name} has no such choice")
+
+
+def _flags_of(source: str) -> Mapping[str, settings_lib.Option]:
+    try:
+        return settings_lib.options(sources.load(source).Settings)
+    except ImportError:  # an extra that is not installed
+        return {}
+
+
+def read_settings(values: flags.FlagValues = FLAGS) -> tuple[str, Any]:
+    """The source's name and the settings that the command line asks for.
+
+    Raises:
+      ValueError: something is missing, or a value makes no sense.
+    """
+    source = sources.load(values.source or values.config.env.name)
+    rows, chosen = settings_lib.rows(source.Settings), {}
+    configured = _configured(values.config, rows) if values.config else {}
+    for name in settings_lib.options(source.Settings):
+        value = values[name].value if values[name].present else configured.get(name, values[name].value)
+        chosen[name] = tuple(value) if isinstance(value, list) else value
+    missing = [f"--{name}={_example(rows[name])}" for name, value in chosen.items() if value is None]
+    if missing:
+        raise ValueError(f"--source={source.name} needs {' and '.join(missing)}; see --source={source.name} --help")
+    return source.name, source.settings(chosen)
+
+
+def _configured(config: ConfigDict, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration says of the settings with these ranges."""
+    found = {name: config.env[name] for name in CONFIGURED if name in rows}
+    wrong = [said for name, value in found.items() if (said := ranges.said(f"config.env.{name}", value, rows[name]))]
+    settings_lib.require(not wrong, "; ".join(wrong))
+    return {name: tuple(value) if isinstance(value, (list, tuple)) else value for name, value in found.items()}
+
+
+def _example(row: Any) -> str:
+    if isinstance(row, ranges.Place):
+        return row.what
+    return "NAME,..." if isinstance(row, ranges.Many) else "VALUE"
+
+
+def read_out(values: flags.FlagValues = FLAGS) -> Path:
+    """Where the data set is to be; raises ValueError if nothing says it."""
+    if values.out:
+        return Path(values.out)
+    if values.config is None or values.config.data.mixture.paths:
+        raise ValueError("--out is missing; expected a directory, or --config=FILE with the data.path of one data set")
+    path = paths.user_path(values.config.data.path)
+    paths.writable(path, True)
+    return Path(path)
 
 
 def build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
@@ -165,13 +168,14 @@ def _build(settings: Any, out: Path, source: str, keep_episodes: bool) -> Path:
         _check_same(metadata, source, settings, out)
         _check_content(metadata["details"], source, settings, folder)
         return folder
-    splits, about = SOURCES[source].collect(settings, out)
+    splits, about = sources.load(source).collect(settings, out)
     from drifting_vla_jax.data import tfds_writer
     from drifting_vla_jax.data.sources import episode_checks
 
     episode_checks.check_rate(about.control_hz)
     episode_checks.check_files(splits)
-    folder = tfds_writer.write(out, splits, about)
+    details = dict(about.details) | {"settings": _as_json(settings)}
+    folder = tfds_writer.write(out, splits, dataclasses.replace(about, details=details))
     if not keep_episodes:
         shutil.rmtree(out / ".episodes")
     return folder
@@ -182,11 +186,16 @@ def _metadata(folder: Path) -> dict:
     return read_dict(folder / "metadata.json", kinds, advice="build the data set again")
 
 
+def _as_json(settings: Any) -> dict[str, Any]:
+    values = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if values.get("input") and Path(values["input"]).exists():
+        values["input"] = str(Path(values["input"]).resolve())
+    return values
+
+
 def _check_same(metadata: dict, source: str, settings: Any, out: Path) -> None:
     made = {"source": metadata["source"], **metadata["details"].get("settings", {})}
-    wanted = {"source": source, **json.loads(json.dumps(dataclasses.asdict(settings)))}
-    if wanted.get("input") and Path(wanted["input"]).exists():
-        wanted["input"] = str(Path(wanted["input"]).resolve())
+    wanted = {"source": source, **_as_json(settings)}
     changed = [f"{key} {made[key]} -> {value}" for key, value in wanted.items()
                if key not in MAY_CHANGE and made.get(key, value) != value]  # fmt: skip
     if changed:
@@ -199,15 +208,15 @@ def _check_content(details: dict, source: str, settings: Any, folder: Path) -> N
     otherwise = _recorded_otherwise(details.get("recorded", {}), settings)
     if otherwise:
         log.warning("%s is left as it is; it would be recorded otherwise now: %s", folder, "; ".join(otherwise))
-    made, find = details.get("content"), SOURCES[source].content
-    if made is None or find is None:
+    made = details.get("content")
+    if made is None:
         return
     try:
-        now = find(settings, details)
+        now = sources.load(source).content(settings, details)
     except (ValueError, OSError, RuntimeError) as error:  # deleted to save room, damaged, or out of reach
         log.warning("%s is left as it is; whether its recordings have changed cannot be told: %s", folder, error)
         return
-    if now["fingerprint"] != made["fingerprint"]:
+    if now and now["fingerprint"] != made["fingerprint"]:
         raise ValueError(
             f"{settings.input} has other recordings now ({now['episodes']} episodes) than {folder} was made of "
             f"({made['episodes']}); choose another --out, or remove {folder.parent} to build it again"
@@ -227,7 +236,7 @@ def summary(folder: Path) -> str:
     """A few lines about a data set: its tasks, what was dropped, what the replay gate said, how to train on other layouts."""
     metadata = _metadata(folder)
     steps = sum(e["length"] for split in metadata["episodes"].values() for e in split)
-    lines = [*SOURCES[metadata["source"]].lines(metadata["details"]), f"{steps} steps in {folder}"]
+    lines = [*sources.load(metadata["source"]).lines(metadata["details"]), f"{steps} steps in {folder}"]
     if "val" not in metadata["episodes"]:
         lines.append("no episode is held out: training on it reports no validation errors and draws no figures")
     layout = ActionLayout.from_json(metadata.get("layout"))
@@ -239,9 +248,13 @@ def summary(folder: Path) -> str:
 
 
 def main(_) -> None:
-    print(summary(build(read_settings(), Path(FLAGS.out), FLAGS.source, FLAGS.keep_episodes)))
+    source, settings = read_settings()
+    print(summary(build(settings, read_out(), source, FLAGS.keep_episodes)))
 
 
 if __name__ == "__main__":
-    define_flags()
+    try:
+        define_flags(sys.argv)
+    except cli.USER_ERRORS as error:
+        cli.fail(error)
     cli.run(main)

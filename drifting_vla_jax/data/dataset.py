@@ -139,7 +139,7 @@ class Pictures:
 
 
 def read_metadata(path: str | Path) -> dict:
-    """The datasheet of a data set and everything ``tfds_writer.DatasetInfo`` holds.
+    """The datasheet of a data set and everything ``tfds_writer.About`` holds.
 
     Raises:
       FileNotFoundError: there is no data set; the message says how to make one.
@@ -159,7 +159,7 @@ class DataSet:
 
     Attributes:
       path: as it was given.
-      metadata: the datasheet and everything ``tfds_writer.DatasetInfo`` holds.
+      metadata: the datasheet and everything ``tfds_writer.About`` holds.
       tasks: names, in order of first appearance.
       instructions: every distinct instruction.
       record_bytes: {split: bytes of all its records}.

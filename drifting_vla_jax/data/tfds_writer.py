@@ -5,7 +5,7 @@
         low_dim-{train,val}.npz                     state, actions, episode, step, last of every record, in record order;
                                                     keyframe (the row of the next one) where the source knows them
         dataset_info.json, features.json
-        metadata.json                               what ``DatasetInfo`` says; every episode with its length and "content", the
+        metadata.json                               what ``About`` says; every episode with its length and "content", the
                                                     fingerprint of all that is in it; "fingerprint" of the whole data set
 
 The split val is missing where no episode is held out.
@@ -33,34 +33,12 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import shuffle
 
 from drifting_vla_jax import __version__
-from drifting_vla_jax.core.action_layout import END_EFFECTOR, ActionLayout
 from drifting_vla_jax.core.episode import Episode
 from drifting_vla_jax.core.files import fingerprint
+from drifting_vla_jax.data.sources.base import About
+from drifting_vla_jax.envs.registry import ENVIRONMENTS, info
 
 NAME, VERSION = "demonstrations", "1.0.0"
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetInfo:
-    """What a data set says about itself (``metadata.json``).
-
-    Attributes:
-      source: where the episodes come from ("metaworld", "peract", ...).
-      cameras, image_size: views in order; pixels of a square side.
-      state_names: what each entry of the state is; the first three are the end effector's position (m, world), or what
-        the layout says.
-      control_hz: steps per second.
-      details: anything the source wants remembered: settings, counts of failed episodes, the replay gate's figures.
-      layout: what the numbers of an action are.
-    """
-
-    source: str
-    cameras: tuple[str, ...]
-    image_size: int
-    state_names: tuple[str, ...]
-    control_hz: float
-    details: Mapping
-    layout: ActionLayout = END_EFFECTOR
 
 
 class Demonstrations(tfds.core.GeneratorBasedBuilder):
@@ -70,7 +48,7 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(VERSION)
     pkg_dir_path = Path(__file__).parent  # TFDS looks here for citation files; there are none
 
-    def __init__(self, *, splits: Mapping[str, Sequence[Path]], about: DatasetInfo, **kwargs):
+    def __init__(self, *, splits: Mapping[str, Sequence[Path]], about: About, **kwargs):
         self._splits, self._about = splits, about
         super().__init__(file_format="array_record", **kwargs)
 
@@ -109,7 +87,8 @@ class Demonstrations(tfds.core.GeneratorBasedBuilder):
                 rows.append(about | {"length": len(episode), "instructions": ids, "content": episode.fingerprint()})
             episodes[split] = rows
         contents = [[split, [row["content"] for row in rows]] for split, rows in episodes.items()]
-        packages = ("tensorflow-datasets", "numpy", "metaworld", "robosuite", "mujoco")
+        simulators = (package for name in ENVIRONMENTS for package in info(name).packages)
+        packages = dict.fromkeys(("tensorflow-datasets", "numpy", *simulators))
         datasheet = {
             "made_by": f"drifting_vla_jax {__version__}",
             "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -186,7 +165,7 @@ def _low_dim(episodes: Iterator[Episode]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 
-def write(out: Path, splits: Mapping[str, Sequence[Path]], about: DatasetInfo) -> Path:
+def write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> Path:
     """Writes the data set under ``out`` (atomically: TFDS renames a finished folder) and returns its folder.
 
     A split without episodes is left out: a data set may have none to validate on.
@@ -217,7 +196,7 @@ def write(out: Path, splits: Mapping[str, Sequence[Path]], about: DatasetInfo) -
     return folder(out)
 
 
-def _write(out: Path, splits: Mapping[str, Sequence[Path]], about: DatasetInfo) -> None:
+def _write(out: Path, splits: Mapping[str, Sequence[Path]], about: About) -> None:
     # Above a gigabyte TFDS sorts records through files of TensorFlow. Ours are in order: it would read all back at once.
     shuffle.MAX_MEM_BUFFER_SIZE = sys.maxsize
     Demonstrations(splits=splits, about=about, data_dir=str(out)).download_and_prepare()

@@ -29,6 +29,7 @@ from drifting_vla_jax.core.ranges import (
     Many,
     Name,
     Number,
+    Place,
     Text,
     whole,
 )
@@ -45,9 +46,7 @@ class RolloutSettings(Execution):
 
     episodes: Annotated[int, COUNT, Option(20, "Episodes of every task.")]
     seed: Annotated[int, FIRST_SEED, Option(0, "Of every task's first episode; choose one that no demonstration used.")]
-    demos: Annotated[
-        str, Text(empty=True), Option("", "A split of stored episodes to start from; empty: by seed.", is_path=True)
-    ]
+    demos: Annotated[str, Place("DIR"), Option("", "A split of stored episodes to start from; empty: by seed.")]
     execute: Annotated[
         int, whole(1, 4096), Option(8, "Actions executed of each chunk before the policy is asked again.")
     ]

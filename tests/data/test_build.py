@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from absl import flags
 
+from configs import metaworld_mt10, quickstart
 from drifting_vla_jax.core.end_effector import STATE_NAMES, make_state
 from drifting_vla_jax.core.folder_lock import InUseError, owned
-from drifting_vla_jax.data import build, sources
+from drifting_vla_jax.data import build
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.sources.rlbench.source import ConvertSettings
 from drifting_vla_jax.data.sources.scripted import CollectSettings
@@ -22,34 +23,29 @@ from tests.peract_fixture import TASKS, expected
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def read(monkeypatch):
-    """read("--source=...", ...) -> the settings that this command line asks for."""
-    values = flags.FlagValues()
-    names = ("DEFINE", "DEFINE_enum", "DEFINE_list", "DEFINE_integer", "DEFINE_string", "DEFINE_float", "DEFINE_bool")
-    for name in names:
-        original = getattr(flags, name)
-        monkeypatch.setattr(flags, name, lambda *a, original=original, **k: original(*a, flag_values=values, **k))
-    build.define_flags()
-    for module in (build, sources):
-        monkeypatch.setattr(module, "FLAGS", values)
-
-    def read(*arguments):
-        values.unparse_flags()
-        values(["build", "--out=w", *arguments])
-        return build.read_settings()
-
-    return read
+def parsed(*arguments):
+    """The flags of this command line."""
+    values, argv = flags.FlagValues(), ["build", *arguments]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", argv)  # where overrides of a configuration are looked for
+        build.define_flags(argv, values)
+        values(argv)
+    return values
 
 
-def test_defaults_are_those_of_the_source(read, demos):
+def read(*arguments):
+    """The settings that this command line asks for."""
+    return build.read_settings(parsed("--out=w", *arguments))[1]
+
+
+def test_defaults_are_those_of_the_source(demos):
     made = read("--source=metaworld", "--tasks=drawer-open")
     assert isinstance(made, CollectSettings)
     assert (made.episodes, made.cameras, made.image_size, made.frame_skip) == (40, ("top", "zoom"), 64, 2)
     assert (made.simulator, made.action_noise) == ("metaworld", 0.4)
 
 
-def test_robosuite_is_recorded_by_the_same_settings_with_its_own_defaults(read):
+def test_robosuite_is_recorded_by_the_same_settings_with_its_own_defaults():
     """Also where robosuite is not installed: it is asked for only when it records."""
     made = read("--source=robosuite", "--tasks=lift,stack", "--hold_steps=9")
     assert isinstance(made, CollectSettings) and made.simulator == "robosuite"
@@ -59,11 +55,11 @@ def test_robosuite_is_recorded_by_the_same_settings_with_its_own_defaults(read):
         read("--source=robosuite", "--tasks=drawer-open")
 
 
-def test_all_tasks_of_metaworld_by_one_word(read):
+def test_all_tasks_of_metaworld_by_one_word():
     assert len(read("--source=metaworld", "--tasks=all").tasks) == 50
 
 
-def test_all_episodes_and_cameras_of_rlbench_as_they_are(read, demos):
+def test_all_episodes_and_cameras_of_rlbench_as_they_are(demos):
     made = read("--source=peract", f"--input={demos}", "--tasks=close_jar")
     assert made == ConvertSettings(str(demos), ("close_jar",), 0, CAMERAS, 0, 0.1, "fail", 2)
     made = read("--source=peract", f"--input={demos}", "--tasks=close_jar", "--cameras=front", "--image_size=32")
@@ -73,43 +69,99 @@ def test_all_episodes_and_cameras_of_rlbench_as_they_are(read, demos):
 @pytest.mark.parametrize(
     "flag", ["frame_skip=4", "action_noise=0.1", "hold_steps=3", "settle_steps=8", "seed=1", "gate=0.5"]
 )
-def test_choices_of_metaworld_are_refused_with_peract(flag, read, demos):
+def test_choices_of_metaworld_are_refused_with_peract(flag, demos):
     name = flag.split("=")[0]
-    with pytest.raises(ValueError, match=f"--{name} is for --source=metaworld; --source=peract has no such choice"):
+    with pytest.raises(
+        ValueError, match=f"--{name} is for --source=metaworld, robosuite; --source=peract has no such choice"
+    ):
         read("--source=peract", f"--input={demos}", "--tasks=close_jar", f"--{flag}")
 
 
 @pytest.mark.parametrize("flag", ["input=x", "on_error=skip"])
-def test_choices_of_peract_are_refused_with_metaworld(flag, read):
+def test_choices_of_peract_are_refused_with_metaworld(flag):
     with pytest.raises(ValueError, match=f"--{flag.split('=')[0]} is for --source=peract"):
         read("--source=metaworld", "--tasks=drawer-open", f"--{flag}")
 
 
-def test_a_fraction_is_refused_where_the_splits_are_given(read, demos, tmp_path):
+def test_a_fraction_is_refused_where_the_splits_are_given(demos, tmp_path):
     with pytest.raises(ValueError, match="--source=peract needs --input=DIR"):
         read("--source=peract", "--tasks=close_jar")
     for split in ("train", "val"):
         (tmp_path / split / "close_jar").mkdir(parents=True)
     arguments = ("--source=peract", f"--input={tmp_path}", "--tasks=close_jar")
     assert read(*arguments).has_splits
-    with pytest.raises(ValueError, match="has train/ and val/ of its own: --val_fraction would mean nothing"):
+    with pytest.raises(ValueError, match="has train and val of its own: --val_fraction would mean nothing"):
         read(*arguments, "--val_fraction=0.2")
 
 
-def test_recordings_of_others_need_a_mapping_and_no_tasks(read, tmp_path):
+def test_recordings_of_others_need_a_mapping_and_no_tasks(tmp_path):
     made = read("--source=lerobot", f"--input={tmp_path}", "--mapping=ee_euler", "--control_hz=5")
     assert (made.input, made.tasks, made.episodes, made.cameras, made.image_size) == (str(tmp_path), (), 0, (), 0)
     assert made.control_hz == 5 and made.mapping["action"]["kind"] == "absolute"
     assert read("--source=lerobot", "--input=owner/name", "--mapping=ee_euler").input == "owner/name"
-    with pytest.raises(ValueError, match="--source=lerobot needs --input=DIR and --mapping=PRESET or FILE.json"):
+    with pytest.raises(ValueError, match="--source=lerobot needs --mapping=PRESET or FILE.json; see"):
         read("--source=lerobot", f"--input={tmp_path}")
-    with pytest.raises(ValueError, match="--mapping is for --source=lerobot; --source=metaworld has no such choice"):
+    with pytest.raises(
+        ValueError, match="--mapping is for --source=lerobot, rlds; --source=metaworld has no such choice"
+    ):
         read("--source=metaworld", "--tasks=drawer-open", "--mapping=ee_euler")
     with pytest.raises(ValueError, match="--source=metaworld needs --tasks=NAME"):
         read("--source=metaworld")
 
 
-def test_a_folder_where_another_build_is_at_work_is_refused(read, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--source is missing; expected one of metaworld, "),
+        (("--source=lerobt",), "unknown data source 'lerobt'; did you mean 'lerobot'"),
+        (
+            ("--source=drifting_vla_jax.core.suggest:did_you_mean",),
+            "expected a class derived from .*base.Source, or",
+        ),
+        (("--config=rlbench_b2",), "--source is missing; rlbench, the simulator of --config, has no scripted experts"),
+        (
+            ("--source=metaworld", "--noonly_success"),
+            "--noonly_success is for --source=rollouts; --source=metaworld has",
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        read(*arguments)
+
+
+def test_what_a_configuration_says_is_not_typed_again():
+    config = metaworld_mt10.get_config()
+    made = read("--config=metaworld_mt10", "--episodes=3")
+    assert (made.simulator, made.tasks, made.cameras) == ("metaworld", config.env.tasks, config.env.cameras)
+    assert (made.image_size, made.frame_skip, made.episodes) == (80, 4, 3)
+    made = read("--config=metaworld_mt10", "--tasks=push", "--config.env.image_size=48", "--frame_skip=7")
+    assert (made.tasks, made.image_size, made.frame_skip) == (("push",), 48, 7)
+    assert read("--config=quickstart", "--source=robosuite", "--tasks=lift").simulator == "robosuite"
+    assert read("--config=quickstart", "--config.env.name=robosuite", "--tasks=lift").simulator == "robosuite"
+    with pytest.raises(ValueError, match="config.env.frame_skip is 0; expected a whole number, at least 1"):
+        read("--config=quickstart", "--config.env.frame_skip=0")
+
+
+def test_a_recording_takes_views_and_tasks_of_a_configuration(tmp_path):
+    made = read("--source=rollouts", f"--input={tmp_path}", "--config=quickstart")
+    assert made.tasks == quickstart.get_config().env.tasks
+    made = read("--source=lerobot", f"--input={tmp_path}", "--mapping=ee_euler", "--config=quickstart", "--tasks=pour")
+    assert (made.tasks, made.cameras, made.image_size) == (("pour",), ("top", "zoom"), 64)
+
+
+def test_the_folder_is_the_configuration_s(tmp_path):
+    def out(*arguments):
+        return build.read_out(parsed("--source=metaworld", *arguments))
+
+    assert out("--config=quickstart") == Path("data/quickstart")
+    assert out("--config=quickstart", f"--out={tmp_path}") == tmp_path
+    for arguments in ((), ("--config=quickstart", "--config.data.mixture.paths=('a', 'b')")):
+        with pytest.raises(ValueError, match="--out is missing; expected a directory, or --config=FILE"):
+            out(*arguments)
+
+
+def test_a_folder_where_another_build_is_at_work_is_refused(tmp_path):
     settings = read("--source=metaworld", "--tasks=drawer-open")
     with owned(tmp_path / "set"), pytest.raises(InUseError, match="set is in use by pid"):
         build.build(settings, tmp_path / "set", "metaworld", False)
@@ -117,7 +169,7 @@ def test_a_folder_where_another_build_is_at_work_is_refused(read, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_data_set_of_lerobot(read, tmp_path):
+def test_a_data_set_of_lerobot(tmp_path):
     """Built, described, left alone when it is there, refused when a choice is another."""
     root = lerobot_fixture.write_3(tmp_path / "set")
     common = ("--source=lerobot", f"--input={root}", "--mapping=ee_euler", "--val_fraction=0.3")
@@ -149,7 +201,7 @@ def test_a_damaged_data_set_ends_the_command_with_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_data_set_of_rlbench(read, demos, tmp_path):
+def test_a_data_set_of_rlbench(demos, tmp_path):
     """Every row against what RLBench reads; then the same again (left alone), and something else (refused)."""
     common = ("--source=peract", f"--input={demos}", f"--tasks={','.join(TASKS)}")
     settings = read(*common)
@@ -193,6 +245,12 @@ def test_the_command_line(demos, tmp_path):
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     assert "did you mean 'open_drawer'?" in done.stderr and not (tmp_path / "w").exists()
-    told = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
-    assert "metaworld (2), robosuite (25): simulator steps per control step" in " ".join(told.split())
-    assert "lerobot, rlds: name of a preset" in " ".join(told.split())
+    told = {
+        name: " ".join(
+            subprocess.run([*command, *name, "--help"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+        )
+        for name in ((), ("--source=robosuite",))
+    }
+    assert "metaworld, robosuite, peract, lerobot, rlds, rollouts, or an import path" in told[()]
+    assert "--frame_skip" not in told[()] and "--config" in told[()]
+    assert "--frame_skip: simulator steps per control step (default: '25')" in told["--source=robosuite",]

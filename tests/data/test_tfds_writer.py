@@ -67,7 +67,7 @@ def test_metadata_is_a_datasheet(folder):
 
 @pytest.mark.parametrize("val, said", [(["0.npz"], "1 for val"), ([], "none at all")])
 def test_a_data_set_with_nothing_to_train_on_is_refused(val, said, tmp_path):
-    about = tfds_writer.DatasetInfo("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
+    about = tfds_writer.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
     with pytest.raises(
         ValueError, match=rf"no episode to train on in .* \({said}\); give more episodes or a smaller val_f"
     ):
@@ -93,7 +93,7 @@ class Deadly:
 
 def test_a_writer_that_dies_is_one_clear_line(tmp_path):
     episode(0).save(tmp_path / "0.npz")
-    about = tfds_writer.DatasetInfo("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {"deadly": Deadly()})
+    about = tfds_writer.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {"deadly": Deadly()})
     with pytest.raises(OSError, match=r"the process that writes .* died, .*start again: the episodes are there"):
         tfds_writer.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
 
@@ -104,8 +104,6 @@ def test_a_set_of_more_than_a_gigabyte_needs_no_tensorflow(tmp_path, monkeypatch
     monkeypatch.setattr(shuffle, "tf", None)
     episode(0).save(tmp_path / "0.npz")
     tfds_writer._write(
-        tmp_path,
-        {"train": [tmp_path / "0.npz"]},
-        tfds_writer.DatasetInfo("test", CAMERAS, SIZE, tuple("xyzg"), 20.0, {}),
+        tmp_path, {"train": [tmp_path / "0.npz"]}, tfds_writer.About("test", CAMERAS, SIZE, tuple("xyzg"), 20.0, {})
     )
     assert len(tfds.builder_from_directory(str(tfds_writer.folder(tmp_path))).as_data_source("train")) == 12

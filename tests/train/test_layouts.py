@@ -149,6 +149,6 @@ def test_an_episode_of_another_width_or_layout_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"actions of reach-red have shape \(12, 16\); expected \(12, 8\)"):
         dataclasses.replace(two_arms(0), layout=ActionLayout())
     two_arms(0).save(tmp_path / "0.npz")
-    about = tfds_writer.DatasetInfo("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
+    about = tfds_writer.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {})
     with pytest.raises(ValueError, match="an episode of reach-red has actions of layout bimanual"):
         tfds_writer.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)

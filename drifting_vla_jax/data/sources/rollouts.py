@@ -5,18 +5,31 @@ DIR or DIR/rollouts: about.json, TASK-vV-sSEED.npz
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 from tqdm import tqdm
 
 from drifting_vla_jax.core.episode import ABOUT, ROLLOUTS, Episode
 from drifting_vla_jax.core.files import file_fingerprint, fingerprint
 from drifting_vla_jax.core.metadata import read_dict
+from drifting_vla_jax.core.ranges import Flag, Place
+from drifting_vla_jax.core.settings import Option
 from drifting_vla_jax.core.suggest import did_you_mean
 from drifting_vla_jax.data.sources import episode_checks
-from drifting_vla_jax.data.sources.recorded.convert import held_out
-from drifting_vla_jax.data.sources.splits import check_fraction, claim
+from drifting_vla_jax.data.sources.base import (
+    About,
+    Episodes,
+    Held,
+    OnError,
+    Source,
+    Tasks,
+    check_fraction,
+    held_out,
+)
+from drifting_vla_jax.data.sources.splits import claim
 
 
 @dataclass(frozen=True)
@@ -64,14 +77,16 @@ def find(path: Path) -> Rollouts | None:
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """What to make a data set of; the fields are flags of ``data.build``."""
+    """What to make a data set of."""
 
-    input: str
-    tasks: tuple[str, ...]
-    episodes: int
-    only_success: bool
-    val_fraction: float
-    on_error: str = "fail"
+    input: Annotated[
+        str, Place("DIR"), Option(None, "folder of an evaluation or of an arm's episodes, run with --record")
+    ]
+    tasks: Tasks
+    episodes: Episodes
+    only_success: Annotated[bool, Flag(), Option(False, "leave out episodes that failed, and those that nobody judged")]
+    val_fraction: Held
+    on_error: OnError = "fail"
 
     def __post_init__(self):
         check_fraction(self.val_fraction)
@@ -134,3 +149,25 @@ def report_lines(about: dict) -> list[str]:
     lines = [f"{t['task']:28s} {t['kept']:4d} kept, {t['successes']:4d} of them successes, {t['mean_length']:6.1f} steps"
              for t in about["tasks"] if "kept" in t]  # fmt: skip
     return lines + [f"  skipped: {reason}" for t in about["tasks"] for reason in t.get("damaged", [])]
+
+
+class RecordedRollouts(Source[RolloutSettings]):
+    """Episodes that a policy left behind, with the cameras and the pictures that it saw."""
+
+    Settings = RolloutSettings
+
+    def settings(self, values: Mapping[str, Any]) -> RolloutSettings:
+        return RolloutSettings(**values | {"input": str(Path(values["input"]).resolve())})
+
+    def collect(self, settings: RolloutSettings, out: Path) -> tuple[dict[str, list[Path]], About]:
+        splits, shared, tasks = collect(settings, out)
+        shape = {name: shared.pop(name) for name in ("cameras", "image_size", "state_names", "control_hz")}
+        return splits, About(
+            source=self.name, **shape, details={"tasks": tasks, "content": content(settings), **shared}
+        )
+
+    def content(self, settings: RolloutSettings, details: Mapping[str, Any]) -> dict:
+        return content(settings)
+
+    def lines(self, details: Mapping[str, Any]) -> list[str]:
+        return report_lines(details)

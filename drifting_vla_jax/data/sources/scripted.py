@@ -25,12 +25,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.core.episode import Episode, encode_png
-from drifting_vla_jax.data.sources.splits import check_fraction, claim, held_out_count
+from drifting_vla_jax.core.ranges import COUNT, FIRST_SEED, FRAME_SKIP, PROCESSES, Many, Name, Number, whole
+from drifting_vla_jax.core.settings import Option
+from drifting_vla_jax.data.sources.base import VAL_FRACTION, check_fraction
+from drifting_vla_jax.data.sources.splits import claim, held_out_count
 from drifting_vla_jax.envs.base import EnvCrashError, ScriptedEnv, check_task_name, random_generator
 from drifting_vla_jax.envs.registry import info, make
 
@@ -53,35 +57,46 @@ class ReplayGateError(ValueError):
 class CollectSettings:
     """What to record. What ``recorded`` returns changes the episodes themselves; the rest may differ between two starts.
 
-    Attributes:
-      tasks: names of the simulator's tasks.
-      episodes: kept episodes per task.
-      cameras, image_size, frame_skip: as for the simulator.
-      action_noise: standard deviation of what is added to the expert's commands: Meta-World: to each of dx dy dz (of
-        -1 .. 1) at every simulator step; robosuite: centimetres, and as many times 3 degrees, at every control step.
-      hold_steps: control steps for which success must have held before the episode ends.
-      settle_steps: control steps of success for which the expert goes on before the hand stops. Few make success safe;
-        more lead to the middle of the goal and not just across its border.
-      seed: scenes are drawn from ``seed * SEEDS_PER_COLLECTION`` upwards.
-      val_fraction: share of each task's episodes, its last ones, that goes to the validation split.
-      gate: least share of a task's episodes whose replay must succeed.
-      workers: processes, each with a simulator of its own; 1 records in this process.
-      simulator: one with scripted experts, see ``envs.registry``.
+    ``simulator``: of ``envs.registry``, one with scripted experts. The scenes' seeds begin at ``seed *
+    SEEDS_PER_COLLECTION``.
     """
 
-    tasks: tuple[str, ...]
-    episodes: int
-    cameras: tuple[str, ...]
-    image_size: int
-    frame_skip: int
-    action_noise: float
-    hold_steps: int
-    settle_steps: int
-    seed: int
-    val_fraction: float
-    gate: float
-    workers: int
-    simulator: str = "metaworld"
+    tasks: Annotated[tuple[str, ...], Many(Name()), Option(None, "names of tasks, comma-separated, or all")]
+    episodes: Annotated[int, whole(1, SEEDS_PER_ATTEMPT), Option(40, "good episodes per task, validation included")]
+    cameras: Annotated[tuple[str, ...], Many(Name()), Option(None, "views, in order")]
+    image_size: Annotated[int, whole(8, 4096), Option(None, "height and width of every view, pixels")]
+    frame_skip: Annotated[int, FRAME_SKIP, Option(None, "simulator steps per control step")]
+    action_noise: Annotated[
+        float,
+        Number(0.0, 10.0),
+        Option(
+            None,
+            "standard deviation of the noise on the expert's commands. Experts that command velocities: of each of dx dy dz (in "
+            "-1 .. 1) at every simulator step. Experts that command poses: centimetres, and as many times 3 degrees, of every "
+            "control step's target",
+        ),
+    ]
+    hold_steps: Annotated[int, COUNT, Option(12, "control steps that success must hold before an episode ends")]
+    settle_steps: Annotated[
+        int,
+        COUNT,
+        Option(
+            2,
+            "control steps of success for which the expert goes on before it holds still. Few make success safe; more lead to "
+            "the middle of the goal and not just across its border",
+        ),
+    ]
+    seed: Annotated[int, FIRST_SEED, Option(0, "of the scenes and the noise")]
+    val_fraction: Annotated[
+        float,
+        Number(0.0, 1.0, "[)"),
+        Option(VAL_FRACTION, "share of each task's episodes, the last ones, held out to validate"),
+    ]
+    gate: Annotated[
+        float, Number(0.0, 1.0), Option(0.95, "least share of a task's episodes whose replayed targets must succeed")
+    ]
+    workers: Annotated[int, PROCESSES, Option(2, "processes, each with a simulator of its own; 1: this process")]
+    simulator: str
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):

@@ -10,7 +10,7 @@ from drifting_vla_jax.core.episode import Episode, decode_image, encode_png
 from drifting_vla_jax.core.files import write_atomically
 from drifting_vla_jax.core.metadata import read_dict
 
-__all__ = ["Episode", "check_fraction", "claim", "decode_image", "encode_png", "held_out_count"]
+__all__ = ["Episode", "claim", "decode_image", "encode_png", "held_out_count"]
 
 
 def claim(folder: Path, settings: Mapping[str, object]) -> None:
@@ -31,12 +31,6 @@ def claim(folder: Path, settings: Mapping[str, object]) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(settings, indent=1))
-
-
-def check_fraction(held_out: float) -> None:
-    """Raises ValueError unless a share for validation leaves something to train on."""
-    if not 0 <= held_out < 1:
-        raise ValueError(f"val_fraction must be in 0 .. 1, 1 excluded; got {held_out}")
 
 
 def held_out_count(episodes: int, fraction: float) -> int:

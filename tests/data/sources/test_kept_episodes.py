@@ -317,13 +317,15 @@ def test_a_built_set_names_its_content_and_features_follow_it(dataset_path, tmp_
 
 def test_what_lies_where_a_set_is_to_be_is_not_taken_for_it(tmp_path):
     tfds_writer.folder(tmp_path).mkdir(parents=True)
-    about = tfds_writer.DatasetInfo("test", ("top",), 8, tuple("xyzg"), 20.0, {})
+    about = tfds_writer.About("test", ("top",), 8, tuple("xyzg"), 20.0, {})
     with pytest.raises(FileExistsError, match="is there and no whole data set; move it away"):
         tfds_writer.write(tmp_path, {"train": [tmp_path / "0.npz"]}, about)
 
 
 def test_a_finished_set_of_another_simulator_is_said(finished, monkeypatch, caplog):
-    chosen = demonstrations.CollectSettings(("drawer-open",), 2, ("top",), 64, 2, 0.4, 12, 2, 0, 0.1, 0.95, 1)
+    chosen = demonstrations.CollectSettings(
+        ("drawer-open",), 2, ("top",), 64, 2, 0.4, 12, 2, 0, 0.1, 0.95, 1, "metaworld"
+    )
     about = {"settings": asdict(chosen), "recorded": chosen.recorded()}
     out = finished("metaworld", chosen, about)
     build.build(chosen, out, "metaworld", False)

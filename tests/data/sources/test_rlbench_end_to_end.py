@@ -29,7 +29,7 @@ def dataset_folder(demos, tmp_path_factory):
     settings = ConvertSettings(str(demos), TASKS, 0, ("front", "wrist"), 32, 0.34, "fail", 1)
     splits, size, reports = rlbench_source.convert(settings, out)
     details = rlbench_source.details(settings, reports)
-    about = tfds_writer.DatasetInfo("peract", settings.cameras, size, STATE_NAMES, HZ, details)
+    about = tfds_writer.About("peract", settings.cameras, size, STATE_NAMES, HZ, details)
     tfds_writer.write(out, splits, about)
     return out
 

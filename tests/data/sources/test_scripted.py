@@ -36,6 +36,7 @@ BLIND = CollectSettings(
     val_fraction=0.5,
     gate=0.95,
     workers=1,
+    simulator="metaworld",
 )
 
 

@@ -67,6 +67,8 @@ def test_a_set_without_a_training_split_is_refused(single_path, config, tmp_path
     "episodes, fraction, held", [(1, 0.0, 0), (1, 0.6, 0), (2, 0.9, 1), (40, 0.001, 1), (40, 0.0, 0)]
 )
 def test_scripted_episodes_are_divided_by_the_same_rule(episodes, fraction, held):
-    settings = CollectSettings(("drawer-open",), episodes, ("top",), 64, 2, 0.4, 12, 2, 0, fraction, 0.95, 1)
+    settings = CollectSettings(
+        ("drawer-open",), episodes, ("top",), 64, 2, 0.4, 12, 2, 0, fraction, 0.95, 1, "metaworld"
+    )
     splits = [settings.split(index) for index in range(episodes)]
     assert splits.count("val") == held and splits[0] == "train"

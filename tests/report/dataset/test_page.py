@@ -54,9 +54,7 @@ def data(tmp_path_factory):
     for index in range(8):
         paths.append(out / f"{index}.npz")
         faulty(index).save(paths[-1])
-    about = tfds_writer.DatasetInfo(
-        "test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {"settings": {"noise": 0.5}}
-    )
+    about = tfds_writer.About("test", CAMERAS, SIZE, ("x", "y", "z", "gripper"), 20.0, {"settings": {"noise": 0.5}})
     tfds_writer.write(out, {"train": paths[:-2], "val": paths[-2:]}, about)
     return out
 

@@ -13,6 +13,7 @@ from drifting_vla_jax.data.sources.lerobot.reader import LeRobotFiles
 from drifting_vla_jax.data.sources.recorded import mapping, presets
 from drifting_vla_jax.data.sources.recorded.base import RecordedSettings
 from drifting_vla_jax.data.sources.recorded.fields import Field
+from drifting_vla_jax.data.sources.recorded.source import RecordedSource
 
 JOINT_ARMS = ("so100", "so101", "koch", "aloha", "lekiwi", "moss", "openarm")
 JOINT = re.compile(r"joint|motor|shoulder|elbow|forearm|waist|wrist_(flex|roll|pitch|angle|rotate)|\.pos$|^j\d", re.I)
@@ -72,3 +73,13 @@ def _check_pose(entry: Mapping, files: LeRobotFiles, robot: str, source: str) ->
         raise _refusal(f"{field.name} of {source} ({', '.join(names)})")
     if not names and robot.startswith(JOINT_ARMS) and field.name in ("action", "observation.state"):
         raise _refusal(f"{field.name} of {source}, recorded with {robot},")
+
+
+class LeRobot(RecordedSource):
+    """LeRobot's data sets, versions 2.0 to 3.0, from a folder or the Hugging Face hub."""
+
+    def read_mapping(self, name: str) -> dict:
+        return read_mapping(name)
+
+    def open_files(self, settings: RecordedSettings) -> LeRobotFiles:
+        return open_files(settings)

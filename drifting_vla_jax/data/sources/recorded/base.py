@@ -13,16 +13,18 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
 from drifting_vla_jax.core.episode import Episode, encode_png, square, task_name
+from drifting_vla_jax.core.ranges import HZ, Many, Name, Place, whole
+from drifting_vla_jax.core.settings import Option
 from drifting_vla_jax.core.suggest import did_you_mean
 from drifting_vla_jax.core.text import instruction_problem, shown
 from drifting_vla_jax.data.sources import episode_checks
+from drifting_vla_jax.data.sources.base import Episodes, Held, OnError, Workers, check_fraction
 from drifting_vla_jax.data.sources.recorded.extract import FieldExtractor
-from drifting_vla_jax.data.sources.splits import check_fraction
 
 log = logging.getLogger(__name__)
 
@@ -129,28 +131,38 @@ class RecordedSettings:
     """What to convert.
 
     Attributes:
-      input: folder, or name of a repository of the Hugging Face hub.
       mapping: what ``mapping.load`` gave.
-      tasks: names of tasks (see ``task_name``); none: all.
-      episodes: of each task, the first ones; 0: all.
-      cameras: our names of views, in order; none: those of the mapping, else all.
-      image_size: pixels of a square side; 0: the shorter side of the pictures ("crop") or the longer one ("pad").
-      control_hz: steps per second; 0: as recorded.
-      val_fraction: share of the episodes held out, evenly spread, where the input has no splits of its own.
-      on_error: what a damaged episode does that is asked for: "fail" ends the conversion, "skip" leaves it out and counts it.
-      workers: episodes converted at once.
     """
 
-    input: str
-    mapping: Mapping
-    tasks: tuple[str, ...]
-    episodes: int
-    cameras: tuple[str, ...]
-    image_size: int
-    control_hz: float
-    val_fraction: float
-    on_error: str
-    workers: int
+    input: Annotated[
+        str,
+        Place("DIR", hub=True),
+        Option(None, "folder of the data set, or OWNER/NAME where the Hugging Face hub is read"),
+    ]
+    mapping: Annotated[
+        Mapping,
+        Place("PRESET or FILE.json"),
+        Option(None, "which numbers are what, see docs/reference/mapping-language.md"),
+    ]
+    tasks: Annotated[
+        tuple[str, ...], Many(Name()), Option((), "instructions, written as pick-up-the-cube; default: all")
+    ]
+    episodes: Episodes
+    cameras: Annotated[
+        tuple[str, ...], Many(Name()), Option((), "our names of views, in order; default: those of the mapping, or all")
+    ]
+    image_size: Annotated[
+        int,
+        whole(8, 4096, also=(0,)),
+        Option(
+            0,
+            "height and width of every view, pixels; 0: the shorter side of the recorded ones (crop) or the longer (pad)",
+        ),
+    ]
+    control_hz: Annotated[float, HZ, Option(0.0, "steps per second, rows nearest in time are taken; 0: as recorded")]
+    val_fraction: Held
+    on_error: OnError
+    workers: Workers
 
     def __post_init__(self):
         check_fraction(self.val_fraction)

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.core.action_layout import ActionLayout
 from drifting_vla_jax.core.episode import NAME_LENGTH, Episode, decode_image
 from drifting_vla_jax.core.files import fingerprint
 from drifting_vla_jax.core.suggest import did_you_mean
+from drifting_vla_jax.data.sources.base import held_out
 from drifting_vla_jax.data.sources.recorded.base import (
     Faults,
     Format,
@@ -39,15 +39,6 @@ from drifting_vla_jax.data.sources.splits import claim
 
 log = logging.getLogger(__name__)
 CONVERTER = 1  # raised when the same files would give other episodes
-
-
-def held_out(count: int, fraction: float) -> list[bool]:
-    """Which of ``count`` episodes are for validation: every n-th, and at least the last if a share was asked for."""
-    ends = np.floor(np.arange(count + 1) * fraction + 1e-9)
-    held = (np.diff(ends) > 0).tolist()
-    if fraction and count > 1 and not any(held):
-        held[-1] = True
-    return held
 
 
 @dataclass(frozen=True)

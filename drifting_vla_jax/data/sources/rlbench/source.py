@@ -12,22 +12,35 @@ from __future__ import annotations
 import concurrent.futures
 import difflib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from drifting_vla_jax.core.action_layout import END_EFFECTOR
-from drifting_vla_jax.core.end_effector import make_state
+from drifting_vla_jax.core.end_effector import HZ, STATE_NAMES, make_state
 from drifting_vla_jax.core.episode import Episode
 from drifting_vla_jax.core.files import file_fingerprint, fingerprint
+from drifting_vla_jax.core.ranges import SEVERAL, Many, Name, Place
+from drifting_vla_jax.core.settings import Option
 from drifting_vla_jax.data.sources import episode_checks
+from drifting_vla_jax.data.sources.base import (
+    About,
+    Held,
+    ImageSize,
+    OnError,
+    Source,
+    Workers,
+    check_fraction,
+    check_undivided,
+)
 from drifting_vla_jax.data.sources.rlbench import episodes as peract
 from drifting_vla_jax.data.sources.rlbench import images as rlbench_images
 from drifting_vla_jax.data.sources.rlbench.episodes import Demo
-from drifting_vla_jax.data.sources.splits import check_fraction, claim, held_out_count
+from drifting_vla_jax.data.sources.splits import claim, held_out_count
 from drifting_vla_jax.envs.rlbench import demos
 from drifting_vla_jax.envs.rlbench.demos import DemoError, named
 from drifting_vla_jax.envs.rlbench.tasks import CAMERAS
@@ -37,27 +50,22 @@ CONVERTER = 2  # raised when the same files would give other episodes
 
 @dataclass(frozen=True)
 class ConvertSettings:
-    """What to convert.
+    """What to convert."""
 
-    Attributes:
-      input: folder of demonstrations, see the module.
-      tasks: folder names of tasks.
-      episodes: good episodes of each task and folder that are used, the first ones; 0: all.
-      cameras: views, in order.
-      image_size: pixels of a square side; 0: as they are.
-      val_fraction: share of each task's episodes held out where the input has no splits of its own.
-      on_error: what a damaged episode does: "fail" ends the conversion, "skip" leaves it out and counts it.
-      workers: tasks converted at once.
-    """
-
-    input: str
-    tasks: tuple[str, ...]
-    episodes: int
-    cameras: tuple[str, ...]
-    image_size: int
-    val_fraction: float
-    on_error: str
-    workers: int
+    input: Annotated[
+        str,
+        Place("DIR"),
+        Option(None, "folder of RLBench demonstrations: of tasks, or of train/ and val/ with tasks in them"),
+    ]
+    tasks: Annotated[
+        tuple[str, ...], Many(Name()), Option(None, "folder names of tasks, such as open_drawer, comma-separated")
+    ]
+    episodes: Annotated[int, SEVERAL, Option(0, "good episodes of each task and folder, the first ones; 0: all")]
+    cameras: Annotated[tuple[str, ...], Many(Name()), Option(CAMERAS, "views, in order")]
+    image_size: ImageSize
+    val_fraction: Held
+    on_error: OnError
+    workers: Workers
 
     def __post_init__(self):
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
@@ -256,3 +264,26 @@ def details(settings: ConvertSettings, reports: list[TaskReport]) -> dict:
     looked = [(r.folder, r.task, r.kept + len(r.damaged), r.content) for r in reports]
     tasks = [{name: value for name, value in asdict(report).items() if name != "content"} for report in reports]
     return {"settings": made_with, "tasks": tasks, "content": _content(looked)}
+
+
+class Peract(Source[ConvertSettings]):
+    """RLBench demonstrations as ``data.download`` lays them out, or as RLBench's own tool does."""
+
+    Settings = ConvertSettings
+
+    def settings(self, values: Mapping[str, Any]) -> ConvertSettings:
+        settings = ConvertSettings(**values)
+        if settings.has_splits:
+            check_undivided(settings.input, settings)
+        return settings
+
+    def collect(self, settings: ConvertSettings, out: Path) -> tuple[dict[str, list[Path]], About]:
+        splits, image_size, reports = convert(settings, out)
+        about = details(settings, reports)
+        return splits, About(self.name, settings.cameras, image_size, STATE_NAMES, HZ, about)
+
+    def content(self, settings: ConvertSettings, details: Mapping[str, Any]) -> dict:
+        return content(settings, details["tasks"])
+
+    def lines(self, details: Mapping[str, Any]) -> list[str]:
+        return list(report_lines(details["tasks"]))

@@ -32,6 +32,7 @@ from drifting_vla_jax.data.sources.recorded.base import (
     RecordingError,
     chosen,
 )
+from drifting_vla_jax.data.sources.recorded.source import RecordedSource
 from drifting_vla_jax.data.sources.rlds import tfrecord
 
 STEPS = "steps/"
@@ -266,3 +267,13 @@ def _sorted(features: Mapping, prefix: str) -> tuple[dict[str, int], dict[str, A
             elif stored in NUMBERS and all(feature.shape):  # others are numbers pressed into bytes
                 numbers[path] = math.prod(feature.shape)
     return numbers, pictures, texts
+
+
+class Rlds(RecordedSource):
+    """TFDS data sets whose records are episodes."""
+
+    def read_mapping(self, name: str) -> dict:
+        return read_mapping(name)
+
+    def open_files(self, settings: RecordedSettings) -> RldsFiles:
+        return open_files(settings)
