@@ -16,13 +16,6 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.core.action_layout import layout_of
-from drifting_vla_jax.core.registry import is_path
-
-SCRATCH = {
-    "vision": "vit",
-    "text": "bytes",
-}  # trained here, as those of an import path; other names are pretrained ones
 REMAT = ("none", "dots", "full")  # what a block keeps for its backward pass: everything, products, its input alone
 OPTIMIZERS = ("adamw", "muon")
 SELECTION_RULES = ("first", "nearest_mean")  # which of several samples acts: policy/sampling.py
@@ -88,17 +81,6 @@ class Batch:
     task: Int[Array, " b"]
 
 
-def is_pretrained(config: ConfigDict, part: str) -> bool:
-    """Whether "vision" or "text" is an encoder that others trained."""
-    name = config.model[part].name if part in SCRATCH else ""
-    return part in SCRATCH and name != SCRATCH[part] and not is_path(name)
-
-
-def is_frozen(config: ConfigDict, part: str) -> bool:
-    """Whether an encoder's outputs never change, so that they can be computed once and kept."""
-    return is_pretrained(config, part) and part in config.train.freeze and not config.model[part].lora
-
-
 def augments(config: ConfigDict) -> bool:
     """Whether training changes the pictures that the network sees."""
     d = config.data
@@ -118,27 +100,6 @@ def set_names(config: ConfigDict) -> tuple[str, ...]:
 def views(config: ConfigDict) -> int:
     """v: images in an observation, earlier ones included."""
     return len(config.env.cameras) * (1 + config.model.history)
-
-
-def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0) -> Batch:
-    """A batch of the right shapes and random numbers, for shape inference, warm-up and tests."""
-    rng = np.random.default_rng(seed)
-    b, h, size = batch_size, config.action.horizon, config.env.image_size
-    a = layout_of(config).network_dim
-    tokens = rng.integers(1, 257, (prompts, config.data.max_tokens), np.int32)
-    return Batch(
-        observation=ModelObservation(
-            images=rng.integers(0, 256, (b, views(config), size, size, 3), np.uint8),
-            state=rng.standard_normal((b, config.env.state_dim), np.float32),
-            prompt=rng.integers(0, prompts, (b,), np.int32),
-            tokens=None if is_frozen(config, "text") else tokens,
-            jitter=np.tile(np.float32([0, 0, 1, 0]), (b, views(config), 1)) if augments(config) else None,
-            seen=np.ones((b, views(config)), bool) if is_mixture(config) else None,
-        ),
-        target=rng.standard_normal((b, h, a), np.float32),
-        mask=np.ones((b, h, a), np.float32),
-        task=rng.integers(0, len(config.env.tasks), (b,), np.int32),
-    )
 
 
 def abstract(tree):

@@ -25,9 +25,9 @@ from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import FrozenInputs, abstract_frozen_inputs
 from drifting_vla_jax.train.partition import is_trainable, merge, split_learned
-from drifting_vla_jax.train.state import TrainState, abstract_state, init_params
+from drifting_vla_jax.train.state import TrainState, abstract_state, fake_batch, init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks, train_step, with_text
-from drifting_vla_jax.types import Batch, ModelObservation, abstract, fake_batch, is_mixture
+from drifting_vla_jax.types import Batch, ModelObservation, abstract, is_mixture
 
 PARAPHRASES = 4  # instructions per task; the data would tell, but there is none
 

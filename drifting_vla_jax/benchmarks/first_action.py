@@ -71,15 +71,15 @@ def write_run(config: ConfigDict, folder: Path) -> Path:
     import jax
 
     from drifting_vla_jax.benchmarks import network
+    from drifting_vla_jax.models.encoders.registry import ENCODERS, is_pretrained
     from drifting_vla_jax.models.pretrained import load as pretrained
     from drifting_vla_jax.train import sharding
     from drifting_vla_jax.train.checkpoint import Checkpoints
     from drifting_vla_jax.train.frozen_encoders import identities
     from drifting_vla_jax.train.state import abstract_state
-    from drifting_vla_jax.types import SCRATCH, is_pretrained
 
     encoders, changes = {}, {}
-    for part in SCRATCH:
+    for part in ENCODERS:
         if is_pretrained(config, part):
             encoders[part] = pretrained.random_weights(config.model[part].name, 0)
             pretrained.write(encoders[part], folder / part)

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.models.encoders.registry import ENCODERS, is_frozen, is_pretrained
 from drifting_vla_jax.models.encoders.transformer import layer_by_layer
 from drifting_vla_jax.models.pretrained import load as pretrained
 from drifting_vla_jax.models.tokenizers import ClipTokenizer, make_tokenizer, write_alphabet
@@ -26,7 +27,7 @@ from drifting_vla_jax.policy.restore import RestoredPolicy
 from drifting_vla_jax.train.checkpoint import Assets
 from drifting_vla_jax.train.partition import is_frozen_pretrained
 from drifting_vla_jax.train.state import init_params
-from drifting_vla_jax.types import SCRATCH, Text, is_frozen, is_pretrained, views
+from drifting_vla_jax.types import Text, views
 
 PROMPT = "close the red jar"
 
@@ -58,7 +59,7 @@ def params_of(config: ConfigDict) -> dict:
     """All parameters of the network, encoders included, on the device, laid out as ``train.frozen_encoders`` does it."""
     params = random_like(jax.eval_shape(lambda: init_params(config, jax.random.key(0))), config)
     if jax.default_backend() == "cpu":
-        params |= {p: layer_by_layer(params[p]) for p in SCRATCH if is_frozen(config, p)}
+        params |= {p: layer_by_layer(params[p]) for p in ENCODERS if is_frozen(config, p)}
     return params
 
 

@@ -25,13 +25,14 @@ from drifting_vla_jax.benchmarks.peer import Peers
 from drifting_vla_jax.benchmarks.results import Report, goal
 from drifting_vla_jax.benchmarks.timing import Case, Comparison, contest, of_peer, timed
 from drifting_vla_jax.config import files as config_files
+from drifting_vla_jax.models.encoders.registry import is_frozen
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import FrozenInputs
 from drifting_vla_jax.train.loop import train
 from drifting_vla_jax.train.partition import is_frozen_pretrained, split
-from drifting_vla_jax.train.state import TrainState, abstract_state
+from drifting_vla_jax.train.state import TrainState, abstract_state, fake_batch
 from drifting_vla_jax.train.step import compile_train_step, train_step
-from drifting_vla_jax.types import Batch, fake_batch, is_frozen
+from drifting_vla_jax.types import Batch
 
 BATCH = 4  # observations
 ONE, MANY, CACHED, HALF = (

@@ -12,9 +12,10 @@ from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs import registry
 from drifting_vla_jax.models.encoders import registry as encoders
+from drifting_vla_jax.models.encoders.registry import is_frozen, is_pretrained
 from drifting_vla_jax.objectives import registry as objectives
 from drifting_vla_jax.rollout.settings import EvaluationSettings
-from drifting_vla_jax.types import is_frozen, is_mixture, is_pretrained, set_names
+from drifting_vla_jax.types import is_mixture, set_names
 
 LEAST_SHARE = 1e-4  # of a set in a mixture
 

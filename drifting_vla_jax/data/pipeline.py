@@ -25,8 +25,9 @@ from drifting_vla_jax.data.dataset import DataSet, Split
 from drifting_vla_jax.data.mixture import Mixture
 from drifting_vla_jax.data.normalization import ActionNormalizer, ActionSpaces, chunk_indices
 from drifting_vla_jax.data.sampling import OF_SETS, SampleLoader, ShuffledIndex, WeightedMixtureIndex
+from drifting_vla_jax.models.encoders.registry import is_frozen
 from drifting_vla_jax.models.tokenizers import make_tokenizer
-from drifting_vla_jax.types import Batch, ModelObservation, is_frozen
+from drifting_vla_jax.types import Batch, ModelObservation
 
 
 class _Share:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.core import hub
 from drifting_vla_jax.core.text import normalized
-from drifting_vla_jax.types import is_pretrained
+from drifting_vla_jax.models.encoders.registry import is_pretrained
 
 log = logging.getLogger(__name__)
 

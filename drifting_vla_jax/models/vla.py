@@ -25,10 +25,10 @@ from drifting_vla_jax.models.cross_attention import Fusion
 from drifting_vla_jax.models.dit import DiT
 from drifting_vla_jax.models.encoders.clip_text import ClipText
 from drifting_vla_jax.models.encoders.dinov2 import DINOv2
-from drifting_vla_jax.models.encoders.registry import encoder_class
+from drifting_vla_jax.models.encoders.registry import encoder_class, is_pretrained
 from drifting_vla_jax.models.layers import EMBEDDING_INIT, Dense, constrain_batch_sharding, sinusoid
 from drifting_vla_jax.models.pretrained import load as pretrained
-from drifting_vla_jax.types import ModelObservation, Text, is_pretrained, views
+from drifting_vla_jax.types import ModelObservation, Text, views
 
 
 @struct.dataclass

@@ -25,11 +25,12 @@ from jax import export as jax_export
 from drifting_vla_jax import __version__
 from drifting_vla_jax.core import cli, hub
 from drifting_vla_jax.core.folder_lock import owned
+from drifting_vla_jax.models.encoders.registry import is_pretrained
 from drifting_vla_jax.models.layers import no_custom_kernels
 from drifting_vla_jax.models.tokenizers import TOKENIZER_FILES
 from drifting_vla_jax.policy import artifact, restore
 from drifting_vla_jax.policy.restore import RestoredPolicy
-from drifting_vla_jax.types import SELECTION_RULES, Text, is_pretrained
+from drifting_vla_jax.types import SELECTION_RULES, Text
 
 FLAGS = flags.FLAGS
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

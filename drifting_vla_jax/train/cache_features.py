@@ -48,9 +48,10 @@ def cache_features(config: ConfigDict, batch_size: int) -> Path:
 
     from drifting_vla_jax.data import feature_cache
     from drifting_vla_jax.data.dataset import DataSet
+    from drifting_vla_jax.models.encoders.registry import is_frozen
     from drifting_vla_jax.models.pretrained import load as pretrained
     from drifting_vla_jax.models.vla import make_vision
-    from drifting_vla_jax.types import is_frozen, is_mixture
+    from drifting_vla_jax.types import is_mixture
 
     if is_mixture(config):
         raise ValueError(

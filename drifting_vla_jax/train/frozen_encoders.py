@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.models.encoders.registry import ENCODERS, is_frozen, is_pretrained
 from drifting_vla_jax.models.encoders.transformer import layer_by_layer
 from drifting_vla_jax.models.pretrained import load as pretrained
 from drifting_vla_jax.models.pretrained.load import Encoder
@@ -23,7 +24,7 @@ from drifting_vla_jax.models.tokenizers import make_tokenizer
 from drifting_vla_jax.models.vla import make_text
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.partition import is_frozen_pretrained, split
-from drifting_vla_jax.types import SCRATCH, Text, is_frozen, is_pretrained
+from drifting_vla_jax.types import Text
 
 _AT_ONCE = 64  # instructions encoded in one call
 
@@ -50,12 +51,12 @@ def load_encoders(config: ConfigDict) -> dict[str, Encoder]:
     Raises:
       HubError, FileNotFoundError, ConversionError: an encoder is not there, or is not what it says it is.
     """
-    return {part: pretrained.load(config.model[part].name) for part in SCRATCH if is_pretrained(config, part)}
+    return {part: pretrained.load(config.model[part].name) for part in ENCODERS if is_pretrained(config, part)}
 
 
 def identities(encoders: Mapping[str, Encoder]) -> dict[str, str]:
     """What a checkpoint remembers of the encoders: "scratch" or the hash of their weights."""
-    return {part: encoders[part].hash if part in encoders else "scratch" for part in SCRATCH}
+    return {part: encoders[part].hash if part in encoders else "scratch" for part in ENCODERS}
 
 
 def check_identities(encoders: Mapping[str, Encoder], remembered: Mapping[str, str]) -> None:

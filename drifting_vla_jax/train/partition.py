@@ -14,7 +14,7 @@ from collections.abc import Callable
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from drifting_vla_jax.types import is_pretrained
+from drifting_vla_jax.models.encoders.registry import is_pretrained
 
 
 def is_trainable(path: str, config: ConfigDict) -> bool:

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, UInt32
 from ml_collections import ConfigDict
 
+from drifting_vla_jax.core.action_layout import layout_of
+from drifting_vla_jax.models.encoders.registry import is_frozen
 from drifting_vla_jax.models.pretrained.load import Encoder
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.base import State
@@ -21,7 +23,7 @@ from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.optimizer import make_optimizer
 from drifting_vla_jax.train.partition import is_frozen_pretrained, split, split_learned
-from drifting_vla_jax.types import fake_batch
+from drifting_vla_jax.types import Batch, ModelObservation, augments, is_mixture, views
 
 
 @struct.dataclass
@@ -91,4 +93,25 @@ def create_state(config: ConfigDict, mesh: Mesh, encoders: Mapping[str, Encoder]
 
     return state.replace(
         params=start(state.params, shardings.params), ema_params=start(state.ema_params, shardings.ema_params)
+    )
+
+
+def fake_batch(config: ConfigDict, batch_size: int, prompts: int, seed: int = 0) -> Batch:
+    """A batch of the right shapes and random numbers, for shape inference, warm-up and tests."""
+    rng = np.random.default_rng(seed)
+    b, h, size = batch_size, config.action.horizon, config.env.image_size
+    a = layout_of(config).network_dim
+    tokens = rng.integers(1, 257, (prompts, config.data.max_tokens), np.int32)
+    return Batch(
+        observation=ModelObservation(
+            images=rng.integers(0, 256, (b, views(config), size, size, 3), np.uint8),
+            state=rng.standard_normal((b, config.env.state_dim), np.float32),
+            prompt=rng.integers(0, prompts, (b,), np.int32),
+            tokens=None if is_frozen(config, "text") else tokens,
+            jitter=np.tile(np.float32([0, 0, 1, 0]), (b, views(config), 1)) if augments(config) else None,
+            seen=np.ones((b, views(config)), bool) if is_mixture(config) else None,
+        ),
+        target=rng.standard_normal((b, h, a), np.float32),
+        mask=np.ones((b, h, a), np.float32),
+        task=rng.integers(0, len(config.env.tasks), (b,), np.int32),
     )

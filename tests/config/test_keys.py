@@ -38,10 +38,10 @@ from drifting_vla_jax.train.monitoring import figures as figures_module
 from drifting_vla_jax.train.monitoring import loggers
 from drifting_vla_jax.train.monitoring import reports as reports_module
 from drifting_vla_jax.train.optimizer import make_optimizer
-from drifting_vla_jax.train.state import abstract_state, init_params, init_state
+from drifting_vla_jax.train.state import abstract_state, fake_batch, init_params, init_state
 from drifting_vla_jax.train.step import sample_chunks, train_step
 from drifting_vla_jax.train.validation_metrics import validation_metrics
-from drifting_vla_jax.types import abstract, fake_batch
+from drifting_vla_jax.types import abstract
 from tests.small import small_encoders, with_encoders, write_dataset
 
 

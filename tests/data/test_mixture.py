@@ -12,7 +12,7 @@ import pytest
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.mixture import Mixture, open_data
 from drifting_vla_jax.data.sampling import ShuffledIndex, WeightedMixtureIndex
-from drifting_vla_jax.types import fake_batch
+from drifting_vla_jax.train.state import fake_batch
 from tests.small import CAMERAS, MIXED_TASKS, SETS
 
 ROWS = {"both": 48, "front": 72, "side": 24}  # of the training splits

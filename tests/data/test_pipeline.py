@@ -12,7 +12,7 @@ from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.augment import augmented, jitter_of, jittered
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.train import sharding
-from drifting_vla_jax.types import fake_batch
+from drifting_vla_jax.train.state import fake_batch
 from tests.small import PARAPHRASES
 
 TRAIN_BATCHES, VAL_BATCHES = 9, 3  # 72 and 24 steps in batches of 8

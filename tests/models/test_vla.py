@@ -16,9 +16,8 @@ from drifting_vla_jax.models.layers import normalise
 from drifting_vla_jax.models.vla import DriftingVLA
 from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train.partition import is_frozen_pretrained, split
-from drifting_vla_jax.train.state import init_params
+from drifting_vla_jax.train.state import fake_batch, init_params
 from drifting_vla_jax.train.step import objective_loss, sample_chunks
-from drifting_vla_jax.types import fake_batch
 from tests.small import equations, random_params, small_config
 
 CONFIG = small_config()

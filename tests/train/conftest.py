@@ -6,10 +6,9 @@ import pytest
 
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.train import loop, sharding
-from drifting_vla_jax.train.state import abstract_state, create_state
+from drifting_vla_jax.train.state import abstract_state, create_state, fake_batch
 from drifting_vla_jax.train.step import compile_train_step
 from drifting_vla_jax.train.validation import compile_eval_step
-from drifting_vla_jax.types import fake_batch
 from tests.small import small_config
 
 

@@ -11,9 +11,8 @@ from drifting_vla_jax.objectives.drifting.memory_bank import MemoryBank
 from drifting_vla_jax.train import checkpoint, sharding
 from drifting_vla_jax.train.checkpoint import Checkpoints
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
-from drifting_vla_jax.train.state import create_state
+from drifting_vla_jax.train.state import create_state, fake_batch
 from drifting_vla_jax.train.step import compile_train_step
-from drifting_vla_jax.types import fake_batch
 from tests.small import small_config
 from tests.train.test_checkpoint import some_assets
 

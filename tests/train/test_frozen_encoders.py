@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 from drifting_vla_jax.data import pipeline
 from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.models.encoders.clip_text import ClipText
+from drifting_vla_jax.models.encoders.registry import is_frozen
 from drifting_vla_jax.models.pretrained import load as pretrained
 from drifting_vla_jax.models.tokenizers import ClipTokenizer, make_tokenizer
 from drifting_vla_jax.policy.restore import restore
@@ -19,7 +20,6 @@ from drifting_vla_jax.train import cache_features, frozen_encoders, loop, shardi
 from drifting_vla_jax.train.frozen_encoders import load_encoders, place_frozen_encoders
 from drifting_vla_jax.train.state import create_state, init_state
 from drifting_vla_jax.train.step import compile_train_step
-from drifting_vla_jax.types import is_frozen
 from tests.policy.test_policy import observation
 from tests.small import small_encoders, with_encoders
 

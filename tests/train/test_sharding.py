@@ -14,9 +14,9 @@ from drifting_vla_jax.objectives.registry import make_objective
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
 from drifting_vla_jax.train.optimizer import make_optimizer
-from drifting_vla_jax.train.state import abstract_state, create_state, init_params
+from drifting_vla_jax.train.state import abstract_state, create_state, fake_batch, init_params
 from drifting_vla_jax.train.step import compile_train_step, objective_loss
-from drifting_vla_jax.types import OPTIMIZERS, abstract, fake_batch
+from drifting_vla_jax.types import OPTIMIZERS, abstract
 from tests.small import small_config
 
 STEPS = 20

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
-from drifting_vla_jax.train.state import abstract_state, init_params
+from drifting_vla_jax.train.state import abstract_state, fake_batch, init_params
 from drifting_vla_jax.train.step import train_step
 from drifting_vla_jax.train.validation import eval_step
-from drifting_vla_jax.types import fake_batch
 from tests.small import small_config
 
 

@@ -11,8 +11,8 @@ from drifting_vla_jax.figures.inputs import FigureInputs
 from drifting_vla_jax.models.layers import Attention
 from drifting_vla_jax.train import sharding
 from drifting_vla_jax.train.frozen_encoders import NO_FROZEN_INPUTS
+from drifting_vla_jax.train.state import fake_batch
 from drifting_vla_jax.train.validation import EvalOutputs, Validator, compile_eval_step, eval_step
-from drifting_vla_jax.types import fake_batch
 from tests.small import CAMERAS, SIZE, random_params, small_config
 
 

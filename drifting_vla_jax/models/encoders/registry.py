@@ -7,13 +7,25 @@ config.model.vision.name = "facebook/dinov2-base"    pretrained: any other name 
 
 from __future__ import annotations
 
-from drifting_vla_jax.core.registry import PluginError, load
+from ml_collections import ConfigDict
+
+from drifting_vla_jax.core.registry import PluginError, is_path, load
 from drifting_vla_jax.models.encoders.base import Encoder
 
 ENCODERS = {
     "vision": {"vit": "drifting_vla_jax.models.encoders.vit:ViT"},
     "text": {"bytes": "drifting_vla_jax.models.encoders.byte_text:ByteText"},
 }
+
+
+def is_pretrained(config: ConfigDict, part: str) -> bool:
+    """Whether "vision" or "text" is an encoder that others trained; no other part of the network is."""
+    return part in ENCODERS and not (config.model[part].name in ENCODERS[part] or is_path(config.model[part].name))
+
+
+def is_frozen(config: ConfigDict, part: str) -> bool:
+    """Whether an encoder's outputs never change, so that they can be computed once and kept."""
+    return is_pretrained(config, part) and part in config.train.freeze and not config.model[part].lora
 
 
 def encoder_class(part: str, name: str) -> type[Encoder]:
