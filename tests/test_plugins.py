@@ -16,9 +16,6 @@ OLD_NAMES = {"config/migration.py", "core/renamed.py"}  # tables of earlier rele
 COMPARISONS = {"benchmarks", "studies"}  # rooms whose subject is certain instances, side by side
 # Names of other things, too: a kind of tokenizer, padding in others' data, formats that are also exported, a fork of RLBench.
 WORDS = {"bytes", "dummy", "lerobot", "peract", "rollouts"}
-    "bytes",
-    "dummy",
-}  # of other things, too: a field of Parquet's pictures, a kind of tokenizer; padding in others' data
 PLUGINS = {**SOURCES, **OBJECTIVES, **ENVIRONMENTS, **ENCODERS["vision"], **ENCODERS["text"]}
 
 
