@@ -58,8 +58,9 @@ def define_flags() -> None:
 
 def main(_) -> None:
     from drifting_vla_jax.config.io import from_flag
+    from drifting_vla_jax.policy.artifact import is_artifact
 
-    config = from_flag()
+    config = from_flag(exported=FLAGS.mode in ("eval", "serve") and bool(FLAGS.workdir) and is_artifact(FLAGS.workdir))
     if FLAGS.mode == "describe":
         from drifting_vla_jax.aot.describe import describe
 
@@ -100,14 +101,14 @@ def _train(config, workdir: Path) -> None:
 
 
 def _policy(config, workdir: Path, batch_sizes):
-    """The policy in DIR, a run or an exported artefact, with this call's ``serve`` section."""
+    """The policy in DIR, a run or an exported artifact, with this call's ``serve`` section."""
     from drifting_vla_jax.policy import artifact, compile_cache
 
     s, given = config.serve, {"vision": FLAGS.vision_weights, "text": FLAGS.text_weights}
     encoders = {part: name for part, name in given.items() if name}
     if s.compile_cache:
         compile_cache.keep(workdir / "compile_cache")
-    if artifact.is_artefact(workdir):
+    if artifact.is_artifact(workdir):
         if encoders or FLAGS.step != "latest" or FLAGS.sampling_steps:
             raise ValueError(
                 f"{workdir} is an exported policy, complete as it is; --step, --sampling_steps, --*_weights are for runs"

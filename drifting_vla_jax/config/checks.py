@@ -11,9 +11,6 @@ from drifting_vla_jax.core import ranges, settings
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.text import shown
 from drifting_vla_jax.envs import registry
-from drifting_vla_jax.models.encoders import registry as encoders
-from drifting_vla_jax.models.encoders.registry import is_frozen, is_pretrained
-from drifting_vla_jax.objectives import registry as objectives
 from drifting_vla_jax.rollout.settings import EvaluationSettings
 from drifting_vla_jax.types import is_mixture, set_names
 
@@ -24,14 +21,19 @@ class ConfigError(ValueError):
     """A configuration that cannot be meant; the message says what came, what was expected, what to do."""
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: ConfigDict, exported: bool = False) -> None:
     """Checks what a type cannot say.
+
+    Args:
+      exported: check what an exported policy needs to act; that does not load the code of networks and objectives.
 
     Raises:
       ConfigError: with every problem found, one after the other.
     """
-    problems = [*_range_problems(config), *objectives.problems(config)]
-    problems = problems or [problem for of_section in SECTIONS for problem in of_section(config)]
+    problems = [*_range_problems(config), *(() if exported else _plugin_problems(config))]
+    problems = problems or [
+        problem for of_section in (ACTING if exported else SECTIONS) for problem in of_section(config)
+    ]
     if problems:
         raise ConfigError("; ".join(problems))
 
@@ -45,6 +47,12 @@ def _range_problems(config: ConfigDict, prefix: str = "") -> Iterator[str]:
             wrong = ranges.said(f"config.{prefix}{key}", value, row)
             if wrong:
                 yield wrong
+
+
+def _plugin_problems(config: ConfigDict) -> Iterator[str]:
+    from drifting_vla_jax.objectives.registry import problems
+
+    yield from problems(config)
 
 
 def _env_problems(config: ConfigDict) -> Iterator[str]:
@@ -104,7 +112,9 @@ def _layout_problems(config: ConfigDict) -> Iterator[str]:
         )
     if layout != END_EFFECTOR and config.train.rollout_every:
         yield f"config.train.rollout_every is {config.train.rollout_every}, but simulators move one end effector; set it to 0"
-    yield from objectives.make_objective(config).check()
+    from drifting_vla_jax.objectives.registry import make_objective
+
+    yield from make_objective(config).check()
 
 
 def _model_problems(config: ConfigDict) -> Iterator[str]:
@@ -123,6 +133,8 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
 
 def _encoder_problems(config: ConfigDict) -> Iterator[str]:
     """What is wrong with the encoders and what is to be trained of them."""
+    from drifting_vla_jax.models.encoders.registry import encoder_class, is_frozen, is_pretrained
+
     m, v, freeze = config.model, config.model.vision, config.train.freeze
     for part in ("vision", "text"):
         rank = m[part].lora
@@ -145,7 +157,7 @@ def _encoder_problems(config: ConfigDict) -> Iterator[str]:
     for part in ("vision", "text"):
         if not is_pretrained(config, part):
             try:
-                yield from encoders.encoder_class(part, m[part].name).problems(m, config.env.image_size)
+                yield from encoder_class(part, m[part].name).problems(m, config.env.image_size)
             except ValueError as error:  # there is no such encoder, or its own settings cannot be meant
                 yield f"config.model.{part}: {error}"
 
@@ -215,3 +227,4 @@ SECTIONS = (
     _eval_problems,
     _serve_problems,
 )
+ACTING = (_env_problems, _eval_problems, _serve_problems)

@@ -27,15 +27,15 @@ PATHS = (  # section, key, may it be an id of the Hugging Face hub; "" stays ""
 )
 
 
-def from_flag() -> ConfigDict:
-    """What ``--config=FILE --config.key=value ...`` says, checked.
+def from_flag(exported: bool = False) -> ConfigDict:
+    """What ``--config=FILE --config.key=value ...`` says, checked; ``exported`` as for ``validate``.
 
     Raises:
       ConfigError: see ``validate``.
     """
     config = flags.FLAGS.config
     expand_paths(config)
-    validate(config)
+    validate(config, exported)
     return config
 
 

@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from drifting_vla_jax.core import hub
 from drifting_vla_jax.core.text import normalized
-from drifting_vla_jax.models.encoders.registry import is_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,10 @@ def make_tokenizer(config: ConfigDict) -> ByteTokenizer | ClipTokenizer:
     Raises:
       HubError: the vocabulary is not here and cannot be fetched.
     """
+    from drifting_vla_jax.models.encoders.registry import (
+        is_pretrained,  # an exported policy needs tokenizers, not encoders
+    )
+
     name, length = config.model.text.name, config.data.max_tokens
     if is_pretrained(config, "text"):
         return ClipTokenizer(hub.folder(name, TOKENIZER_FILES), length)

@@ -40,7 +40,7 @@ class ArtefactError(RuntimeError):
     """A folder holds no exported policy, one of another version, or a damaged one; one line."""
 
 
-def is_artefact(folder: str | Path) -> bool:
+def is_artifact(folder: str | Path) -> bool:
     """Whether an exported policy is here, whole or not."""
     return (Path(folder) / ABOUT).is_file()
 
@@ -79,7 +79,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
       ArtefactError: see ``load``.
     """
-    if not is_artefact(folder):
+    if not is_artifact(folder):
         raise ArtefactError(f"{folder} holds no exported policy ({ABOUT}); write one with policy.export")
     found = read_json(folder / ABOUT, ArtefactError, "export it again")
     about = found.values
@@ -108,7 +108,7 @@ def file_hash(path: Path) -> str:
 
 
 def own_hash(about: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of artefact.json without its hash: through "files", of the whole artefact."""
+    """SHA-256 in hex of artefact.json without its hash: through "files", of the whole artifact."""
     rest = {key: value for key, value in about.items() if key != "hash"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

@@ -51,7 +51,7 @@ def define_flags() -> None:
 def export(
     trained: RestoredPolicy, out: str | Path, platforms: Sequence[str], num_samples: int = 1, choose: str = "first"
 ) -> Path:
-    """Writes the artefact; returns its folder.
+    """Writes the artifact; returns its folder.
 
     Raises:
       ValueError: an unknown platform, or ``out`` exists.
@@ -90,7 +90,7 @@ def export(
 def lower(
     trained: RestoredPolicy, weights: Mapping[str, jax.Array], platforms: Sequence[str], num_samples: int, choose: str
 ) -> dict[str, jax_export.Exported]:
-    """The two functions of an artefact by file name; of the weights only shapes are read."""
+    """The two functions of an artifact by file name; of the weights only shapes are read."""
     config, shape = trained.assets.config, jax.ShapeDtypeStruct
     shapes = {path: shape(x.shape, x.dtype) for path, x in weights.items()}
     text = {path: x for path, x in shapes.items() if path.startswith(artifact.TEXT)}

@@ -2,7 +2,7 @@
 
     check -> pad to a compiled batch size -> normalise -> two functions of arrays -> check -> denormalise
 
-The two functions come from a checkpoint (``restore.py``) or from an exported artefact (``artifact.py``); everything else
+The two functions come from a checkpoint (``restore.py``) or from an exported artifact (``artifact.py``); everything else
 about an answer is here, once. Instructions are tokenised and encoded when first heard, then remembered. What a request
 gets does not depend on what else is in the batch. A state that no sensor of the training data's could give is refused,
 and so is a chunk that no arm should execute (``data/value_range.py``). This module knows no network: it imports none of the

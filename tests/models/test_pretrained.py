@@ -27,15 +27,15 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def artefact(checkpoint, tmp_path_factory):
+def artifact(checkpoint, tmp_path_factory):
     """The same, converted."""
-    out = tmp_path_factory.mktemp("artefact")
+    out = tmp_path_factory.mktemp("artifact")
     pretrained.write(pretrained.load(checkpoint), out)
     return out
 
 
-def copy_of(artefact, tmp_path):
-    return Path(shutil.copytree(artefact, tmp_path / "copy"))
+def copy_of(artifact, tmp_path):
+    return Path(shutil.copytree(artifact, tmp_path / "copy"))
 
 
 def test_architectures_by_name():
@@ -44,9 +44,9 @@ def test_architectures_by_name():
     assert len(pretrained.KNOWN) == 11
 
 
-def test_architectures_by_directory(checkpoint, artefact):
+def test_architectures_by_directory(checkpoint, artifact):
     expected = DinoArchitecture(48, 3, 3, 192, "gelu", grid=5, epsilon=0.01)
-    assert pretrained.load_architecture(checkpoint) == pretrained.load_architecture(str(artefact)) == expected
+    assert pretrained.load_architecture(checkpoint) == pretrained.load_architecture(str(artifact)) == expected
 
 
 def test_what_a_config_leaves_out_is_openais_base(tmp_path):
@@ -90,8 +90,8 @@ def test_an_unknown_name_lists_the_known():
         pretrained.load_architecture("dinov2")
 
 
-def test_an_artefact_is_read_back_bit_for_bit(checkpoint, artefact):
-    source, again = pretrained.load(checkpoint), pretrained.load(str(artefact))
+def test_an_artifact_is_read_back_bit_for_bit(checkpoint, artifact):
+    source, again = pretrained.load(checkpoint), pretrained.load(str(artifact))
     assert again.hash == source.hash and again.architecture == source.architecture
     assert again.params.keys() == source.params.keys()
     for path, value in source.params.items():
@@ -100,9 +100,9 @@ def test_an_artefact_is_read_back_bit_for_bit(checkpoint, artefact):
 
 
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.9999])
-def test_a_flipped_bit_is_refused(place, artefact, tmp_path):
+def test_a_flipped_bit_is_refused(place, artifact, tmp_path):
     """In the names and shapes at the start of the file or in the numbers that follow."""
-    copy = copy_of(artefact, tmp_path)
+    copy = copy_of(artifact, tmp_path)
     data = bytearray((copy / "encoder.safetensors").read_bytes())
     data[int(place * len(data))] ^= 1
     (copy / "encoder.safetensors").write_bytes(data)
@@ -110,8 +110,8 @@ def test_a_flipped_bit_is_refused(place, artefact, tmp_path):
         pretrained.load(str(copy))
 
 
-def test_other_sizes_for_the_same_numbers_are_refused(artefact, tmp_path):
-    copy = copy_of(artefact, tmp_path)
+def test_other_sizes_for_the_same_numbers_are_refused(artifact, tmp_path):
+    copy = copy_of(artifact, tmp_path)
     about = json.loads((copy / "encoder.json").read_text())
     about["architecture"]["heads"] = 6
     (copy / "encoder.json").write_text(json.dumps(about))
@@ -120,8 +120,8 @@ def test_other_sizes_for_the_same_numbers_are_refused(artefact, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["encoder.safetensors", "encoder.json"])
-def test_half_an_artefact_is_refused(name, artefact, tmp_path):
-    copy = copy_of(artefact, tmp_path)
+def test_half_an_artifact_is_refused(name, artifact, tmp_path):
+    copy = copy_of(artifact, tmp_path)
     (copy / name).write_bytes((copy / name).read_bytes()[:-40])
     with pytest.raises(ValueError, match="(cannot be read|is damaged): .*"):
         pretrained.load(str(copy))
@@ -142,8 +142,8 @@ def test_the_tokenizer_comes_along(tmp_path):
     ]
 
 
-def test_random_weights_have_the_shapes_and_the_seed(artefact):
-    one, same, other = (pretrained.random_weights(str(artefact), seed) for seed in (1, 1, 2))
+def test_random_weights_have_the_shapes_and_the_seed(artifact):
+    one, same, other = (pretrained.random_weights(str(artifact), seed) for seed in (1, 1, 2))
     assert one.hash == same.hash != other.hash
     assert {path: value.shape for path, value in one.params.items()} == pretrained.shapes(one.architecture)
     assert {value.dtype for value in one.params.values()} == {np.dtype(np.float32)}

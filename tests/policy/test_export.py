@@ -24,7 +24,7 @@ from tests.small import CAMERAS, SIZE, random_params, small_config, small_encode
 ROOT = Path(__file__).parents[2]
 SERVE = """
 import sys
-for name in ("models", "train", "objectives"):
+for name in ("models.vla", "models.layers", "models.dit", "models.encoders", "models.pretrained", "train", "objectives"):
     sys.modules[f"drifting_vla_jax.{name}"] = None  # an import of it, or of anything in it, fails
 from drifting_vla_jax import main
 main.start()
@@ -53,7 +53,7 @@ def exported(tmp_path_factory):
         folder = export(what, out / kind, ("cpu", "cuda", "tpu"), num_samples=3, choose="nearest_mean")
         policy = make_policy(what, (2,), num_samples=3, choose="nearest_mean")
         made[kind] = what, folder, policy.infer([observation(0), observation(1)])
-    shutil.rmtree(pretrained.model.text.name)  # the artefact has its own
+    shutil.rmtree(pretrained.model.text.name)  # the artifact has its own
     return made
 
 

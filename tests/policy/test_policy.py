@@ -156,7 +156,7 @@ def test_a_policy_that_looks_back_acts_in_a_simulator(tmp_path, dataset_path):
 
     env = registry.make("dummy", cameras=CAMERAS, image_size=SIZE, frame_skip=1)
     settings = EpisodeSettings.for_policy(policy.metadata, execute=2, max_steps=6, hold_steps=3)
-    result = run_episode(env, Client(), EpisodeSpec(env.tasks[0], 0, 0, 0), settings)
+    result = run_episode(env, Client(), EpisodeSpec("reach-red", 0, 0, 0), settings)
     env.close()
     assert result.outcome in ("success", "time_limit") and shapes and set(shapes) == {(2, SIZE, SIZE, 3)}
     with pytest.raises(ValueError, match=r"uint8 \[16, 16, 3\]; expected uint8 \[2, 16, 16, 3\]"):

@@ -18,8 +18,8 @@ REPOSITORY = Path(__file__).parents[2]
 SERVER = """
 import logging, sys
 import jax, numpy as np
-from drifting_vla_jax.data.normalization import ActionSpace
-from drifting_vla_jax.policy.restore import Trained, make_policy
+from drifting_vla_jax.data.normalization import ActionNormalizer
+from drifting_vla_jax.policy.restore import RestoredPolicy, make_policy
 from drifting_vla_jax.serve.server import PolicyServer
 from drifting_vla_jax.train.checkpoint import Assets
 from tests.small import random_params, small_config
@@ -27,10 +27,10 @@ from tests.small import random_params, small_config
 logging.basicConfig(level=logging.INFO, force=True)  # absl has made itself the handler
 config = small_config()
 mean = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0, 0.5], (4, 1))  # a wrist that hardly turns, as in data
-space = ActionSpace("relative", mean, np.full((4, 10), 0.1), np.arange(4.0), np.ones(4))
+space = ActionNormalizer("relative", mean, np.full((4, 10), 0.1), np.arange(4.0), np.ones(4))
 names, scratch = ("x", "y", "z", "gripper"), {"vision": "scratch", "text": "scratch"}
 assets = Assets(config, space, ("go",), 20.0, names, scratch)
-policy = make_policy(Trained(assets, jax.device_put(random_params(config)), 1), tuple(map(int, sys.argv[1:])))
+policy = make_policy(RestoredPolicy(assets, jax.device_put(random_params(config)), 1), tuple(map(int, sys.argv[1:])))
 PolicyServer(policy, port=0, batch_deadline_ms=2.0).serve_forever()
 """
 

@@ -195,8 +195,8 @@ def test_a_standstill_ends_the_process_with_one_line():
     """A wait that Python cannot interrupt, after a sign of life."""
     stuck = python(
         "import threading, time\n"
-        "distributed._watch = distributed._Watch(0.5, lambda: 'never')\n"
-        "time.sleep(0.4); distributed.doing('step 7'); time.sleep(0.4); distributed.doing('step 8')\n"
+        "distributed._watch = distributed._Watchdog(0.5, lambda: 'never')\n"
+        "time.sleep(0.4); distributed.heartbeat('step 7'); time.sleep(0.4); distributed.heartbeat('step 8')\n"
         "threading.Lock().acquire() and threading.Event().wait()"
     )
     said = stuck.communicate(timeout=40)[1]

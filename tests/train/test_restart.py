@@ -35,11 +35,12 @@ COMMAND = """
 import hashlib, os, sys
 import jax, numpy as np
 from drifting_vla_jax import main
-from drifting_vla_jax.train import validation as held_out, loop; from drifting_vla_jax.train.monitoring import loggers as sinks
+from drifting_vla_jax.train import loop, validation
+from drifting_vla_jax.train.monitoring import loggers
 
 moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
 once = [number]
-write, compiled = sinks.JsonlSink.write, loop.compile_train_step
+write, compiled = loggers.JsonlWriter.write, loop.compile_train_step
 
 def write_and_signal(self, record):
     write(self, record)
@@ -65,11 +66,11 @@ def noting(config, mesh):
         return step(state, batch, borrowed)
     return run
 
-sinks.JsonlSink.write, loop.compile_train_step = write_and_signal, noting
+loggers.JsonlWriter.write, loop.compile_train_step = write_and_signal, noting
 if moment == "save":
     loop.Checkpoints.save = signalled(loop.Checkpoints.save)
 if moment == "validate":
-    held_out.HeldOut.validate = signalled(held_out.HeldOut.validate)
+    validation.Validator.validate = signalled(validation.Validator.validate)
 try:
     main.start()
 finally:

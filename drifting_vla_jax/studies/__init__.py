@@ -1,0 +1,1 @@
+"""Experiments with a training objective alone, without a robot."""
