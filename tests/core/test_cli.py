@@ -1,7 +1,5 @@
 """Bad input on the command line: one line on stderr, a non-zero exit, nothing else."""
 
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +9,10 @@ from configs import quickstart
 from drifting_vla_jax import main
 from drifting_vla_jax.config.checks import ConfigError
 from drifting_vla_jax.evaluate import checkpoint, table
+from tests import commands
 
 ROOT = Path(__file__).parents[2]
 MAIN = ("drifting_vla_jax.main", "--config=configs/quickstart.py")
-
-
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow
@@ -41,7 +35,7 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
     ],
 )
 def test_one_clear_line(command, message):
-    done = run(*command)
+    done = commands.run(*command)
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -50,7 +44,7 @@ def test_one_clear_line(command, message):
 
 @pytest.mark.slow
 def test_describe_needs_no_data():
-    done = run(*MAIN, "--mode=describe")
+    done = commands.run(*MAIN, "--mode=describe")
     assert done.returncode == 0, done.stderr
     assert "trainable" in done.stdout and "network evaluation" in done.stdout
 

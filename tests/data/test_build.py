@@ -1,8 +1,6 @@
 """The build command: one for every source, no choice silently ignored, a finished data set left alone or refused."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from drifting_vla_jax.data.dataset import DataSet
 from drifting_vla_jax.data.sources.rlbench.source import ConvertSettings
 from drifting_vla_jax.data.sources.scripted import CollectSettings
 from drifting_vla_jax.envs.rlbench.tasks import CAMERAS
-from tests import lerobot_fixture
+from tests import commands, lerobot_fixture
 from tests.peract_fixture import TASKS, expected
 
 ROOT = Path(__file__).parents[2]
@@ -193,9 +191,8 @@ def test_a_data_set_of_lerobot(tmp_path):
 def test_a_damaged_data_set_ends_the_command_with_one_line(tmp_path):
     root = lerobot_fixture.write_2(tmp_path / "set")
     (root / "videos/chunk-000/observation.images.top/episode_000002.mp4").unlink()
-    command = [sys.executable, "-m", "drifting_vla_jax.data.build", "--source=lerobot", f"--input={root}",
-               "--mapping=ee_euler", f"--out={tmp_path / 'w'}"]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    flags = ("--source=lerobot", f"--input={root}", "--mapping=ee_euler", f"--out={tmp_path / 'w'}")
+    done = commands.run("drifting_vla_jax.data.build", *flags)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     assert "episode_000002.mp4 is missing" in done.stderr and not (tmp_path / "w").exists()
 
@@ -240,17 +237,12 @@ def test_a_data_set_of_rlbench(demos, tmp_path):
 @pytest.mark.slow
 def test_the_command_line(demos, tmp_path):
     """One clear line where a task is unknown; --help names the source of each choice."""
-    command = [sys.executable, "-m", "drifting_vla_jax.data.build"]
+    command = "drifting_vla_jax.data.build"
     arguments = ["--source=peract", f"--input={demos}", "--tasks=open_drawr", f"--out={tmp_path / 'w'}"]
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = commands.run(command, *arguments)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     assert "did you mean 'open_drawer'?" in done.stderr and not (tmp_path / "w").exists()
-    told = {
-        name: " ".join(
-            subprocess.run([*command, *name, "--help"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-        )
-        for name in ((), ("--source=robosuite",))
-    }
+    told = {name: " ".join(commands.run(command, *name, "--help").stdout.split()) for name in ((), ("--source=robosuite",))}
     assert "metaworld, robosuite, peract, lerobot, rlds, rollouts, or an import path" in told[()]
     assert "--frame_skip" not in told[()] and "--config" in told[()]
     assert "--frame_skip: simulator steps per control step (default: '25')" in told["--source=robosuite",]

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from drifting_vla_jax.models.encoders.clip_text import ClipTextArchitecture
 from drifting_vla_jax.models.encoders.dinov2 import DinoArchitecture
 from drifting_vla_jax.models.pretrained import load as pretrained
 from drifting_vla_jax.models.pretrained.convert import ConversionError
+from tests import commands
 from tests.models import reference
 from tests.models.vocabulary import write_vocabulary
 
@@ -151,8 +151,7 @@ def test_random_weights_have_the_shapes_and_the_seed(artifact):
 
 
 def convert(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "drifting_vla_jax.models.pretrained", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return commands.run("drifting_vla_jax.models.pretrained", *arguments)
 
 
 @pytest.mark.slow

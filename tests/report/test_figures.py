@@ -14,6 +14,7 @@ from drifting_vla_jax.figures import drift_field
 from drifting_vla_jax.figures import registry as gallery
 from drifting_vla_jax.report.figures import draw_figures, evaluated, frame_rate
 from drifting_vla_jax.report.run.reader import read_run
+from tests import commands
 from tests.figures.fake import fake_snapshot
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +39,7 @@ def run(make_run, evaluate, ten):
 
 
 def command(*arguments):
-    line = [sys.executable, "-m", "drifting_vla_jax.report.figures", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=False)
+    return commands.run("drifting_vla_jax.report.figures", *arguments)
 
 
 @pytest.mark.slow

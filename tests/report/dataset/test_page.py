@@ -18,6 +18,7 @@ from drifting_vla_jax.report.dataset import reader as demonstrations
 from drifting_vla_jax.report.dataset.checks.finding import Finding
 from drifting_vla_jax.report.dataset.checks.registry import CHECKS
 from drifting_vla_jax.report.dataset.page import to_show, write_page
+from tests import commands
 from tests.report.dataset.planted import clean
 from tests.report.run.test_browser import BROWSER, browser, opened  # noqa: F401 (fixtures)
 from tests.report.run.test_page import Page
@@ -207,8 +208,7 @@ def test_records_of_other_steps_and_damaged_images_are_seen(data):
 
 
 def run(*flags):
-    command = [sys.executable, "-m", "drifting_vla_jax.report.dataset.page", *flags]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    return commands.run("drifting_vla_jax.report.dataset.page", *flags)
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ import base64
 import json
 import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from PIL import Image
 from drifting_vla_jax.config import files as config_files
 from drifting_vla_jax.report.run import images as pictures
 from drifting_vla_jax.report.run.page import write_report
+from tests import commands
 from tests.report.conftest import episode, write_lines
 
 ROOT = Path(__file__).parents[3]
@@ -294,9 +293,7 @@ def test_a_line_that_is_being_written_is_left_out(make_run):
 
 
 def run_command(*flags):
-    return subprocess.run(
-        [sys.executable, "-m", "drifting_vla_jax.report", *flags], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    return commands.run("drifting_vla_jax.report", *flags)
 
 
 @pytest.mark.slow
