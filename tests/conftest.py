@@ -6,11 +6,12 @@ import shutil
 import signal
 import tempfile
 
-# The last two make XLA's CPU compiler six times as fast and its programs a little slower: tests mostly compile.
+# All but the first make XLA's CPU compiler six times as fast and its programs a little slower: tests mostly compile.
 FLAGS = (
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
     "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # What a notebook sets in a line of its own, and what is enough to see that it runs.
 SMALLER = {
-    "02_from_lerobot_to_a_policy": ("EPISODES, STEPS = 200, 1000", "EPISODES, STEPS = 6, 2"),
+    "02_from_lerobot_to_a_policy": ("EPISODES, STEPS = 600, 1500", "EPISODES, STEPS = 6, 2"),
     "03_act_with_a_policy": ("EPISODES = 20", "EPISODES = 2"),
 }
 

@@ -37,7 +37,7 @@ IMAGES = {
     "dinov2-quick_gelu": SMALL_IMAGES,
     "facebook/dinov2-small": ((224, 224), (280, 280)),
     "facebook/dinov2-base": ((224, 224), (280, 280)),
-    "facebook/dinov2-large": ((224, 224), (280, 280)),
+    "facebook/dinov2-large": ((224, 224),),
     "facebook/dinov2-with-registers-small": ((224, 224), (280, 280)),
     "facebook/dinov2-giant, one layer": ((224, 224),),
 }

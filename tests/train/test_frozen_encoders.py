@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -115,10 +116,18 @@ def test_the_table_of_instructions_is_what_the_encoder_says(config):
     assert table.mask.shape == (70, 32) and table.mask[69].sum() == len("gotonumber69") + 2
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Where ``run`` leaves the one training of this module."""
+    return tmp_path_factory.mktemp("trained")
+
+
 @pytest.fixture
-def run(config, tmp_path):
-    loop.train(config, tmp_path / "run", jax.devices()[:1])
-    return tmp_path / "run"
+def run(config, trained, tmp_path):
+    """A copy of a training of two steps."""
+    if not (trained / "run").exists():
+        loop.train(config, trained / "run", jax.devices()[:1])
+    return shutil.copytree(trained / "run", tmp_path / "run")
 
 
 @pytest.mark.slow
