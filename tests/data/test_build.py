@@ -242,7 +242,9 @@ def test_the_command_line(demos, tmp_path):
     done = commands.run(command, *arguments)
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     assert "did you mean 'open_drawer'?" in done.stderr and not (tmp_path / "w").exists()
-    told = {name: " ".join(commands.run(command, *name, "--help").stdout.split()) for name in ((), ("--source=robosuite",))}
+    told = {
+        name: " ".join(commands.run(command, *name, "--help").stdout.split()) for name in ((), ("--source=robosuite",))
+    }
     assert "metaworld, robosuite, peract, lerobot, rlds, rollouts, or an import path" in told[()]
     assert "--frame_skip" not in told[()] and "--config" in told[()]
     assert "--frame_skip: simulator steps per control step (default: '25')" in told["--source=robosuite",]
