@@ -1,6 +1,7 @@
 """The build command: one for every source, no choice silently ignored, a finished data set left alone or refused."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np

@@ -33,7 +33,7 @@ def test_the_configuration_of_the_page_is_whole_and_checked(page_config):
         del page_config.objective.huber["delta"]
         page_config.objective.huber.dleta = 1.0
     with pytest.raises(
-        ConfigError, match="huber.dleta is no key; did you mean 'delta'.; config.objective.huber.delta is mis"
+        ConfigError, match="huber.dleta is no key; did you mean 'delta'.; config.objective.huber.delta is missing"
     ):
         validate(page_config)
 
