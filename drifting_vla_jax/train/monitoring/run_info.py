@@ -38,7 +38,7 @@ PACKAGES = ("drifting-vla-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpo
 class RunInfo:
     """``with record.running(step):`` around the training. Process 0 writes, the others do nothing."""
 
-    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet | Mixture, evaluations_per_chunk: int):
+    def __init__(self, workdir: Path, mesh: Mesh, dataset: DataSet | Mixture, evaluations_per_chunk: int = 1):
         self._path, self._mesh, self._dataset = Path(workdir) / "run.json", mesh, dataset
         self._evaluations_per_chunk = evaluations_per_chunk
 
