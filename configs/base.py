@@ -133,6 +133,7 @@ def get_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 1000  # optimiser steps
     config.train.metrics = ()  # more validation metrics, by import path: ("my_lab.my_file:SMOOTHNESS",)
+    config.train.figures = ()  # more figures, by import path: ("my_lab.my_file:ERRORS",)
     config.train.optimizer = "adamw"  # adamw | muon (matrices by their momentum, orthogonalised; AdamW for the rest)
     config.train.learning_rate = 1e-3  # peak
     config.train.warmup_steps = 100  # linear from 0

@@ -140,13 +140,15 @@ def _evaluate(config, workdir: Path) -> None:
 
 def _report(config, workdir: Path) -> None:
     """The run's page, and the figures that show evaluations, with what has just been found; an exported policy has none."""
+    from drifting_vla_jax.figures.registry import find_plot, periods
     from drifting_vla_jax.report.figures import draw_figures
     from drifting_vla_jax.report.run.page import write_report
 
     if not (workdir / "metrics.jsonl").is_file():
         return
-    names = [name for name in ("D2_success_over_training", "D3_latency") if config.figures[name]]
     try:
+        on = periods(config.figures, config.train.figures)
+        names = [name for name in on if find_plot(name).source == "evaluations"]
         if names:
             draw_figures(workdir, names=names, theme=config.figures.theme, say=log.debug)
         print(f"report   {write_report(workdir)[0]}")

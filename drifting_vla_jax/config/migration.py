@@ -24,7 +24,7 @@ MOVED = {  # old key: what it is now; of several the setting went to each
 VALUES = {"objective.in_reach": {False: "mean_distance", True: "nearest_positive"}}  # old key: {old value: new one}
 LATER = {  # keys that older configurations lack
     "eval": {"record": "none"},
-    "train": {"optimizer": "adamw", "metrics": []},
+    "train": {"optimizer": "adamw", "metrics": [], "figures": []},
     "data": {"mixture": {"paths": [], "weights": []}},
     "action": {"layout": "end_effector", "joints": [], "grippers": []},
     "serve": {"dataset": ""},

@@ -102,7 +102,7 @@ _MODEL = {
 _TRAIN = {
     **dict.fromkeys(("steps", "log_every", "eval_every", "eval_batches", "save_every"), STEPS),
     **dict.fromkeys(("warmup_steps", "rollout_every", "report_every"), EVERY),
-    "metrics": Many(TEXT),
+    **dict.fromkeys(("metrics", "figures"), Many(TEXT)),
     "optimizer": Choice(OPTIMIZERS),
     "learning_rate": Number(0.0, 1.0, "(]"),
     "final_lr_fraction": SHARE,

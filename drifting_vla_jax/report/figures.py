@@ -43,7 +43,7 @@ def draw_figures(
     Args:
       workdir: the run.
       step: of a snapshot; "all" of them; empty: the newest, or without any the newest evaluation's step.
-      names: of ``gallery.PLOTS``; all if empty.
+      names: of ``gallery.PLOTS``, or import paths; all of the package if empty.
       theme, scale: see ``figures.style``. suffix: of ``FORMATS``; films are always .mp4.
       out: the folder to write into, workdir/figures if None.
 
@@ -56,7 +56,7 @@ def draw_figures(
     from drifting_vla_jax.figures import registry as gallery  # not before: --help should not wait for matplotlib
     from drifting_vla_jax.figures import style as themes
 
-    plots = [_known(gallery.PLOTS, name, "figure") for name in names] or list(gallery.PLOTS.values())
+    plots = [gallery.find_plot(name) for name in names] or list(gallery.PLOTS.values())
     look = _known(themes.THEMES, theme, "theme")
     run = read_run(workdir)
     failed = []
@@ -174,7 +174,9 @@ def main(_) -> None:
 if __name__ == "__main__":
     cli.define_path("workdir", None, "directory of the run", required=True)
     flags.DEFINE_string("step", "", "of which snapshot: its training step, or all; the newest if empty")
-    flags.DEFINE_list("figures", [], "names of figures, separated by commas; all if empty")
+    flags.DEFINE_list(
+        "figures", [], "names or import paths of figures, separated by commas; all of the package if empty"
+    )
     flags.DEFINE_string("theme", "light", "light, dark, paper or presentation")
     flags.DEFINE_enum("scale", "1", ["1", "2"], "times each figure's size in pixels")
     flags.DEFINE_enum("format", "png", FORMATS, "of the files; films are always mp4")

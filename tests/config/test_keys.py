@@ -405,6 +405,7 @@ KEYS = {
     "objective.drifting.guidance.power": (5.0, loss),
     "objective.drifting.guidance.drop_instruction": (0.5, program),
     "objective.drifting.guidance.alpha": (2.0, loss),
+    "train.figures": (("tests.config.plain_figure:PLAIN",), drawing),
     "train.metrics": (("tests.config.zero_metric:ZERO",), measured),
     "train.steps": (9, update),
     "train.optimizer": ("muon", update),

@@ -125,7 +125,7 @@ def test_a_file_that_is_no_snapshot_is_passed_over(run):
     [
         ({"step": "3"}, "there are: 2, 4"),
         ({"step": "last"}, "--step=last"),
-        ({"names": ["A1"]}, "no figure is called 'A1'; expected one of A1_drifting_field"),
+        ({"names": ["A1"]}, "unknown figure 'A1'"),
         ({"theme": "pink"}, "no theme is called 'pink'"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ import numpy as np
 from PIL import Image
 
 from drifting_vla_jax.core.files import file_fingerprint, write_atomically
-from drifting_vla_jax.figures.registry import PLOTS, Plot
+from drifting_vla_jax.core.registry import PluginError
+from drifting_vla_jax.figures.registry import PLOTS, Plot, find_plot
 from drifting_vla_jax.report.run.reader import Run
+
+log = logging.getLogger(__name__)
 
 BUDGET = 3 * 2**20  # bytes of the page, over all figures and runs
 MOST_STEPS = 12  # of a figure on the page, first and last among them
@@ -31,7 +35,8 @@ def choose_pictures(runs: Sequence[Run], budget: int = BUDGET) -> list[dict[str,
     Returns:
       [{"name", "title", "note", "size": (w, h), "runs": [{step: data URI} per run]}]
     """
-    found = {name: [drawn(run, name) for run in runs] for name, plot in PLOTS.items() if not plot.film}
+    plots = PLOTS | _outside(runs)
+    found = {name: [drawn(run, name) for run in runs] for name, plot in plots.items() if not plot.film}
     found = {name: steps for name, steps in found.items() if any(steps)}
     for most in range(MOST_STEPS, 0, -1):
         chosen = {name: [_thin(steps, most) for steps in each] for name, each in found.items()}
@@ -40,13 +45,26 @@ def choose_pictures(runs: Sequence[Run], budget: int = BUDGET) -> list[dict[str,
             break
     return (
         [
-            _about(PLOTS[name])
+            _about(plots[name])
             | {"runs": [{step: _data_uri(images[path]) for step, path in steps.items()} for steps in each]}
             for name, each in chosen.items()
         ]
         if found
         else []
     )
+
+
+def _outside(runs: Sequence[Run]) -> dict[str, Plot]:
+    """The runs' figures from outside the package by name; what is not found here is said and left out."""
+    plots = {}
+    for path in dict.fromkeys(path for run in runs for path in run.config.get("train.figures", ())):
+        try:
+            plot = find_plot(path)
+        except (PluginError, ImportError) as reason:
+            log.warning("the page is without one figure: %s", reason)
+        else:
+            plots[plot.name] = plot
+    return plots
 
 
 def _about(plot: Plot) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The figures of a run, drawn while it goes on: the training saves what they show, a process of lower priority draws.
 
-Every figure has its own period, ``config.figures.NAME``; where one is due,
+Every figure has its own period, ``config.figures.NAME`` or, from outside, that of its ``Plot``; where one is due,
 
     DIR/figures/snapshots/00001000.npz    is written here: held-out samples, their drift, one episode (figures/inputs.py)
     DIR/figures/NAME/00001000.png         are drawn by ``python -m drifting_vla_jax.report.figures``
@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from drifting_vla_jax.core.action_layout import END_EFFECTOR, layout_of
 from drifting_vla_jax.core.files import set_aside
 from drifting_vla_jax.figures.inputs import FigureInputs
-from drifting_vla_jax.figures.registry import PLOTS
+from drifting_vla_jax.figures.registry import find_plot, periods
 from drifting_vla_jax.train.monitoring import background
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ class Figures:
 
     def __init__(self, config: ConfigDict, workdir: Path, held_out: bool = True):
         """``held_out``: whether there are episodes to show."""
-        self._periods = {name: config.figures[name] for name in PLOTS if config.figures[name] and held_out}
+        found = periods(config.figures, config.train.figures)
+        self._periods = found if held_out else {}
         if self._periods and layout_of(config) != END_EFFECTOR:
             log.warning("figures show one end effector; of actions of layout %s none are drawn", layout_of(config))
             self._periods = {}
@@ -75,10 +76,11 @@ class FigureDrawing:
     """One step's figures, drawn by another process (see ``loggers.Drawing``)."""
 
     def __init__(self, folder: Path, names: Sequence[str], step: int, theme: str):
-        self._folder, self._names, self._step = folder, names, step
-        for name in names:  # an earlier training's: what cannot be drawn now is missing, not old
+        self._folder, self._step = folder, step
+        self._plots = [find_plot(name) for name in names]
+        for plot in self._plots:  # an earlier training's: what cannot be drawn now is missing, not old
             for suffix in ("png", "mp4"):
-                (folder / name / f"{step:08d}.{suffix}").unlink(missing_ok=True)
+                (folder / plot.name / f"{step:08d}.{suffix}").unlink(missing_ok=True)
         what = [f"--workdir={folder.parent}", f"--step={step}", f"--figures={','.join(names)}", f"--theme={theme}"]
         # Small matrices: more threads only wait, beside those that train.
         env = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
@@ -99,11 +101,11 @@ class FigureDrawing:
         if self._process.returncode:
             log.warning("not all figures of step %d were drawn: %s", self._step, said.strip().rpartition("\n")[2])
         images, videos = {}, {}
-        for name in self._names:
+        for plot in self._plots:
             for kind, suffix in ((images, "png"), (videos, "mp4")):
-                path = self._folder / name / f"{self._step:08d}.{suffix}"
+                path = self._folder / plot.name / f"{self._step:08d}.{suffix}"
                 if path.is_file():
-                    kind[PLOTS[name].key] = path
+                    kind[plot.key] = path
         return images, videos
 
     def stop(self) -> None:
