@@ -200,7 +200,7 @@ SYMBOLS = {
         "split_batch": "constrain_batch_sharding",
         "portable": "no_custom_kernels",
     },
-    "types": {"Observation": "ModelObservation", "is_fixed": "is_frozen", "CHOICES": "SELECTION_RULES"},
+    "types": {"Observation": "ModelObservation", "CHOICES": "SELECTION_RULES"},
     "rollout.chunking.base": {"Chunks": "ChunkScheduler"},
     "rollout.episode": {"Asker": "PolicyClientProtocol"},
     "rollout.frame_history": {"ImageMemory": "FrameHistory"},
